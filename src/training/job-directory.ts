@@ -1,0 +1,119 @@
+// The contract between whoever starts a training run and the trainer process: what stands in a job directory, and the
+// types of job.json and events.jsonl. It knows no database, no HTTP and no engine.
+//
+//   job.json          the fully resolved recipe (JobRecipe), written before the trainer starts, never changed
+//   training.jsonl    the training data            validation.jsonl   the validation data, if any
+//   events.jsonl      what the trainer reports, one TrainerEvent a line, append only
+//   checkpoints/step-N/  adapter_model.safetensors, adapter_config.json, optimizer.safetensors, state.json
+//   result.csv        written at the end           adapter/           the final PEFT adapter
+//
+// Killing the trainer at any byte leaves a directory from which a new trainer goes on to the same final bytes.
+import { join } from "node:path";
+
+/** The seven linear layers of a decoder layer that can carry a LoRA pair, by PEFT's names. */
+export const LORA_TARGETS = [
+  "q_proj",
+  "k_proj",
+  "v_proj",
+  "o_proj",
+  "gate_proj",
+  "up_proj",
+  "down_proj",
+] as const;
+export type LoraTarget = (typeof LORA_TARGETS)[number];
+
+export interface JobRecipe {
+  version: 1;
+  jobId: string;
+  baseModel: {
+    /** Catalogue name, e.g. "smollm2-135m-instruct". */
+    id: string;
+    /** A Hugging Face folder or a GGUF file. */
+    path: string;
+    /** sha256 of the weights file (or of the folder's weight files in name order); checked before training. */
+    sha256: string;
+  };
+  method: "supervised";
+  hyperparameters: {
+    epochs: number;
+    /** Examples per optimizer step. */
+    batchSize: number;
+    learningRateMultiplier: number;
+    /** Peak learning rate: the base model's rate times the multiplier. */
+    learningRate: number;
+    /** Share of all steps spent warming up from 0 to the peak; then linear decay to 0. */
+    warmupRatio: number;
+    weightDecay: number;
+    beta1: number;
+    beta2: number;
+    epsilon: number;
+    /** Gradients are scaled down to this global L2 norm. */
+    clipNorm: number;
+  };
+  lora: { rank: number; alpha: number; dropout: number; targetModules: LoraTarget[] };
+  seed: number;
+  /** Tokens; a longer example is cut at its end. */
+  maxLength: number;
+  trainingData: { file: string; sha256: string };
+  validationData: { file: string; sha256: string } | null;
+  /** Threads of ONNX Runtime; part of the recipe because results are bitwise equal only for an equal count. */
+  threads: number;
+}
+
+export interface StepMetrics {
+  step: number;
+  totalSteps: number;
+  /** Mean nats per supervised token over the step's examples. */
+  trainLoss: number;
+  /** Share of the step's supervised tokens whose most likely prediction was the right one. */
+  trainMeanTokenAccuracy: number;
+  validLoss?: number;
+  validMeanTokenAccuracy?: number;
+  /** Over the whole validation file, at epoch ends. */
+  fullValidLoss?: number;
+  fullValidMeanTokenAccuracy?: number;
+}
+
+/** One line of events.jsonl. A resumed run repeats the steps after its checkpoint with the same values: readers key metrics by step. */
+export type TrainerEvent =
+  | {
+      type: "started";
+      at: number;
+      totalSteps: number;
+      trainableParameters: number;
+      baseParameters: number;
+      examples: number;
+    }
+  | { type: "resumed"; at: number; step: number }
+  | ({ type: "metrics"; at: number; tokensPerSecond: number; secondsLeft: number } & StepMetrics)
+  | {
+      type: "checkpoint";
+      at: number;
+      step: number;
+      directory: string;
+      epochEnd: boolean;
+      metrics: StepMetrics;
+    }
+  | { type: "succeeded"; at: number; trainedTokens: number; seconds: number; peakRssBytes: number }
+  | { type: "failed"; at: number; error: { code: string; param: string | null; message: string } };
+
+/** How the trainer process ends. */
+export const TRAINER_EXIT = {
+  succeeded: 0,
+  /** A "failed" event says why; trying again would fail again. */
+  failed: 1,
+  /** Asked to stop (SIGTERM, or its parent is gone): a checkpoint is written and a later trainer goes on from it. */
+  interrupted: 75,
+} as const;
+
+/** Paths inside one job directory. */
+export function jobPaths(directory: string) {
+  return {
+    recipe: join(directory, "job.json"),
+    events: join(directory, "events.jsonl"),
+    checkpoints: join(directory, "checkpoints"),
+    result: join(directory, "result.csv"),
+    adapter: join(directory, "adapter"),
+    lock: join(directory, "trainer.pid"),
+  };
+}
