@@ -8,7 +8,7 @@ import { LORA_TARGETS, LORA_TARGET_PATH, type LoraTarget } from "./lora-targets.
 import type { ModelConfig } from "./model-config.ts";
 import { readJson } from "./model-folder.ts";
 import { SafetensorsFile, writeSafetensors } from "./safetensors.ts";
-import { tensorShapes } from "./tensor-shapes.ts";
+import { loraShapes } from "./tensor-shapes.ts";
 
 export const ADAPTER_CONFIG_FILE = "adapter_config.json";
 export const ADAPTER_WEIGHTS_FILE = "adapter_model.safetensors";
@@ -43,13 +43,12 @@ export function adapterShapes(
   config: ModelConfig,
   adapter: Pick<LoraAdapter, "rank" | "targetModules">,
 ): Map<string, [number, number]> {
-  const base = tensorShapes(config);
   const shapes = new Map<string, [number, number]>();
   for (let layer = 0; layer < config.layerCount; layer++)
     for (const target of adapter.targetModules) {
-      const [out = 0, input = 0] = base.get(`model.layers.${layer}.${LORA_TARGET_PATH[target]}.weight`) ?? [];
-      shapes.set(loraTensorName(layer, target, "A"), [adapter.rank, input]);
-      shapes.set(loraTensorName(layer, target, "B"), [out, adapter.rank]);
+      const { a, b } = loraShapes(config, target, adapter.rank);
+      shapes.set(loraTensorName(layer, target, "A"), a);
+      shapes.set(loraTensorName(layer, target, "B"), b);
     }
   return shapes;
 }

@@ -56,6 +56,7 @@ export function partPath(destination: string): string {
 export async function downloadFile(request: DownloadRequest): Promise<void> {
   const timeouts = { ...DEFAULT_TIMEOUTS, ...request.timeouts };
   const part = partPath(request.destination);
+  if (await isComplete(request)) return;
   await mkdir(dirname(part), { recursive: true });
   try {
     const resumedBytes = await sizeOfPart(part, request.sizeBytes);
@@ -315,6 +316,12 @@ function causeOf(error: unknown): string {
   const cause = error instanceof Error ? error.cause : undefined;
   if (cause instanceof Error) return cause.message || ("code" in cause ? String(cause.code) : cause.name);
   return messageOf(error);
+}
+
+/** Fetched by an earlier call whose later files failed. */
+async function isComplete({ destination, sizeBytes, checksum }: DownloadRequest): Promise<boolean> {
+  const found = await stat(destination).catch(() => null);
+  return found?.size === sizeBytes && (await hasChecksum(destination, checksum));
 }
 
 async function hasChecksum(path: string, checksum: Checksum): Promise<boolean> {

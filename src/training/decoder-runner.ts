@@ -3,6 +3,7 @@
 import { encodeOnnx } from "../graph/onnx.ts";
 import type { Graph } from "../graph/graph.ts";
 import type { PassLayout, SupervisedPass } from "../data/batches.ts";
+import { causalMask } from "../model/attention-mask.ts";
 import { embed } from "../model/decoder-weights.ts";
 import type { DecoderWeights } from "../model/decoder-weights.ts";
 import type { ModelConfig } from "../model/model-config.ts";
@@ -20,9 +21,6 @@ import type { LoraParameters, LoraPlan } from "./lora-parameters.ts";
  * work, a tenth of the memory. 1,024 tokens of a 135M model keep about 0.7 GB.
  */
 const RECOMPUTE_ABOVE_TOKENS = 1024;
-
-/** What the mask adds to forbidden scores: large enough to vanish in a softmax, small enough to stay finite. */
-const FORBIDDEN = -1e9;
 
 export interface PassResult {
   /** Sum of -log p over the pass's supervised tokens, in nats. */
@@ -234,11 +232,4 @@ export class DecoderRunner {
       }
     }
   }
-}
-
-/** [T, T]: 0 on and below the diagonal. */
-function causalMask(T: number): HostTensor<"float32"> {
-  const mask = new Float32Array(T * T);
-  for (let i = 0; i < T; i++) mask.fill(FORBIDDEN, i * T + i + 1, (i + 1) * T);
-  return float32(mask, [T, T]);
 }

@@ -1,0 +1,60 @@
+// The graph that serving runs: the whole decoder, some new tokens of each row behind a cache of earlier ones. The same
+// graph reads a prompt (one row, many tokens) and decodes (many rows, one token each).
+import { Graph } from "../graph/graph.ts";
+import type { Value } from "../graph/value.ts";
+import { declareLayerWeights, declareLayout, decoderLayer } from "../model/decoder.ts";
+import type { LoraSite } from "../model/lora.ts";
+import type { LoraTarget } from "../model/lora-targets.ts";
+import type { ModelConfig } from "../model/model-config.ts";
+import { loraShapes } from "../model/tensor-shapes.ts";
+
+/** The name of a layer's feed: "layers.3.mlp.up_proj.weight". */
+export function layerFeed(layer: number, name: string): string {
+  return `layers.${layer}.${name}`;
+}
+
+/**
+ * Inputs: tokens int32 [N], last int32 [B] (the flat place of each row's last token), the layout of model/decoder with a
+ * past, weights, per layer past_keys and past_values [B, K, S, E], and LoRA pairs on `targets` whose B is already scaled by
+ * alpha / rank. Outputs: logits [B, V] of each row's last token, and keys_values [N, L*2*K*E], the new tokens' rotated keys
+ * and values, layer after layer.
+ */
+export function buildGenerationGraph(config: ModelConfig, targets: readonly LoraTarget[]): Graph {
+  const { vocabSize: V, hiddenSize: D, keyValueHeads: K, headWidth: E } = config;
+  const g = new Graph();
+  const tokens = g.input("tokens", "int32", ["N"]);
+  const last = g.input("last", "int32", ["B"]);
+  const embedding = g.input("embedding", "float32", [V, D]);
+  const layout = declareLayout(g, config, { past: true });
+
+  let x = g.op("Gather", [embedding, tokens], { inverse: null });
+  const keysValues: Value[] = [];
+  for (let layer = 0; layer < config.layerCount; layer++) {
+    const weights = declareLayerWeights(g, config, layerFeed(layer, ""));
+    const sites = new Map<LoraTarget, LoraSite>();
+    for (const target of targets) {
+      const [, columns] = loraShapes(config, target, 1).a;
+      const [rows] = loraShapes(config, target, 1).b;
+      const a = g.input(layerFeed(layer, `${target}.lora_A`), "float32", ["R", columns]);
+      const b = g.input(layerFeed(layer, `${target}.lora_B`), "float32", [rows, "R"]);
+      sites.set(target, { a, b, dropout: null });
+    }
+    const past = {
+      keys: g.input(layerFeed(layer, "past_keys"), "float32", ["B", K, "S", E]),
+      values: g.input(layerFeed(layer, "past_values"), "float32", ["B", K, "S", E]),
+    };
+    const { output, trace } = decoderLayer(g, config, x, weights, layout, { scale: 1, sites }, past);
+    x = output;
+    keysValues.push(trace.keys, trace.values);
+  }
+  const norm = g.input("norm", "float32", [D]);
+  // A tied head is the embedding under a second name: one array, fed twice.
+  const head = g.input("head", "float32", [V, D]);
+  const lastRows = g.op("Gather", [x, last], { inverse: null });
+  const [normed] = g.apply("SimplifiedLayerNormalization", [lastRows, norm], {
+    epsilon: config.rmsNormEpsilon,
+  });
+  g.output("logits", g.gemm(normed as Value, head, { transB: true }));
+  g.output("keys_values", g.op("Concat", keysValues, { axis: 1 }));
+  return g;
+}

@@ -1,0 +1,135 @@
+// Checkpoints of a training run: a PEFT adapter that can be served, and what the optimizer needs to go on to the same
+// bytes. A checkpoint folder appears whole or not at all. Knows no data and no engine.
+import { mkdir, readdir, readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { UnsupportedModel } from "../errors.ts";
+import { readAdapter, writeAdapter, writeAdapterFiles } from "../model/adapter.ts";
+import type { LoraAdapter } from "../model/adapter.ts";
+import { writeDirectoryAtomically, writeFileAtomically } from "../model/atomic-write.ts";
+import type { ModelConfig } from "../model/model-config.ts";
+import { SafetensorsFile, writeSafetensors } from "../model/safetensors.ts";
+import type { JobRecipe } from "./job-directory.ts";
+import type { LoraParameters } from "./lora-parameters.ts";
+import type { AdamW } from "./optimizer.ts";
+
+const OPTIMIZER_FILE = "optimizer.safetensors";
+const STATE_FILE = "state.json";
+
+/** The rest of the state follows from the recipe: order, dropout and rates are functions of the seed and the step. */
+interface CheckpointState {
+  version: 1;
+  step: number;
+}
+
+export interface TrainingState {
+  parameters: LoraParameters;
+  optimizer: AdamW;
+}
+
+/** The parameters as a PEFT adapter. */
+export function toAdapter(parameters: LoraParameters, recipe: JobRecipe): LoraAdapter {
+  const { rank, alpha, dropout, targetModules } = recipe.lora;
+  const tensors: LoraAdapter["tensors"] = new Map();
+  for (const { peftName, shape, offset, length } of parameters.slots) {
+    tensors.set(peftName, { shape: [...shape], data: parameters.data.subarray(offset, offset + length) });
+  }
+  return {
+    rank,
+    alpha,
+    dropout,
+    targetModules: [...targetModules],
+    baseModelId: recipe.baseModel.id,
+    tensors,
+  };
+}
+
+/** Writes the final adapter; the same parameters give the same bytes. */
+export async function saveAdapter(
+  directory: string,
+  parameters: LoraParameters,
+  recipe: JobRecipe,
+): Promise<void> {
+  await writeAdapter(directory, toAdapter(parameters, recipe));
+}
+
+/** Writes `step-N` and gives back its path. */
+export async function saveCheckpoint(
+  folder: string,
+  step: number,
+  { parameters, optimizer }: TrainingState,
+  recipe: JobRecipe,
+): Promise<string> {
+  const directory = checkpointPath(folder, step);
+  await mkdir(folder, { recursive: true });
+  await writeDirectoryAtomically(directory, async (temporary) => {
+    await writeAdapterFiles(temporary, toAdapter(parameters, recipe));
+    await writeSafetensors(
+      join(temporary, OPTIMIZER_FILE),
+      new Map([
+        ["m", { shape: [optimizer.m.length], data: optimizer.m }],
+        ["v", { shape: [optimizer.v.length], data: optimizer.v }],
+      ]),
+    );
+    const state: CheckpointState = { version: 1, step };
+    await writeFileAtomically(join(temporary, STATE_FILE), [`${JSON.stringify(state)}\n`]);
+  });
+  return directory;
+}
+
+/** Steps of the checkpoints in a folder, ascending; temporary leftovers of a killed trainer are not among them. */
+export async function checkpointSteps(folder: string): Promise<number[]> {
+  const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return [];
+    throw error;
+  });
+  return names
+    .flatMap((name) => /^step-(\d+)$/.exec(name)?.[1] ?? [])
+    .map(Number)
+    .sort((a, b) => a - b);
+}
+
+/** Fills the state from `step-N`. Throws UnsupportedModel where the checkpoint does not belong to these parameters. */
+export async function loadCheckpoint(
+  folder: string,
+  step: number,
+  { parameters, optimizer }: TrainingState,
+  config: ModelConfig,
+): Promise<void> {
+  const directory = checkpointPath(folder, step);
+  const state = JSON.parse(await readFile(join(directory, STATE_FILE), "utf8")) as CheckpointState;
+  if (state.version !== 1 || state.step !== step) {
+    throw new UnsupportedModel(
+      `${directory} must hold step ${step} (version 1), says ${JSON.stringify(state)}.`,
+    );
+  }
+  const adapter = await readAdapter(directory, config);
+  for (const { peftName, offset, length } of parameters.slots) {
+    const tensor = adapter.tensors.get(peftName);
+    if (tensor?.data.length !== length) {
+      throw new UnsupportedModel(`${directory} must hold ${peftName} with ${length} values; it does not.`);
+    }
+    parameters.data.set(tensor.data, offset);
+  }
+  const moments = new SafetensorsFile(join(directory, OPTIMIZER_FILE));
+  try {
+    optimizer.m.set(moments.read("m"));
+    optimizer.v.set(moments.read("v"));
+    optimizer.step = step;
+  } finally {
+    moments.close();
+  }
+}
+
+/** Removes what a killed trainer left half-written, and every checkpoint but those to keep. */
+export async function pruneCheckpoints(folder: string, keep: ReadonlySet<number>): Promise<void> {
+  const names = await readdir(folder).catch(() => []);
+  for (const name of names) {
+    const step = /^step-(\d+)$/.exec(name)?.[1];
+    if (step === undefined || !keep.has(Number(step)))
+      await rm(join(folder, name), { recursive: true, force: true });
+  }
+}
+
+export function checkpointPath(folder: string, step: number): string {
+  return join(folder, `step-${step}`);
+}

@@ -1,0 +1,179 @@
+// The training loop: steps, validation, checkpoints, events. Everything random is a function of the recipe's seed and the
+// step, so a run that goes on from a checkpoint ends in the same bytes as one that was never interrupted.
+import type { BatchExample } from "../data/batches.ts";
+import { epochBatches } from "../data/batches.ts";
+import type { ModelConfig } from "../model/model-config.ts";
+import { createRandom, shuffle } from "../random.ts";
+import {
+  checkpointPath,
+  checkpointSteps,
+  loadCheckpoint,
+  pruneCheckpoints,
+  saveCheckpoint,
+} from "./checkpoint.ts";
+import type { TrainingState } from "./checkpoint.ts";
+import type { DecoderRunner } from "./decoder-runner.ts";
+import type { EventLog } from "./event-log.ts";
+import type { JobRecipe, StepMetrics } from "./job-directory.ts";
+import { learningRateAt } from "./optimizer.ts";
+import { evaluateLoss, trainStep } from "./train-step.ts";
+
+/** The last epochs whose checkpoints stay, as OpenAI keeps them. */
+const KEPT_EPOCHS = 3;
+
+/** Validation batches over a run besides the full ones at epoch ends: enough for a curve, little enough to cost little. */
+const VALIDATION_BATCHES = 10;
+
+/** Examples of a validation batch when the training batch is smaller: a loss over fewer says little. */
+const MIN_VALIDATION_BATCH = 4;
+
+/** Keeps streams of random numbers apart. */
+const STREAM = { dropout: 1, validation: 2 } as const;
+
+export interface TrainingRun {
+  recipe: JobRecipe;
+  config: ModelConfig;
+  runner: DecoderRunner;
+  state: TrainingState;
+  training: readonly BatchExample[];
+  /** Empty without a validation file. */
+  validation: readonly BatchExample[];
+  events: EventLog;
+  checkpointFolder: string;
+  /** A killed run loses at most this much work and one step. */
+  checkpointIntervalMs: number;
+  signal: AbortSignal;
+  /** Milliseconds, monotonic. */
+  now: () => number;
+}
+
+export function totalSteps(recipe: JobRecipe, exampleCount: number): number {
+  return recipe.hyperparameters.epochs * Math.ceil(exampleCount / recipe.hyperparameters.batchSize);
+}
+
+/**
+ * Trains to the last step, from the newest checkpoint where there is one. When the signal aborts it writes a checkpoint of
+ * the last finished step and throws the signal's reason.
+ */
+export async function train(run: TrainingRun): Promise<void> {
+  const { recipe, state, training, events, checkpointFolder: folder } = run;
+  const { epochs, batchSize, learningRate: peak, warmupRatio, clipNorm } = recipe.hyperparameters;
+  const stepsPerEpoch = Math.ceil(training.length / batchSize);
+  const total = epochs * stepsPerEpoch;
+  const warmupSteps = Math.round(warmupRatio * total);
+
+  const start = (await checkpointSteps(folder)).at(-1) ?? 0;
+  if (start > 0) {
+    await loadCheckpoint(folder, start, state, run.config);
+    await events.append({ type: "resumed", at: Date.now(), step: start });
+  }
+  await pruneCheckpoints(folder, keptSteps(start, stepsPerEpoch, epochs));
+
+  const speed = new Speedometer(run.now);
+  let lastCheckpoint = { step: start, at: run.now() };
+  const checkpoint = async (step: number): Promise<void> => {
+    await events.flush();
+    await saveCheckpoint(folder, step, state, recipe);
+    await pruneCheckpoints(folder, keptSteps(step, stepsPerEpoch, epochs));
+    lastCheckpoint = { step, at: run.now() };
+  };
+
+  for (let step = start + 1; step <= total; step++) {
+    const epoch = Math.floor((step - 1) / stepsPerEpoch);
+    const batch = epochBatches(training.length, batchSize, recipe.seed, epoch)[
+      (step - 1) % stepsPerEpoch
+    ] as number[];
+    const examples = batch.map((i) => training[i] as BatchExample);
+    try {
+      run.signal.throwIfAborted();
+      speed.restart();
+      const result = await trainStep(run.runner, state.parameters, state.optimizer, examples, {
+        learningRate: learningRateAt(step - 1, { peak, warmupSteps, totalSteps: total }),
+        clipNorm,
+        dropoutStream: [recipe.seed, STREAM.dropout, step],
+        signal: run.signal,
+      });
+      speed.add(examples);
+      const metrics: StepMetrics = {
+        step,
+        totalSteps: total,
+        trainLoss: result.loss,
+        trainMeanTokenAccuracy: result.accuracy,
+        ...(await validate(run, step, total, stepsPerEpoch)),
+      };
+      const { tokensPerSecond, secondsPerStep } = speed.reading();
+      const secondsLeft = secondsPerStep * (total - step);
+      await events.append({ type: "metrics", at: Date.now(), ...metrics, tokensPerSecond, secondsLeft });
+
+      const epochEnd = step % stepsPerEpoch === 0;
+      if (epochEnd || run.now() - lastCheckpoint.at >= run.checkpointIntervalMs) await checkpoint(step);
+      if (epochEnd) {
+        const directory = checkpointPath(folder, step);
+        await events.append({ type: "checkpoint", at: Date.now(), step, directory, epochEnd, metrics });
+      }
+    } catch (error) {
+      if (run.signal.aborted && step - 1 > lastCheckpoint.step && state.optimizer.step === step - 1) {
+        await checkpoint(step - 1);
+      }
+      throw error;
+    }
+  }
+}
+
+/** The newest checkpoint, from which a run goes on, and the last epochs' ends, which become models. */
+function keptSteps(newest: number, stepsPerEpoch: number, epochs: number): Set<number> {
+  const kept = new Set([newest]);
+  const lastEpoch = Math.min(Math.floor(newest / stepsPerEpoch), epochs);
+  for (let epoch = Math.max(1, lastEpoch - KEPT_EPOCHS + 1); epoch <= lastEpoch; epoch++)
+    kept.add(epoch * stepsPerEpoch);
+  return kept;
+}
+
+/** The whole validation file at an epoch's end, a batch of it at a few steps between, nothing at the others. */
+async function validate(
+  { recipe, runner, validation, signal }: TrainingRun,
+  step: number,
+  total: number,
+  stepsPerEpoch: number,
+): Promise<Partial<StepMetrics>> {
+  if (validation.length === 0) return {};
+  if (step % stepsPerEpoch === 0) {
+    const { loss, accuracy } = await evaluateLoss(runner, validation, signal);
+    return { fullValidLoss: loss, fullValidMeanTokenAccuracy: accuracy };
+  }
+  if (step % Math.ceil(total / VALIDATION_BATCHES) !== 0) return {};
+  const size = Math.max(MIN_VALIDATION_BATCH, recipe.hyperparameters.batchSize);
+  const batch = shuffle([...validation], createRandom(recipe.seed, STREAM.validation, step)).slice(0, size);
+  const { loss, accuracy } = await evaluateLoss(runner, batch, signal);
+  return { validLoss: loss, validMeanTokenAccuracy: accuracy };
+}
+
+/** Tokens per second of the training steps, without validation, smoothed over the run so far. */
+class Speedometer {
+  readonly #now: () => number;
+  #since: number;
+  #seconds = 0;
+  #tokens = 0;
+  #steps = 0;
+
+  constructor(now: () => number) {
+    this.#now = now;
+    this.#since = now();
+  }
+
+  /** Ends a step that began at the last `restart`. */
+  add(examples: readonly BatchExample[]): void {
+    this.#seconds += (this.#now() - this.#since) / 1000;
+    this.#steps += 1;
+    for (const { tokens } of examples) this.#tokens += tokens.length;
+  }
+
+  /** Starts the clock of the next step. */
+  restart(): void {
+    this.#since = this.#now();
+  }
+
+  reading(): { tokensPerSecond: number; secondsPerStep: number } {
+    return { tokensPerSecond: this.#tokens / this.#seconds, secondsPerStep: this.#seconds / this.#steps };
+  }
+}

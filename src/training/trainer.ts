@@ -1,0 +1,204 @@
+// The trainer process: `node trainer.ts <job directory>`. Reads job.json and the data, trains, writes events, checkpoints
+// and the adapter (job-directory.ts). It stops at the next layer when it gets SIGTERM or SIGINT, or when the process that
+// started it is gone, and then leaves a checkpoint to go on from.
+import { readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { createChatTemplate } from "../data/chat-template.ts";
+import { readDataset } from "../data/dataset.ts";
+import { encodeExample, trainedTokens } from "../data/supervised-example.ts";
+import type { SupervisedExample } from "../data/supervised-example.ts";
+import { createTokenizer } from "../data/tokenizer.ts";
+import { DatasetError, messageOf, TunesmithError, UnsupportedModel } from "../errors.ts";
+import { writeFileAtomically } from "../model/atomic-write.ts";
+import { openBaseModel, sha256OfModel } from "../model/base-model.ts";
+import type { BaseModel } from "../model/base-model.ts";
+import { loadDecoderWeights } from "../model/decoder-weights.ts";
+import { saveAdapter } from "./checkpoint.ts";
+import { DecoderRunner } from "./decoder-runner.ts";
+import { EventLog, readEvents } from "./event-log.ts";
+import { jobPaths, TRAINER_EXIT } from "./job-directory.ts";
+import type { JobRecipe } from "./job-directory.ts";
+import { LoraParameters } from "./lora-parameters.ts";
+import { AdamW } from "./optimizer.ts";
+import { resultCsv } from "./result-file.ts";
+import { totalSteps, train } from "./train.ts";
+
+/** A checkpoint takes about a quarter of a second; once a minute that is nothing, and a minute is what a crash may cost. */
+const CHECKPOINT_INTERVAL_MS = 60_000;
+
+/** Encoded data of a job. */
+interface EncodedData {
+  examples: SupervisedExample[];
+  /** Tokens of one epoch as OpenAI bills them. */
+  trainedTokens: number;
+}
+
+/** Runs the job of a directory to its end or until the signal aborts; returns the exit code. Never throws. */
+export async function runTrainer(
+  directory: string,
+  signal: AbortSignal,
+  checkpointIntervalMs = CHECKPOINT_INTERVAL_MS,
+): Promise<number> {
+  const paths = jobPaths(directory);
+  const events = await EventLog.open(paths.events);
+  try {
+    const recipe = JSON.parse(await readFile(paths.recipe, "utf8")) as JobRecipe;
+    const started = performance.now();
+    await checkModel(recipe, signal);
+    const model = await openBaseModel(recipe.baseModel.path);
+    const maxLength = Math.min(recipe.maxLength, model.config.maxPositions);
+    const training = await encodeFile(directory, recipe, model, maxLength, "training_file", signal);
+    const validation = await encodeFile(directory, recipe, model, maxLength, "validation_file", signal);
+
+    const weights = loadDecoderWeights(model, maxLength);
+    await model.close();
+    const parameters = new LoraParameters(model.config, recipe.lora);
+    parameters.initialize(recipe.seed);
+    const optimizer = new AdamW(parameters.data.length, recipe.hyperparameters);
+    const { config } = model;
+    const runner = new DecoderRunner({
+      config,
+      weights,
+      parameters,
+      lora: recipe.lora,
+      threads: recipe.threads,
+    });
+    await events.append({
+      type: "started",
+      at: Date.now(),
+      totalSteps: totalSteps(recipe, training.examples.length),
+      trainableParameters: parameters.data.length,
+      baseParameters: parameterCount(weights),
+      examples: training.examples.length,
+    });
+    await train({
+      recipe,
+      config,
+      runner,
+      state: { parameters, optimizer },
+      training: training.examples,
+      validation: validation.examples,
+      events,
+      checkpointFolder: paths.checkpoints,
+      checkpointIntervalMs,
+      signal,
+      now: () => performance.now(),
+    });
+    await saveAdapter(paths.adapter, parameters, recipe);
+    await events.flush();
+    await writeFileAtomically(paths.result, [resultCsv(await readEvents(paths.events))]);
+    await events.append({
+      type: "succeeded",
+      at: Date.now(),
+      trainedTokens: training.trainedTokens * recipe.hyperparameters.epochs,
+      seconds: (performance.now() - started) / 1000,
+      peakRssBytes: process.resourceUsage().maxRSS * 1024,
+    });
+    await events.flush();
+    return TRAINER_EXIT.succeeded;
+  } catch (error) {
+    if (signal.aborted) return TRAINER_EXIT.interrupted;
+    // The full story goes to the trainer's log; the event carries what the job's owner can act on.
+    if (!(error instanceof TunesmithError))
+      process.stderr.write(`${(error as Error).stack ?? messageOf(error)}\n`);
+    await events.append({ type: "failed", at: Date.now(), error: describe(error) });
+    await events.flush();
+    return TRAINER_EXIT.failed;
+  } finally {
+    await events.close();
+  }
+}
+
+async function checkModel({ baseModel }: JobRecipe, signal: AbortSignal): Promise<void> {
+  const found = await sha256OfModel(baseModel.path, signal);
+  if (found !== baseModel.sha256) {
+    throw new UnsupportedModel(
+      `The base model ${baseModel.id} at ${baseModel.path} must have sha256 ${baseModel.sha256}, has ${found}: it was changed or damaged since the job was created. Pull it again, or create a new job on the model as it is.`,
+      { code: "base_model_changed" },
+    );
+  }
+}
+
+async function encodeFile(
+  directory: string,
+  recipe: JobRecipe,
+  model: BaseModel,
+  maxLength: number,
+  param: "training_file" | "validation_file",
+  signal: AbortSignal,
+): Promise<EncodedData> {
+  const file = param === "training_file" ? recipe.trainingData : recipe.validationData;
+  if (file === null) return { examples: [], trainedTokens: 0 };
+  const dataset = await readDataset(join(directory, file.file), { param, signal });
+  const tokenizer = createTokenizer(model.tokenizer);
+  const template = createChatTemplate(model.tokenizer);
+  const encoded: EncodedData = { examples: [], trainedTokens: 0 };
+  for (const { line, messages, tools } of dataset.examples) {
+    const example = encodeExample(messages, tools, { tokenizer, template, maxLength });
+    if (example.supervisedTokens === 0) {
+      const length = example.tokens.length + example.truncatedTokens;
+      throw new DatasetError(
+        `Example ${line} has ${length} tokens and is cut after ${maxLength}, before the answer it should teach. Shorten it or leave it out.`,
+        { code: `invalid_${param}`, param, lines: [line] },
+      );
+    }
+    encoded.examples.push(example);
+    encoded.trainedTokens += trainedTokens(messages, tools, { tokenizer, maxLength });
+  }
+  return encoded;
+}
+
+function parameterCount({
+  embedding,
+  head,
+  finalNorm,
+  layers,
+}: ReturnType<typeof loadDecoderWeights>): number {
+  const size = (tensor: { data: Float32Array }): number => tensor.data.length;
+  const inLayers = layers
+    .flatMap((layer) => Object.values(layer).map(size))
+    .reduce((sum, one) => sum + one, 0);
+  return size(embedding) + (head === embedding ? 0 : size(head)) + size(finalNorm) + inLayers;
+}
+
+function describe(error: unknown): { code: string; param: string | null; message: string } {
+  if (error instanceof TunesmithError) {
+    return { code: error.code ?? "server_error", param: error.param, message: error.message };
+  }
+  return { code: "server_error", param: null, message: `The trainer failed: ${messageOf(error)}` };
+}
+
+async function main(): Promise<void> {
+  const { positionals, values } = parseArgs({
+    allowPositionals: true,
+    options: { "checkpoint-interval-ms": { type: "string" } },
+  });
+  const directory = positionals[0];
+  if (directory === undefined) {
+    process.stderr.write("usage: trainer <job directory> [--checkpoint-interval-ms N]\n");
+    process.exitCode = 2;
+    return;
+  }
+  const stop = new AbortController();
+  for (const event of ["SIGTERM", "SIGINT"] as const) process.on(event, () => stop.abort());
+  // Only a trainer that was forked has a channel; its end means that the parent is gone.
+  process.on("disconnect", () => stop.abort());
+  // Whoever starts trainers looks here for one that outlived its server (jobs/trainer-process).
+  const { lock } = jobPaths(directory);
+  await writeFileAtomically(lock, [`${process.pid}\n`]);
+  try {
+    const interval = values["checkpoint-interval-ms"];
+    process.exitCode = await runTrainer(
+      directory,
+      stop.signal,
+      interval === undefined ? undefined : Number(interval),
+    );
+  } finally {
+    await rm(lock, { force: true });
+    // The channel to the parent would keep this process alive.
+    if (process.connected) process.disconnect();
+  }
+}
+
+if (import.meta.filename === process.argv[1]) await main();

@@ -1,0 +1,86 @@
+// Serving against PyTorch: logits of four tiny models with and without adapter, token by token through the cache and in one
+// pass, and greedy text. The real SmolLM2's goldens are in smollm2-goldens.test.ts.
+import { describe, expect, it } from "vitest";
+import type { HostTensor } from "../../src/runtime/tensor.ts";
+import { float32 } from "../../src/runtime/tensor.ts";
+import { layerFeed } from "../../src/serving/generation-graph.ts";
+import { Generator, NO_ADAPTER } from "../../src/serving/generator.ts";
+import type { LoadedAdapter } from "../../src/serving/generator.ts";
+import { mostLikely } from "../../src/serving/sampler.ts";
+import type { TinyModel } from "./goldens.ts";
+import { loadTinyModel, relativeError, TINY_MODELS } from "./goldens.ts";
+
+const LOGIT_TOLERANCE = 1e-5;
+
+function adapterOf({ parameters, lora }: TinyModel): LoadedAdapter {
+  const feeds: Record<string, HostTensor<"float32">> = {};
+  for (const { layer, target, matrix, shape, offset, length } of parameters.slots) {
+    const scale = matrix === "lora_B" ? lora.alpha / lora.rank : 1;
+    const data = parameters.data.slice(offset, offset + length).map((value) => value * scale);
+    feeds[layerFeed(layer, `${target}.${matrix}`)] = float32(data, shape);
+  }
+  return { targets: lora.targetModules, feeds };
+}
+
+describe.each(TINY_MODELS)("%s against PyTorch", (name) => {
+  it.each(["base", "adapter"] as const)("gives the golden logits (%s)", async (kind) => {
+    const model = await loadTinyModel(name);
+    const generator = new Generator({ ...model, threads: 1 });
+    const adapter = kind === "base" ? NO_ADAPTER : adapterOf(model);
+    for (const [i, { tokens }] of model.golden.batch.entries()) {
+      const golden = model.expected.get(`logits.${kind}.${i}`)?.values as Float64Array;
+      const first = await generator.readPrompt(tokens.slice(0, 1), adapter);
+      const steps = [first.logits];
+      for (const token of tokens.slice(1)) steps.push(await generator.step(first.cache, [token], adapter));
+      const actual = Float64Array.from(steps.flatMap((logits) => [...logits]));
+      expect(relativeError(actual, golden)).toBeLessThan(LOGIT_TOLERANCE);
+      const { logits } = await generator.readPrompt(tokens, adapter);
+      const last = golden.subarray(golden.length - model.config.vocabSize);
+      expect(relativeError(logits, last)).toBeLessThan(LOGIT_TOLERANCE);
+    }
+    await generator.release();
+  });
+});
+
+describe("tiny-llama", () => {
+  it("continues greedily as PyTorch does", async () => {
+    const model = await loadTinyModel("tiny-llama");
+    const generator = new Generator({ ...model, threads: 1 });
+    for (const golden of model.golden.greedy ?? []) {
+      const adapter = golden.model === "base" ? NO_ADAPTER : adapterOf(model);
+      let { cache, logits } = await generator.readPrompt(golden.prompt, adapter);
+      const tokens: number[] = [];
+      while (tokens.length < golden.tokens.length) {
+        tokens.push(mostLikely(logits));
+        logits = await generator.step(cache, tokens.slice(-1), adapter);
+      }
+      expect(tokens).toEqual(golden.tokens);
+    }
+    await generator.release();
+  });
+
+  it("decodes rows of different lengths together as it does alone", async () => {
+    const model = await loadTinyModel("tiny-llama");
+    const generator = new Generator({ ...model, threads: 1 });
+    const adapter = adapterOf(model);
+    const prompts = model.golden.batch.map(({ tokens }) => tokens);
+    const shared = generator.newCache();
+    const alone = [];
+    for (const prompt of prompts) {
+      const { cache } = await generator.readPrompt(prompt, adapter);
+      shared.addRow(cache);
+      alone.push(cache);
+    }
+    shared.removeRow(0);
+    const rows = [2, 1];
+    for (const token of [5, 11, 3]) {
+      const together = await generator.step(shared, [token, token + 1], adapter);
+      for (const [row, prompt] of rows.entries()) {
+        const single = await generator.step(alone[prompt] as (typeof alone)[0], [token + row], adapter);
+        const logits = together.subarray(row * single.length, (row + 1) * single.length);
+        expect(relativeError(logits, single)).toBeLessThan(LOGIT_TOLERANCE);
+      }
+    }
+    await generator.release();
+  });
+});
