@@ -67,6 +67,9 @@ export const GRADIENTS: { [K in OpKind]: BackwardRule<K> } = {
     const [x, weight, inv] = [input(node, 0), input(node, 1), output(node, 1)];
     const width = x.shape.at(-1);
     if (typeof width !== "number") throw new GraphError("internal: the normalized axis needs a known size");
+    if (dys[0] === null || dys[1] !== null) {
+      throw new GraphError(`internal: ${node.name}: only the first output has a backward rule, not inv`);
+    }
     return [
       () => {
         const u = g.mul(first(dys), weight);

@@ -40,6 +40,17 @@ function size(shape: Shape, axis: number): Dimension {
   return dimension;
 }
 
+/** Named sizes that are added up must be plain names: "2*T+S" would read as 2 * (T + S). */
+function expectPlainNames(sizes: Shape): void {
+  if (sizes.some((one) => typeof one === "number" || one.includes("*"))) {
+    throw new GraphError(`named sizes along the axis must be plain names, are ${formatShape(sizes)}`);
+  }
+}
+
+function expectIndices(indices: Value): void {
+  if (indices.dtype === "float32") throw new GraphError("indices must be int32 or int64, are float32");
+}
+
 function expectShape(what: string, found: Shape, expected: Shape): void {
   if (!sameShape(found, expected)) {
     throw new GraphError(`${what} must have shape ${formatShape(expected)}, has ${formatShape(found)}`);
@@ -87,6 +98,8 @@ function reduction(
 ): readonly TensorType[] {
   arity(inputs, 1);
   const { dtype, shape } = at(inputs, 0);
+  // ONNX takes an empty list for all axes.
+  if (axes.length === 0) throw new GraphError("axes must name at least one axis, are []");
   const reduced = new Set(axes.map((axis) => (size(shape, axis), axis < 0 ? shape.length + axis : axis)));
   const result = shape.flatMap((dimension, i) => (reduced.has(i) ? (keepDims ? [1] : []) : [dimension]));
   return [{ dtype, shape: result }];
@@ -141,7 +154,7 @@ export const OPS: { [K in OpKind]: OpDefinition<K> } = {
     infer(inputs, { numHeads }) {
       arity(inputs, 4);
       const [x, positions, cos, sin] = [at(inputs, 0), at(inputs, 1), at(inputs, 2), at(inputs, 3)];
-      if (x.shape.length !== 3) throw new GraphError(`x must be [1, N, heads*E], is ${formatShape(x.shape)}`);
+      if (x.shape.length !== 3) throw new GraphError(`x must be [B, T, heads*E], is ${formatShape(x.shape)}`);
       expectShape("positions", positions.shape, x.shape.slice(0, 2));
       if (positions.dtype !== "int64")
         throw new GraphError(`positions must be int64, are ${positions.dtype}`);
@@ -220,10 +233,10 @@ export const OPS: { [K in OpKind]: OpDefinition<K> } = {
       for (const input of inputs) {
         expectShape("each input", input.shape.toSpliced(place, 1), first.shape.toSpliced(place, 1));
       }
+      const known = sizes.every((one) => typeof one === "number");
+      if (!known) expectPlainNames(sizes);
       // A sum of sizes has no monomial: it gets a name of its own.
-      const total = sizes.every((one) => typeof one === "number")
-        ? sizes.reduce((sum, one) => sum + one, 0)
-        : sizes.join("+");
+      const total = known ? sizes.reduce((sum, one) => sum + one, 0) : sizes.join("+");
       return [{ dtype: first.dtype, shape: first.shape.with(place, total) }];
     },
     encode: (_inputs, { axis }) => ({ ints: { axis } }),
@@ -234,6 +247,7 @@ export const OPS: { [K in OpKind]: OpDefinition<K> } = {
       const named = sizes.some((one) => typeof one !== "number");
       arity(inputs, named ? 2 : 1);
       const { dtype, shape } = at(inputs, 0);
+      if (named) expectPlainNames(sizes);
       if (named) expectShape("the sizes input", at(inputs, 1).shape, [sizes.length]);
       const total = named ? sizes.join("+") : (sizes as number[]).reduce((sum, one) => sum + one, 0);
       if (size(shape, axis) !== total)
@@ -250,6 +264,7 @@ export const OPS: { [K in OpKind]: OpDefinition<K> } = {
     infer(inputs, { inverse }) {
       arity(inputs, 2);
       const [x, indices] = [at(inputs, 0), at(inputs, 1)];
+      expectIndices(indices);
       if (inverse !== null) expectShape("inverse, flattened,", [product(inverse.shape)], [size(x.shape, 0)]);
       return [{ dtype: x.dtype, shape: [...indices.shape, ...x.shape.slice(1)] }];
     },
@@ -260,6 +275,7 @@ export const OPS: { [K in OpKind]: OpDefinition<K> } = {
     infer(inputs) {
       arity(inputs, 2);
       const [x, indices] = [at(inputs, 0), at(inputs, 1)];
+      expectIndices(indices);
       expectShape("indices", indices.shape, [...x.shape.slice(0, -1), 1]);
       return [{ dtype: x.dtype, shape: indices.shape }];
     },

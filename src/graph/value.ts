@@ -53,7 +53,10 @@ export interface OpAttributes {
   LogSoftmax: None;
   /** Inputs x [..., D], weight [D]; outputs x * inv * weight and inv [..., 1] = 1 / sqrt(mean(x²) + epsilon). */
   SimplifiedLayerNormalization: { epsilon: number };
-  /** Inputs x [1, N, heads*E], positions [1, N] int64, cos and sin caches [P, E/2]; rotate-half pairs (i, i + E/2). */
+  /**
+   * Inputs x [B, T, heads*E], positions [B, T] int64, cos and sin caches [P, E/2] with P >= T and above every position;
+   * rotate-half pairs (i, i + E/2).
+   */
   RotaryEmbedding: { numHeads: number };
   /** alpha * op(A) op(B), batched with broadcasting of the leading axes; op transposes the last two axes. */
   FusedMatMul: { transA: boolean; transB: boolean; alpha: number };

@@ -34,5 +34,9 @@ export function verify(graph: Graph): void {
   }
   for (const { name, value } of graph.outputs) {
     if (!known.has(value)) throw new GraphError(`internal: output ${name} is not computed by the graph`);
+    // The tensor is renamed to it (onnx.ts), so no other tensor may have the name.
+    if (names.has(name) && (value.node === null || value.name !== name)) {
+      throw new GraphError(`internal: output ${name} has the name of another tensor`);
+    }
   }
 }

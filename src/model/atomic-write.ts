@@ -41,7 +41,12 @@ export async function writeDirectoryAtomically(
     await fill(temporary);
     await flushDirectory(temporary);
     const existed = await renameIfPresent(path, replaced);
-    await rename(temporary, path);
+    try {
+      await rename(temporary, path);
+    } catch (error) {
+      if (existed) await rename(replaced, path);
+      throw error;
+    }
     await flushDirectory(dirname(path));
     if (existed) await rm(replaced, { recursive: true, force: true });
   } catch (error) {

@@ -8,24 +8,10 @@ import { GgufFile } from "./gguf.ts";
 import { huggingFaceName, modelConfigFromGguf, ROPE_FACTORS_TENSOR, unpermuteRows } from "./gguf-config.ts";
 import { tokenizerFromGguf } from "./gguf-tokenizer.ts";
 import { modelConfigFromHuggingFace, type ModelConfig } from "./model-config.ts";
-import { folderError, modelFileNames, openFolderWeights, readJson, readTextFile } from "./model-folder.ts";
+import { folderError, modelFileNames, openFolderWeights, readJson } from "./model-folder.ts";
+import { tokenizerFromFolder, type ModelTokenizer } from "./model-tokenizer.ts";
 import { checkTensors, tensorShapes } from "./tensor-shapes.ts";
 import type { TensorSource } from "./weight-file.ts";
-
-/** tokenizer_config.json with the members this project reads made uniform. */
-export interface TokenizerConfig {
-  [member: string]: unknown;
-  /** The Jinja text, or null when the model has none. */
-  chat_template: string | null;
-  bos_token: string | null;
-  eos_token: string | null;
-}
-
-export interface ModelTokenizer {
-  /** The object of a Hugging Face tokenizer.json. */
-  tokenizerJson: unknown;
-  tokenizerConfig: TokenizerConfig;
-}
 
 export interface BaseModel {
   readonly config: ModelConfig;
@@ -59,7 +45,7 @@ function openFolder(path: string): BaseModel {
   const config = modelConfigFromHuggingFace(configJson, join(path, "config.json"));
   config.eosTokenIds = [...new Set([...config.eosTokenIds, ...generationEosIds(path, config.vocabSize)])];
   const weights = openFolderWeights(path);
-  return openedModel(path, config, weights, (name) => weights.read(name), folderTokenizer);
+  return openedModel(path, config, weights, (name) => weights.read(name), tokenizerFromFolder);
 }
 
 /** Chat models often list further end tokens only in generation_config.json. */
@@ -137,42 +123,6 @@ function openedModel(
       weights.close();
     },
   };
-}
-
-function folderTokenizer(folder: string): ModelTokenizer {
-  const tokenizerJson = readJson(join(folder, "tokenizer.json"));
-  if (tokenizerJson === undefined)
-    throw folderError(
-      folder,
-      "it has no tokenizer.json",
-      'Save the tokenizer with transformers as a "fast" tokenizer, which writes that file',
-    );
-  const raw = (readJson(join(folder, "tokenizer_config.json")) ?? {}) as Record<string, unknown>;
-  return {
-    tokenizerJson,
-    tokenizerConfig: {
-      ...raw,
-      chat_template:
-        readTextFile(join(folder, "chat_template.jinja")) ?? chatTemplateOf(raw["chat_template"]),
-      bos_token: tokenText(raw["bos_token"]),
-      eos_token: tokenText(raw["eos_token"]),
-    },
-  };
-}
-
-/** A template is a text, or a list of named ones of which "default" is meant for chats. */
-function chatTemplateOf(value: unknown): string | null {
-  if (typeof value === "string") return value;
-  if (!Array.isArray(value)) return null;
-  const named = value as { name?: unknown; template?: unknown }[];
-  const template = named.find((entry) => entry.name === "default")?.template;
-  return typeof template === "string" ? template : null;
-}
-
-/** Special tokens stand as texts or as objects with their text in `content`. */
-function tokenText(value: unknown): string | null {
-  if (typeof value === "object" && value !== null && "content" in value) return tokenText(value.content);
-  return typeof value === "string" ? value : null;
 }
 
 /**

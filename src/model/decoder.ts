@@ -112,11 +112,17 @@ export function decoderLayer(
   return { output, trace: { saved: { queries, keys, values, context, attended, gate, up }, keys, values } };
 }
 
+/**
+ * Each token is a row of its own here: ONNX Runtime refuses rows of more tokens than the caches have positions, and the
+ * flat tokens of many short rows are more than that.
+ */
 function rotate(g: Graph, x: Value, heads: number, { positions, cos, sin }: TokenLayout): Value {
   const width = x.shape[1] as number;
-  const rotated = g.op("RotaryEmbedding", [g.reshape(x, [1, "N", width]), positions, cos, sin], {
-    numHeads: heads,
-  });
+  const rotated = g.op(
+    "RotaryEmbedding",
+    [g.reshape(x, ["N", 1, width]), g.reshape(positions, ["N", 1]), cos, sin],
+    { numHeads: heads },
+  );
   return g.reshape(rotated, ["N", width]);
 }
 

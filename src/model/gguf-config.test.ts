@@ -176,9 +176,9 @@ describe("refused by the name of the key", () => {
       "[2,4]; supported: one number for all layers",
     ],
     [
-      "llama.attention.key_length",
+      "llama.attention.head_count",
       { "llama.attention.head_count": { uint32: 0 } },
-      "Infinity; supported: an even whole number",
+      "0; supported: a whole number from 1 to 1024",
     ],
     [
       "llama.attention.layer_norm_rms_epsilon",

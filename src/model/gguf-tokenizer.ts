@@ -1,9 +1,9 @@
 // Builds the objects of a Hugging Face tokenizer.json and tokenizer_config.json from GGUF metadata. Byte-level BPE only;
 // tokenizes nothing itself.
 import { UnsupportedModel } from "../errors.ts";
-import type { ModelTokenizer } from "./base-model.ts";
 import type { GgufMetadata, GgufValue } from "./gguf.ts";
 import { unsupportedField } from "./model-config.ts";
+import type { ModelTokenizer } from "./model-tokenizer.ts";
 
 /** What `tokenizer.ggml.pre` stands for, in tokenizer.json's terms. */
 interface PreTokenization {

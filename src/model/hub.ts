@@ -19,7 +19,7 @@ export interface HubOptions {
   /** "https://huggingface.co" or a mirror. */
   hubUrl: string;
   /** Sent as a bearer token; gated models need one. */
-  hubToken?: string | undefined;
+  hubToken?: string | null | undefined;
   onProgress?: ((progress: Progress) => void) | undefined;
   signal?: AbortSignal | undefined;
   timeouts?: Partial<Timeouts> | undefined;
@@ -108,7 +108,7 @@ async function listFiles(
     const text = await readLimited(response);
     if (response.status === 401 || response.status === 403)
       throw new Unavailable(
-        `the server answered ${statusText(response)}: the model needs an accepted licence and a token (HF_TOKEN)`,
+        `the server answered ${statusText(response)}: the model needs an accepted licence and a token (TUNESMITH_HUB_TOKEN)`,
       );
     if (!response.ok) throw new Unavailable(`the server answered ${statusText(response)}`);
     return parseListing(text);

@@ -4,7 +4,7 @@ import { existsSync, statSync } from "node:fs";
 import { mkdir, readFile, readdir, rename, rm, rmdir, stat } from "node:fs/promises";
 import { basename, extname, join, resolve } from "node:path";
 import { z } from "zod";
-import { InvalidRequest, NotFound, Unavailable, UnsupportedModel } from "../errors.ts";
+import { Cancelled, InvalidRequest, NotFound, Unavailable, UnsupportedModel } from "../errors.ts";
 import { flushDirectory, writeFileAtomically } from "./atomic-write.ts";
 import { sha256OfModel } from "./base-model.ts";
 import { CATALOGUE, catalogueEntry, type CatalogueEntry } from "./catalogue.ts";
@@ -18,7 +18,7 @@ export interface ResolveOptions {
   /** TUNESMITH_HOME: models are kept under its `models` folder. */
   homeDirectory: string;
   hubUrl?: string | undefined;
-  hubToken?: string | undefined;
+  hubToken?: string | null | undefined;
   onProgress?: ((progress: Progress) => void) | undefined;
   signal?: AbortSignal | undefined;
   /** Only look at paths and the cache. */
@@ -189,7 +189,8 @@ async function fetchModel(
     try {
       names = await fetchFiles();
     } catch (error) {
-      // Cancelled, OutOfSpace and bugs are not for the next source to mend.
+      if (options.signal?.aborted) throw new Cancelled();
+      // OutOfSpace and bugs are not for the next source to mend.
       if (!(error instanceof Unavailable || error instanceof UnsupportedModel)) throw error;
       tried.push(`${what}: ${error.message}`);
       return undefined;

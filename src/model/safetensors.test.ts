@@ -33,8 +33,24 @@ describe("writing and reading", () => {
     const empty = { shape: [0, 4], data: new Float32Array(0) };
     const first = join(folder, "first.safetensors");
     const second = join(folder, "second.safetensors");
-    await writeSafetensors(first, new Map([["b", b], ["a", a], ["empty", empty]]), { note: "x" });
-    await writeSafetensors(second, new Map([["empty", empty], ["a", a], ["b", b]]), { note: "x" });
+    await writeSafetensors(
+      first,
+      new Map([
+        ["b", b],
+        ["a", a],
+        ["empty", empty],
+      ]),
+      { note: "x" },
+    );
+    await writeSafetensors(
+      second,
+      new Map([
+        ["empty", empty],
+        ["a", a],
+        ["b", b],
+      ]),
+      { note: "x" },
+    );
     expect(await readFile(first)).toEqual(await readFile(second));
     const file = new SafetensorsFile(first);
     expect([...file.names()].sort()).toEqual(["a", "b", "empty"]);
@@ -95,19 +111,69 @@ describe("writing and reading", () => {
 describe("files that cannot be what they claim", () => {
   const eight = new Uint8Array(8);
   test.each<[string, () => Promise<string>, string]>([
-    ["a header longer than the file", () => fileOf({}, eight, 2n ** 62n), "its header claims 4611686018427387904 bytes, but at most 10 are possible in 18 bytes"],
+    [
+      "a header longer than the file",
+      () => fileOf({}, eight, 2n ** 62n),
+      "its header claims 4611686018427387904 bytes, but at most 10 are possible in 18 bytes",
+    ],
     ["no JSON", () => fileOf("nonsense"), "its header is not JSON text"],
-    ["invalid UTF-8 in the header", () => fileOf("{}", eight, 3n).then(async (path) => { const bytes = await readFile(path); bytes[8] = 0xff; await writeFile(path, bytes); return path; }), "its header is not JSON text"],
+    [
+      "invalid UTF-8 in the header",
+      () =>
+        fileOf("{}", eight, 3n).then(async (path) => {
+          const bytes = await readFile(path);
+          bytes[8] = 0xff;
+          await writeFile(path, bytes);
+          return path;
+        }),
+      "its header is not JSON text",
+    ],
     ["a list as header", () => fileOf("[]"), "its header is not a JSON object"],
-    ["a negative offset", () => fileOf({ a: entry("F32", [2], -8, 0) }, eight), 'the header entry of "a" must have dtype, shape and data_offsets'],
-    ["a shape that does not fit the bytes", () => fileOf({ a: entry("F32", [3], 0, 8) }, eight), 'tensor "a" of shape [3] and dtype F32 needs 12 bytes, but its data_offsets [0, 8] give 8'],
-    ["a shape that overflows", () => fileOf({ a: entry("F32", [2 ** 52, 2 ** 52, 0], 0, 8) }, eight), 'tensor "a" of shape'],
-    ["an unknown dtype", () => fileOf({ a: entry("F4", [2], 0, 8) }, eight), 'tensor "a" has the unknown dtype F4; known: BOOL, U8'],
-    ["overlapping tensors", () => fileOf({ a: entry("F32", [2], 0, 8), b: entry("F32", [1], 4, 8) }, eight), 'tensor "b" begins at data byte 4, but the one before it ends at 8'],
-    ["a hole", () => fileOf({ a: entry("F32", [1], 4, 8) }, eight), 'tensor "a" begins at data byte 4, but the one before it ends at 0'],
-    ["a file cut off", () => fileOf({ a: entry("F32", [4], 0, 16) }, eight), "its tensors end at data byte 16, but it has 8 data bytes"],
-    ["bytes behind the last tensor", () => fileOf({ a: entry("F32", [1], 0, 4) }, eight), "its tensors end at data byte 4, but it has 8 data bytes"],
-    ["metadata that is not texts", () => fileOf({ __metadata__: { a: 1 } }), "__metadata__ must map texts to texts"],
+    [
+      "a negative offset",
+      () => fileOf({ a: entry("F32", [2], -8, 0) }, eight),
+      'the header entry of "a" must have dtype, shape and data_offsets',
+    ],
+    [
+      "a shape that does not fit the bytes",
+      () => fileOf({ a: entry("F32", [3], 0, 8) }, eight),
+      'tensor "a" of shape [3] and dtype F32 needs 12 bytes, but its data_offsets [0, 8] give 8',
+    ],
+    [
+      "a shape that overflows",
+      () => fileOf({ a: entry("F32", [2 ** 52, 2 ** 52, 0], 0, 8) }, eight),
+      'tensor "a" of shape',
+    ],
+    [
+      "an unknown dtype",
+      () => fileOf({ a: entry("F4", [2], 0, 8) }, eight),
+      'tensor "a" has the unknown dtype F4; known: BOOL, U8',
+    ],
+    [
+      "overlapping tensors",
+      () => fileOf({ a: entry("F32", [2], 0, 8), b: entry("F32", [1], 4, 8) }, eight),
+      'tensor "b" begins at data byte 4, but the one before it ends at 8',
+    ],
+    [
+      "a hole",
+      () => fileOf({ a: entry("F32", [1], 4, 8) }, eight),
+      'tensor "a" begins at data byte 4, but the one before it ends at 0',
+    ],
+    [
+      "a file cut off",
+      () => fileOf({ a: entry("F32", [4], 0, 16) }, eight),
+      "its tensors end at data byte 16, but it has 8 data bytes",
+    ],
+    [
+      "bytes behind the last tensor",
+      () => fileOf({ a: entry("F32", [1], 0, 4) }, eight),
+      "its tensors end at data byte 4, but it has 8 data bytes",
+    ],
+    [
+      "metadata that is not texts",
+      () => fileOf({ __metadata__: { a: 1 } }),
+      "__metadata__ must map texts to texts",
+    ],
   ])("%s", async (_, make, message) => {
     const path = await make();
     expect(() => new SafetensorsFile(path)).toThrow(message);

@@ -112,8 +112,16 @@ export async function loadCheckpoint(
   }
   const moments = new SafetensorsFile(join(directory, OPTIMIZER_FILE));
   try {
-    optimizer.m.set(moments.read("m"));
-    optimizer.v.set(moments.read("v"));
+    for (const name of ["m", "v"] as const) {
+      const values = moments.read(name);
+      const expected = optimizer[name].length;
+      if (values.length !== expected) {
+        throw new UnsupportedModel(
+          `${join(directory, OPTIMIZER_FILE)} must hold ${name} with ${expected} values, has ${values.length}.`,
+        );
+      }
+      optimizer[name].set(values);
+    }
     optimizer.step = step;
   } finally {
     moments.close();

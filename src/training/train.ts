@@ -106,8 +106,8 @@ export async function train(run: TrainingRun): Promise<void> {
       await events.append({ type: "metrics", at: Date.now(), ...metrics, tokensPerSecond, secondsLeft });
 
       const epochEnd = step % stepsPerEpoch === 0;
-      if (epochEnd || run.now() - lastCheckpoint.at >= run.checkpointIntervalMs) await checkpoint(step);
-      if (epochEnd) {
+      if (epochEnd || run.now() - lastCheckpoint.at >= run.checkpointIntervalMs) {
+        await checkpoint(step);
         const directory = checkpointPath(folder, step);
         await events.append({ type: "checkpoint", at: Date.now(), step, directory, epochEnd, metrics });
       }

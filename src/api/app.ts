@@ -1,0 +1,193 @@
+// The HTTP application: the route table, and what holds for every request: ids, authentication, headers and errors. Handlers
+// parse with wire, call a room, print with wire; nothing else.
+import multipart from "@fastify/multipart";
+import fastify from "fastify";
+import type { FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import { InvalidRequest, Unavailable } from "../errors.ts";
+import type { ChatEngine } from "../serving/engine.ts";
+import type { BlobStore } from "../store/blobs.ts";
+import type { FileStore } from "../store/files.ts";
+import type { FineTuningStore } from "../store/fine-tuning.ts";
+import type { ModelStore } from "../store/models.ts";
+import { newId } from "../wire/ids.ts";
+import { createAuthentication } from "./authentication.ts";
+import { chatRoutes } from "./chat.ts";
+import { errorAnswer, unknownUrl, wrongMethod } from "./error-answers.ts";
+import type { ErrorAnswer } from "./error-answers.ts";
+import { fileRoutes } from "./files.ts";
+import { fineTuningRoutes } from "./fine-tuning.ts";
+import { ModelDirectory } from "./model-directory.ts";
+import type { BaseModelCatalogue } from "./model-directory.ts";
+import { modelRoutes } from "./models.ts";
+
+export interface AppParts {
+  files: FileStore;
+  blobs: BlobStore;
+  jobs: FineTuningStore;
+  models: ModelStore;
+  engine: ChatEngine;
+  catalogue: BaseModelCatalogue;
+  onJobsChanged: () => void;
+  /** Aborts when the grace for requests in flight is over. */
+  stopping: AbortSignal;
+  logger: FastifyBaseLogger;
+}
+
+export interface AppSettings {
+  apiKeys: readonly string[];
+  organization: string;
+  modelAliases: Readonly<Record<string, string>>;
+  maxUploadBytes: number;
+  maxBodyBytes: number;
+  resultFileEncoding: "base64" | "csv";
+  emptyJobError: "null" | "object";
+}
+
+type Method = "GET" | "POST" | "DELETE";
+type Handler = (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>;
+type RouteTable = Record<string, Partial<Record<Method, Handler>>>;
+
+/** Builds the application; the caller listens or injects. */
+export async function createApp(parts: AppParts, settings: AppSettings): Promise<FastifyInstance> {
+  const { models, stopping } = parts;
+  const directory = new ModelDirectory({
+    catalogue: parts.catalogue,
+    aliases: settings.modelAliases,
+    store: models,
+  });
+  const files = fileRoutes({ ...parts, ...settings });
+  const jobs = fineTuningRoutes({ ...parts, ...settings, directory });
+  const model = modelRoutes({ ...parts, directory });
+  const chat = chatRoutes({ ...parts, directory });
+
+  const routes: RouteTable = {
+    "/healthz": { GET: async () => ({ status: stopping.aborted ? "stopping" : "ok" }) },
+    "/v1/files": { POST: files.create, GET: files.list },
+    "/v1/files/:file": { GET: files.retrieve, DELETE: files.delete },
+    "/v1/files/:file/content": { GET: files.content },
+    "/v1/fine_tuning/jobs": { POST: jobs.create, GET: jobs.list },
+    "/v1/fine_tuning/jobs/:job": { GET: jobs.retrieve },
+    "/v1/fine_tuning/jobs/:job/cancel": { POST: jobs.cancel },
+    "/v1/fine_tuning/jobs/:job/events": { GET: jobs.events },
+    "/v1/fine_tuning/jobs/:job/checkpoints": { GET: jobs.checkpoints },
+    "/v1/models": { GET: model.list },
+    "/v1/models/:model": { GET: model.retrieve, DELETE: model.delete },
+    "/v1/chat/completions": { POST: chat.create },
+  };
+
+  const app = createFastify(parts.logger, settings.maxBodyBytes);
+  await app.register(multipart);
+  addHooks(app, settings);
+  addErrors(app);
+  for (const [url, methods] of Object.entries(routes)) addRoute(app, url, methods);
+  return app;
+}
+
+/** The longest path parameter: a model name with the longest suffix, slug and checkpoint, percent-encoded, and some. */
+const MAX_PARAM_LENGTH = 1000;
+
+function createFastify(logger: FastifyBaseLogger, maxBodyBytes: number): FastifyInstance {
+  const app = fastify({
+    loggerInstance: logger,
+    bodyLimit: maxBodyBytes,
+    genReqId: () => newId("request"),
+    // Only the ids made here count: a client's own comes in X-Client-Request-Id and is logged beside it.
+    requestIdHeader: false,
+    routerOptions: {
+      ignoreTrailingSlash: true,
+      ignoreDuplicateSlashes: true,
+      maxParamLength: MAX_PARAM_LENGTH,
+    },
+    // Requests that come while the server stops are refused in the envelope, by the hook below.
+    return503OnClosing: false,
+    frameworkErrors: (error, request, reply) => {
+      addCommonHeaders(request, reply);
+      send(reply, errorAnswer(error, request.id));
+    },
+  });
+  // JSON and forms only: a text/plain body is what a foreign web page may post without asking.
+  app.removeContentTypeParser("text/plain");
+  // Several clients send an empty body with a JSON content type on cancel.
+  const parseJson = app.getDefaultJsonParser("error", "error");
+  app.removeContentTypeParser("application/json");
+  app.addContentTypeParser("application/json", { parseAs: "string" }, (request, body, done) => {
+    if (body === "") done(null, undefined);
+    else void parseJson(request, body as string, done);
+  });
+  return app;
+}
+
+function addHooks(app: FastifyInstance, settings: AppSettings): void {
+  const authenticate = createAuthentication(settings.apiKeys);
+  let isClosing = false;
+  app.addHook("preClose", async () => {
+    isClosing = true;
+  });
+  app.addHook("onRequest", async (request, reply) => {
+    addCommonHeaders(request, reply);
+    void reply.header("openai-organization", settings.organization);
+    if (isClosing) {
+      void reply.header("connection", "close");
+      throw new Unavailable("The server is stopping. Send the request again in a moment.");
+    }
+    if (request.routeOptions.url !== "/healthz") authenticate(request);
+    checkClientRequestId(request);
+  });
+  app.addHook("onSend", async (_request, reply) => {
+    void reply.header("openai-processing-ms", Math.round(reply.elapsedTime));
+  });
+}
+
+function addCommonHeaders(request: FastifyRequest, reply: FastifyReply): void {
+  void reply.header("x-request-id", request.id).header("openai-version", "2020-10-01");
+}
+
+/** Clients may name their requests, to find them in logs. */
+function checkClientRequestId(request: FastifyRequest): void {
+  const id = request.headers["x-client-request-id"];
+  if (id === undefined) return;
+  if (typeof id !== "string" || id.length > 512 || !/^[\x20-\x7e]*$/.test(id)) {
+    throw new InvalidRequest("Invalid 'X-Client-Request-Id': expected at most 512 ASCII characters.", {
+      code: "invalid_value",
+    });
+  }
+  request.log.info({ clientRequestId: id }, "Named by the client");
+}
+
+function addErrors(app: FastifyInstance): void {
+  app.setErrorHandler((error, request, reply) => {
+    const answer = errorAnswer(error, request.id);
+    if (answer.isBug) request.log.error({ err: error }, "A request failed by a fault of the server");
+    send(reply, answer);
+  });
+  app.setNotFoundHandler((request, reply) => send(reply, unknownUrl(request.method, request.url)));
+}
+
+function send(reply: FastifyReply, answer: ErrorAnswer): void {
+  void reply
+    .code(answer.status)
+    .header("x-should-retry", String(answer.retry))
+    .type("application/json; charset=utf-8")
+    .send(answer.body);
+}
+
+const METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"] as const;
+
+/** Registers an address with its methods; every other method answers 405 in the envelope. */
+function addRoute(app: FastifyInstance, url: string, methods: RouteTable[string]): void {
+  const allowed = Object.keys(methods);
+  for (const method of METHODS) {
+    const handler = method in methods ? methods[method as Method] : undefined;
+    app.route({
+      method,
+      url,
+      handler:
+        handler ??
+        (async (request, reply) => {
+          void reply.header("allow", allowed.join(", "));
+          send(reply, wrongMethod(request.method, allowed));
+          return reply;
+        }),
+    });
+  }
+}

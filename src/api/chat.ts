@@ -1,0 +1,161 @@
+// /v1/chat/completions: whole answers and server-sent events. Which model answers, the directory says; the shapes are made in
+// chat-answers.ts.
+import { Readable } from "node:stream";
+import type { FastifyReply, FastifyRequest } from "fastify";
+import { Unavailable } from "../errors.ts";
+import type { ChatEngine, CompletionEvent } from "../serving/engine.ts";
+import { createChatCompletionRequest } from "../wire/chat.ts";
+import type { ChatCompletion } from "../wire/chat.ts";
+import { parseRequest } from "../wire/validation.ts";
+import type { AnswerHead } from "./chat-answers.ts";
+import {
+  endChoice,
+  newAnswerHead,
+  startChoice,
+  textChoice,
+  toChunk,
+  toCompletion,
+  toCompletionRequest,
+  toUsage,
+} from "./chat-answers.ts";
+import { errorAnswer } from "./error-answers.ts";
+import type { ModelDirectory } from "./model-directory.ts";
+
+export function chatRoutes(parts: {
+  engine: ChatEngine;
+  directory: ModelDirectory;
+  /** Aborts when the server's grace for requests in flight is over. */
+  stopping: AbortSignal;
+}) {
+  const { engine, directory, stopping } = parts;
+  return {
+    create: async (request: FastifyRequest, reply: FastifyReply): Promise<ChatCompletion | Readable> => {
+      const body = parseRequest(createChatCompletionRequest, request.body);
+      const model = await directory.serve(body.model);
+      const signal = AbortSignal.any([stopping, whenClientLeaves(reply)]);
+      const asked = toCompletionRequest(body, model, signal);
+      const head = newAnswerHead(model);
+      const events = engine.complete(asked);
+      if (body.stream !== true) return collect(head, events, asked.n);
+
+      // The first event is awaited here: what fails before it is an ordinary HTTP error, not an event in a stream.
+      const iterator = events[Symbol.asyncIterator]();
+      const first = await iterator.next();
+      const lines = streamLines(head, resumed(first, iterator), {
+        n: asked.n,
+        includeUsage: body.stream_options?.include_usage === true,
+        describeError: (error) => {
+          const { body: envelope, isBug } = errorAnswer(error, request.id);
+          if (!signal.aborted) request.log[isBug ? "error" : "warn"]({ err: error }, "A stream failed");
+          return envelope;
+        },
+      });
+      void reply
+        .type("text/event-stream; charset=utf-8")
+        .header("cache-control", "no-cache")
+        // Proxies that gather small writes would turn a stream into one late answer.
+        .header("x-accel-buffering", "no");
+      return Readable.from(lines, { objectMode: false });
+    },
+  };
+}
+
+/** Aborts when the connection closes before the answer is complete. */
+function whenClientLeaves(reply: FastifyReply): AbortSignal {
+  const controller = new AbortController();
+  reply.raw.once("close", () => {
+    if (!reply.raw.writableFinished) controller.abort();
+  });
+  return controller.signal;
+}
+
+async function collect(
+  head: AnswerHead,
+  events: AsyncIterable<CompletionEvent>,
+  n: number,
+): Promise<ChatCompletion> {
+  const tally = new Tally(n);
+  const texts = Array.from({ length: n }, () => "");
+  for await (const event of events) {
+    tally.add(event);
+    if (event.type === "text-delta") texts[event.index] += event.text;
+  }
+  return toCompletion(
+    head,
+    tally.finished().map((reason, index) => ({ text: texts[index] ?? "", reason })),
+    tally.usage(),
+  );
+}
+
+async function* streamLines(
+  head: AnswerHead,
+  events: AsyncIterable<CompletionEvent>,
+  options: { n: number; includeUsage: boolean; describeError: (error: unknown) => object },
+): AsyncGenerator<string> {
+  const usageSoFar = options.includeUsage ? null : undefined;
+  const tally = new Tally(options.n);
+  try {
+    for (let index = 0; index < options.n; index++) {
+      yield line(toChunk(head, [startChoice(index)], usageSoFar));
+    }
+    for await (const event of events) {
+      tally.add(event);
+      if (event.type === "text-delta" && event.text !== "") {
+        yield line(toChunk(head, [textChoice(event.index, event.text)], usageSoFar));
+      } else if (event.type === "finish") {
+        yield line(toChunk(head, [endChoice(event.index, event.reason)], usageSoFar));
+      }
+    }
+    tally.finished();
+    if (options.includeUsage) yield line(toChunk(head, [], tally.usage()));
+    yield "data: [DONE]\n\n";
+  } catch (error) {
+    // The status line is long gone: clients raise on an event with an `error`, and on nothing else.
+    yield line(options.describeError(error));
+  }
+}
+
+const line = (value: object) => `data: ${JSON.stringify(value)}\n\n`;
+
+/** Counts tokens and sees to it that every answer really ended: an engine that was stopped just falls silent. */
+class Tally {
+  readonly #reasons: ("stop" | "length" | null)[];
+  #promptTokens = 0;
+  #completionTokens = 0;
+
+  constructor(n: number) {
+    this.#reasons = Array.from({ length: n }, () => null);
+  }
+
+  add(event: CompletionEvent): void {
+    if (event.type === "prompt") this.#promptTokens = event.promptTokens;
+    if (event.type === "finish") {
+      this.#reasons[event.index] = event.reason;
+      this.#completionTokens += event.completionTokens;
+    }
+  }
+
+  finished(): ("stop" | "length")[] {
+    return this.#reasons.map((reason) => {
+      if (reason === null) {
+        throw new Unavailable(
+          "The answer was cut off because the server is stopping. Send the request again.",
+        );
+      }
+      return reason;
+    });
+  }
+
+  usage() {
+    return toUsage(this.#promptTokens, this.#completionTokens);
+  }
+}
+
+/** The iteration with its first result put back in front. */
+async function* resumed<T>(first: IteratorResult<T, unknown>, rest: AsyncIterator<T>): AsyncGenerator<T> {
+  try {
+    for (let result = first; result.done !== true; result = await rest.next()) yield result.value;
+  } finally {
+    await rest.return?.();
+  }
+}

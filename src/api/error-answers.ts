@@ -1,0 +1,115 @@
+// The one mapping from what was thrown to what the client gets: status, type, code, param, and whether trying again helps.
+import { STATUS_CODES } from "node:http";
+import {
+  Cancelled,
+  Conflict,
+  DatasetError,
+  InvalidRequest,
+  NotFound,
+  OutOfSpace,
+  TunesmithError,
+  Unavailable,
+  UnsupportedModel,
+} from "../errors.ts";
+import { FILE_TOO_LARGE } from "../store/blobs.ts";
+import type { ErrorEnvelope, ErrorType } from "../wire/error.ts";
+
+/** The request lacks a valid key. The caller sends one. */
+export class Unauthorized extends TunesmithError {
+  override readonly name = "Unauthorized";
+}
+
+/** The request comes from where it must not, whoever sent it. */
+export class Forbidden extends TunesmithError {
+  override readonly name = "Forbidden";
+}
+
+export interface ErrorAnswer {
+  status: number;
+  body: ErrorEnvelope;
+  /** False: the same request will fail again, so clients are told not to repeat it. */
+  retry: boolean;
+  /** A fault of this server, to be logged with its stack. */
+  isBug: boolean;
+}
+
+export function errorAnswer(thrown: unknown, requestId: string): ErrorAnswer {
+  if (thrown instanceof TunesmithError) return ofTunesmith(thrown);
+  const status = clientFaultStatus(thrown);
+  if (status !== null) {
+    return answer(status, "invalid_request_error", { message: clientFaultMessage(thrown as Error) });
+  }
+  return {
+    ...answer(500, "server_error", {
+      message: `The server had an error while processing your request. It is in the server's log under the request id ${requestId}.`,
+    }),
+    // The same bug would meet the same request.
+    retry: false,
+    isBug: true,
+  };
+}
+
+/** An address that leads nowhere. */
+export function unknownUrl(method: string, url: string): ErrorAnswer {
+  const [path = ""] = url.split("?");
+  return answer(404, "invalid_request_error", {
+    message: `Invalid URL (${method} ${path.slice(0, 200)})`,
+  });
+}
+
+/** A known address with a method it does not have. */
+export function wrongMethod(method: string, allowed: readonly string[]): ErrorAnswer {
+  return answer(405, "invalid_request_error", {
+    message: `Not allowed to ${method} on this address. Use ${allowed.join(" or ")}.`,
+    code: "method_not_supported",
+  });
+}
+
+function ofTunesmith(error: TunesmithError): ErrorAnswer {
+  const details = { message: error.message, code: error.code, param: error.param };
+  const refused = (status: number) => answer(status, "invalid_request_error", details);
+  if (error instanceof Unauthorized) return refused(401);
+  if (error instanceof Forbidden) return refused(403);
+  if (error instanceof NotFound) return refused(404);
+  if (error instanceof Conflict) return refused(409);
+  if (error instanceof InvalidRequest && error.code === FILE_TOO_LARGE) return refused(413);
+  if (error instanceof InvalidRequest || error instanceof DatasetError) return refused(400);
+  if (error instanceof UnsupportedModel) return refused(400);
+  if (error instanceof OutOfSpace) {
+    return answer(507, "server_error", { ...details, code: error.code ?? "insufficient_storage" });
+  }
+  if (error instanceof Unavailable || error instanceof Cancelled) {
+    return { ...answer(503, "service_unavailable_error", details), retry: true };
+  }
+  return { ...answer(500, "server_error", details), isBug: true };
+}
+
+function answer(
+  status: number,
+  type: ErrorType,
+  details: { message: string; code?: string | null; param?: string | null },
+): ErrorAnswer {
+  const { message, code = null, param = null } = details;
+  return { status, body: { error: { message, type, param, code } }, retry: false, isBug: false };
+}
+
+/** The status that the HTTP framework found for a bad request; null for everything that is no fault of the client's. */
+function clientFaultStatus(thrown: unknown): number | null {
+  if (!(thrown instanceof Error) || !("statusCode" in thrown)) return null;
+  const status = thrown.statusCode;
+  return typeof status === "number" && status >= 400 && status < 500 ? status : null;
+}
+
+function clientFaultMessage(error: Error & { code?: unknown; statusCode?: unknown }): string {
+  switch (error.code) {
+    case "FST_ERR_CTP_INVALID_JSON_BODY":
+    case "FST_ERR_CTP_EMPTY_JSON_BODY":
+      return "We could not parse the JSON body of your request. Expected one JSON object, encoded as UTF-8.";
+    case "FST_ERR_CTP_INVALID_MEDIA_TYPE":
+      return "Unsupported media type. Send 'Content-Type: application/json', or 'multipart/form-data' to upload a file.";
+    case "FST_ERR_CTP_BODY_TOO_LARGE":
+      return "The request body is too large. Send less at once; files of any size go through POST /v1/files.";
+    default:
+      return `${STATUS_CODES[Number(error.statusCode)] ?? "Bad request"}: ${error.message}`;
+  }
+}

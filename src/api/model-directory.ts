@@ -1,0 +1,120 @@
+// Which model a name stands for: a base model of the catalogue, an alias of one, or a fine-tuned model of the store. Never a
+// guess: a name that is none of them is unknown.
+import { NotFound } from "../errors.ts";
+import type { ServedModel } from "../serving/engine.ts";
+import type { Model, ModelStore } from "../store/models.ts";
+
+/** Where base models come from, as the API needs it. */
+export interface BaseModelCatalogue {
+  list(): readonly { id: string; /** Unix seconds. */ created: number }[];
+  isKnown(id: string): boolean;
+  /** Where the model lies; may fetch it first. */
+  resolve(id: string): Promise<{ id: string; path: string }>;
+}
+
+export interface ResolvedBase {
+  /** The name to echo: the last alias before the base model, which for an undated OpenAI name is the snapshot. */
+  name: string;
+  /** The local base model. */
+  baseModel: string;
+}
+
+export interface ListedModel {
+  id: string;
+  created: number;
+  ownedBy: string;
+  baseModel: string;
+}
+
+export class ModelDirectory {
+  readonly #catalogue: BaseModelCatalogue;
+  readonly #aliases: Readonly<Record<string, string>>;
+  readonly #store: ModelStore;
+
+  constructor(parts: {
+    catalogue: BaseModelCatalogue;
+    /** Name to model; no chain runs in a circle. */
+    aliases: Readonly<Record<string, string>>;
+    store: ModelStore;
+  }) {
+    this.#catalogue = parts.catalogue;
+    this.#aliases = parts.aliases;
+    this.#store = parts.store;
+  }
+
+  /** Null when the name leads to no base model. */
+  resolveBase(name: string): ResolvedBase | null {
+    let echoed = name;
+    let current = name;
+    // A base model's own name is never taken for an alias of another.
+    while (!this.#catalogue.isKnown(current)) {
+      const next = Object.hasOwn(this.#aliases, current) ? this.#aliases[current] : undefined;
+      if (next === undefined) return null;
+      echoed = current;
+      current = next;
+    }
+    return { name: echoed, baseModel: current };
+  }
+
+  /** The model that answers under this name. Throws NotFound in the words of chat, whose 404 differs from that of /models. */
+  async serve(name: string): Promise<ServedModel> {
+    const base = this.resolveBase(name);
+    if (base !== null) {
+      return { id: base.name, baseModel: await this.#locate(base.baseModel), adapterPath: null };
+    }
+    const model = await this.#store.get(name);
+    if (model === null) {
+      throw new NotFound(`The model '${name}' does not exist or you do not have access to it.`, {
+        code: "model_not_found",
+      });
+    }
+    return {
+      id: model.id,
+      baseModel: await this.#locate(model.baseModel),
+      adapterPath: model.adapterDirectory,
+    };
+  }
+
+  /** Null when there is no such model. */
+  async find(name: string): Promise<ListedModel | null> {
+    const base = this.resolveBase(name);
+    if (base !== null) return listedBase(name, base, this.#catalogue.list());
+    const model = await this.#store.get(name);
+    return model === null ? null : listedFineTuned(model);
+  }
+
+  /** Fine-tuned models first, newest first, then aliases and base models. */
+  async list(): Promise<ListedModel[]> {
+    const fineTuned = await this.#store.list();
+    const catalogue = this.#catalogue.list();
+    const names = new Set([...Object.keys(this.#aliases), ...catalogue.map(({ id }) => id)]);
+    const bases = [...names].flatMap((name) => {
+      const base = this.resolveBase(name);
+      return base === null ? [] : [listedBase(name, base, catalogue)];
+    });
+    return [...fineTuned.map(listedFineTuned), ...bases];
+  }
+
+  async #locate(baseModel: string): Promise<{ id: string; path: string }> {
+    const { id, path } = await this.#catalogue.resolve(baseModel);
+    return { id, path };
+  }
+}
+
+function listedBase(
+  name: string,
+  base: ResolvedBase,
+  catalogue: ReturnType<BaseModelCatalogue["list"]>,
+): ListedModel {
+  const created = catalogue.find(({ id }) => id === base.baseModel)?.created ?? 0;
+  return { id: name, created, ownedBy: "tunesmith", baseModel: base.baseModel };
+}
+
+function listedFineTuned(model: Model): ListedModel {
+  return {
+    id: model.id,
+    created: model.createdAt,
+    ownedBy: model.ownedBy,
+    baseModel: model.baseModel,
+  };
+}

@@ -1,0 +1,60 @@
+// /v1/models: list, retrieve, delete.
+import { rm } from "node:fs/promises";
+import type { FastifyRequest } from "fastify";
+import { Forbidden } from "./error-answers.ts";
+import { NotFound } from "../errors.ts";
+import type { ChatEngine } from "../serving/engine.ts";
+import type { ModelStore } from "../store/models.ts";
+import type { ModelDeleted, ModelList, ModelObject } from "../wire/models.ts";
+import type { ListedModel, ModelDirectory } from "./model-directory.ts";
+
+export function modelRoutes(parts: { models: ModelStore; directory: ModelDirectory; engine: ChatEngine }) {
+  const { models, directory, engine } = parts;
+  return {
+    list: async (): Promise<ModelList> => {
+      return { object: "list", data: (await directory.list()).map(toModelObject) };
+    },
+
+    retrieve: async (request: FastifyRequest): Promise<ModelObject> => {
+      const id = modelId(request);
+      const model = await directory.find(id);
+      if (model === null) throw unknownModel(id);
+      return toModelObject(model);
+    },
+
+    delete: async (request: FastifyRequest): Promise<ModelDeleted> => {
+      const id = modelId(request);
+      if (directory.resolveBase(id) !== null) {
+        throw new Forbidden(
+          `The model '${id}' is a base model. Only fine-tuned models (ft:…) can be deleted.`,
+          { param: "model" },
+        );
+      }
+      const deleted = await models.delete(id);
+      if (deleted === null) throw unknownModel(id);
+      // From here on nobody finds the model; a crash before the folder is gone costs disk space only.
+      await engine.forget(id);
+      await rm(deleted.adapterDirectory, { recursive: true, force: true });
+      return { id, object: "model", deleted: true };
+    },
+  };
+}
+
+function toModelObject(model: ListedModel): ModelObject {
+  return {
+    id: model.id,
+    object: "model",
+    created: model.created,
+    owned_by: model.ownedBy,
+    tunesmith: { base_model: model.baseModel },
+  };
+}
+
+const modelId = (request: FastifyRequest) => (request.params as { model: string }).model;
+
+function unknownModel(id: string): NotFound {
+  return new NotFound(`The model '${id}' does not exist`, {
+    code: "model_not_found",
+    param: "model",
+  });
+}

@@ -1,0 +1,221 @@
+// A small HTTP client of the OpenAI-compatible API: requests, error envelopes, server-sent events. It retries nothing: a
+// person or a script sees each failure at once.
+import { messageOf, TunesmithError } from "../errors.ts";
+
+/** The server answered with an error envelope. */
+export class ApiError extends TunesmithError {
+  override readonly name = "ApiError";
+  readonly status: number;
+  readonly type: string | null;
+  readonly requestId: string | null;
+
+  constructor(
+    message: string,
+    details: {
+      status: number;
+      type: string | null;
+      code: string | null;
+      param: string | null;
+      requestId: string | null;
+    },
+  ) {
+    super(message, { code: details.code, param: details.param });
+    this.status = details.status;
+    this.type = details.type;
+    this.requestId = details.requestId;
+  }
+}
+
+/** Nothing answered at the base URL. */
+export class ServerUnreachable extends TunesmithError {
+  override readonly name = "ServerUnreachable";
+}
+
+export interface ApiClient {
+  readonly baseUrl: string;
+  // The type parameter names the wire type of the answer. It is believed, not checked: the server of the same package
+  // prints it with that type.
+  get<Answer>(path: string, query?: Query): Promise<Answer>;
+  post<Answer>(path: string, body?: object | FormData): Promise<Answer>;
+  delete<Answer>(path: string): Promise<Answer>;
+  /** The untouched answer of a GET, for file contents. */
+  download(path: string): Promise<Response>;
+  /** The JSON of each server-sent event up to `[DONE]`; throws ApiError when an event carries an error. */
+  stream<Event>(path: string, body: object, signal: AbortSignal): AsyncIterable<Event>;
+}
+
+export type Query = Record<string, string | number | undefined>;
+
+export function createClient(options: {
+  baseUrl: string;
+  apiKey: string | null;
+  signal: AbortSignal;
+}): ApiClient {
+  const baseUrl = options.baseUrl.replace(/\/+$/, "");
+
+  async function send(
+    method: string,
+    path: string,
+    body?: object | FormData,
+    signal: AbortSignal = options.signal,
+  ): Promise<Response> {
+    const headers: Record<string, string> = {};
+    if (options.apiKey !== null) headers["authorization"] = `Bearer ${options.apiKey}`;
+    if (body !== undefined && !(body instanceof FormData)) headers["content-type"] = "application/json";
+    let response: Response;
+    try {
+      response = await fetch(baseUrl + path, {
+        method,
+        headers,
+        signal,
+        body: body === undefined ? null : body instanceof FormData ? body : JSON.stringify(body),
+      });
+    } catch (error) {
+      if (signal.aborted) throw error;
+      throw unreachable(baseUrl, error);
+    }
+    if (!response.ok) throw await errorOf(response, baseUrl);
+    return response;
+  }
+
+  async function json<Answer>(response: Response): Promise<Answer> {
+    const text = await bodyText(response, baseUrl, options.signal);
+    try {
+      return JSON.parse(text) as Answer;
+    } catch (error) {
+      throw new TunesmithError(
+        `Expected JSON from ${response.url}, found ${quoteStart(text)}. Check that the base URL names a tunesmith or OpenAI-compatible API and ends in /v1.`,
+        { cause: error },
+      );
+    }
+  }
+
+  return {
+    baseUrl,
+    get: async <Answer>(path: string, query: Query = {}) =>
+      json<Answer>(await send("GET", path + queryText(query))),
+    post: async <Answer>(path: string, body?: object | FormData) =>
+      json<Answer>(await send("POST", path, body)),
+    delete: async <Answer>(path: string) => json<Answer>(await send("DELETE", path)),
+    download: (path) => send("GET", path),
+    async *stream<Event>(path: string, body: object, signal: AbortSignal) {
+      const response = await send("POST", path, body, signal);
+      try {
+        for await (const data of eventData(response)) {
+          if (data === "[DONE]") return;
+          const event: unknown = JSON.parse(data);
+          const failure = envelopeError(event);
+          if (failure !== null) {
+            throw new ApiError(failure.message, {
+              ...failure,
+              status: response.status,
+              requestId: response.headers.get("x-request-id"),
+            });
+          }
+          yield event as Event;
+        }
+      } catch (error) {
+        if (signal.aborted || error instanceof TunesmithError) throw error;
+        throw brokenOff(baseUrl, error);
+      }
+      throw brokenOff(baseUrl, new Error("the stream ended without [DONE]"));
+    },
+  };
+}
+
+/** Yields the data of each server-sent event. Comment lines and other fields are skipped. */
+async function* eventData(response: Response): AsyncIterable<string> {
+  if (response.body === null) return;
+  let pending = "";
+  let data: string[] = [];
+  const decoder = new TextDecoder();
+  for await (const chunk of response.body) {
+    pending += decoder.decode(chunk as Uint8Array, { stream: true });
+    const lines = pending.split(/\r?\n/);
+    pending = lines.pop() ?? "";
+    for (const line of lines) {
+      if (line === "") {
+        if (data.length > 0) yield data.join("\n");
+        data = [];
+      } else if (line.startsWith("data:")) {
+        data.push(line.slice("data:".length).replace(/^ /, ""));
+      }
+    }
+  }
+}
+
+async function bodyText(response: Response, baseUrl: string, signal: AbortSignal): Promise<string> {
+  try {
+    return await response.text();
+  } catch (error) {
+    if (signal.aborted) throw error;
+    throw brokenOff(baseUrl, error);
+  }
+}
+
+async function errorOf(response: Response, baseUrl: string): Promise<TunesmithError> {
+  const requestId = response.headers.get("x-request-id");
+  const text = await response.text().catch(() => "");
+  let failure: ReturnType<typeof envelopeError> = null;
+  try {
+    failure = envelopeError(JSON.parse(text));
+  } catch {
+    // Not JSON: some other program or a proxy answered; the message below says so.
+  }
+  const status = response.status;
+  if (failure === null) {
+    const message = `${baseUrl} answered ${status} with ${quoteStart(text)} instead of an OpenAI error. Check that the base URL names a tunesmith or OpenAI-compatible API and ends in /v1.`;
+    return new ApiError(message, { status, type: null, code: null, param: null, requestId });
+  }
+  const hint = status === 401 ? " Give the key with --api-key or in TUNESMITH_API_KEY." : "";
+  return new ApiError(failure.message + hint, { ...failure, status, requestId });
+}
+
+function envelopeError(
+  body: unknown,
+): { message: string; type: string | null; code: string | null; param: string | null } | null {
+  if (typeof body !== "object" || body === null || !("error" in body)) return null;
+  const error = body.error;
+  if (typeof error !== "object" || error === null || !("message" in error)) return null;
+  const text = (value: unknown): string | null => (typeof value === "string" ? value : null);
+  const member = error as Record<string, unknown>;
+  return {
+    message: text(error.message) ?? "The server gave no message.",
+    type: text(member["type"]),
+    code: text(member["code"]),
+    param: text(member["param"]),
+  };
+}
+
+function unreachable(baseUrl: string, error: unknown): ServerUnreachable {
+  const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
+  const code = typeof cause === "object" && cause !== null && "code" in cause ? String(cause.code) : "";
+  const reason = code === "ECONNREFUSED" ? "connection refused" : code || messageOf(cause);
+  return new ServerUnreachable(
+    `No server answers at ${baseUrl} (${reason}). Start one with "tunesmith serve", or name a running one with --base-url or TUNESMITH_BASE_URL.`,
+    { cause: error },
+  );
+}
+
+function brokenOff(baseUrl: string, error: unknown): ServerUnreachable {
+  return new ServerUnreachable(
+    `The connection to ${baseUrl} broke off before the answer was complete (${messageOf(error)}). See whether the server is still running, then try again.`,
+    { cause: error },
+  );
+}
+
+function queryText(query: Query): string {
+  const parameters = new URLSearchParams();
+  for (const [name, value] of Object.entries(query)) {
+    if (value !== undefined) parameters.set(name, String(value));
+  }
+  return parameters.size === 0 ? "" : `?${parameters.toString()}`;
+}
+
+/** Enough of an unexpected body to recognise who sent it. */
+const QUOTED_CHARACTERS = 80;
+
+function quoteStart(text: string): string {
+  if (text === "") return "an empty body";
+  return JSON.stringify(text.length > QUOTED_CHARACTERS ? `${text.slice(0, QUOTED_CHARACTERS)}…` : text);
+}

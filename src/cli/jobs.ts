@@ -1,0 +1,129 @@
+// `tunesmith jobs`: create, list, get, events, checkpoints, cancel. Following a job is in follow.ts.
+import { existsSync } from "node:fs";
+import type { FineTuningJob, FineTuningJobCheckpoint, FineTuningJobEvent } from "../wire/fine-tuning.ts";
+import type { List, ListWithIds } from "../wire/list.ts";
+import { moreNote, uploadFile } from "./files.ts";
+import { followJob } from "./follow.ts";
+import { describeJob, eventLine, jobPath } from "./job-text.ts";
+import { EXIT, formatTable, formatTime, printAnswer, printNote, type CommandContext } from "./terminal.ts";
+
+export interface CreateOptions {
+  model: string;
+  trainingFile: string;
+  validationFile?: string;
+  suffix?: string;
+  seed?: number;
+  epochs?: number | "auto";
+  batchSize?: number | "auto";
+  learningRateMultiplier?: number | "auto";
+  metadata?: Record<string, string>;
+  follow?: boolean;
+}
+
+/** Creates a job; training and validation files may be file ids or local paths, which are uploaded first. */
+export async function jobsCreate(context: CommandContext, options: CreateOptions): Promise<number> {
+  const trainingFile = await fileId(context, options.trainingFile);
+  const validationFile =
+    options.validationFile === undefined ? undefined : await fileId(context, options.validationFile);
+  const hyperparameters = {
+    n_epochs: options.epochs,
+    batch_size: options.batchSize,
+    learning_rate_multiplier: options.learningRateMultiplier,
+  };
+  const job = await context.client.post<FineTuningJob>("/fine_tuning/jobs", {
+    model: options.model,
+    training_file: trainingFile,
+    validation_file: validationFile,
+    suffix: options.suffix,
+    seed: options.seed,
+    method: { type: "supervised", supervised: { hyperparameters } },
+    metadata: options.metadata,
+  });
+  if (options.follow === true) {
+    printNote(context, `Created ${job.id}`);
+    return followJob(context, job.id);
+  }
+  printAnswer(context, job, () => `${job.id}\n`);
+  printNote(context, `Follow it with "tunesmith jobs follow ${job.id}".`);
+  return EXIT.success;
+}
+
+/** An existing path wins over an id: ids begin with "file-", and hardly any path does. */
+async function fileId(context: CommandContext, idOrPath: string): Promise<string> {
+  if (!existsSync(idOrPath) && /^file-[A-Za-z0-9]+$/.test(idOrPath)) return idOrPath;
+  const file = await uploadFile(context.client, idOrPath, "fine-tune");
+  printNote(context, `Uploaded ${idOrPath} as ${file.id}`);
+  return file.id;
+}
+
+export async function jobsList(
+  context: CommandContext,
+  options: { limit?: number; after?: string },
+): Promise<void> {
+  const list = await context.client.get<List<FineTuningJob>>("/fine_tuning/jobs", { ...options });
+  printAnswer(context, list, () => {
+    if (list.data.length === 0) return 'No jobs yet. Create one with "tunesmith jobs create".\n';
+    const columns = [
+      { heading: "ID" },
+      { heading: "STATUS" },
+      { heading: "MODEL" },
+      { heading: "FINE-TUNED MODEL" },
+      { heading: "CREATED" },
+    ];
+    const rows = list.data.map((job) => [
+      job.id,
+      job.status,
+      job.model,
+      job.fine_tuned_model ?? "-",
+      formatTime(job.created_at),
+    ]);
+    return formatTable(columns, rows) + moreNote(list.has_more, list.data.at(-1)?.id, "jobs list");
+  });
+}
+
+export async function jobsGet(context: CommandContext, id: string): Promise<void> {
+  const job = await context.client.get<FineTuningJob>(jobPath(id));
+  printAnswer(context, job, () => describeJob(job));
+}
+
+export async function jobsEvents(
+  context: CommandContext,
+  id: string,
+  options: { limit?: number; after?: string },
+): Promise<void> {
+  const list = await context.client.get<List<FineTuningJobEvent>>(`${jobPath(id)}/events`, { ...options });
+  // Oldest first for people, who read a log downwards; the JSON keeps the API's order.
+  printAnswer(
+    context,
+    list,
+    () =>
+      moreNote(list.has_more, list.data.at(-1)?.id, `jobs events ${id}`) +
+      list.data.toReversed().map(eventLine).join(""),
+  );
+}
+
+export async function jobsCheckpoints(context: CommandContext, id: string): Promise<void> {
+  const list = await context.client.get<ListWithIds<FineTuningJobCheckpoint>>(`${jobPath(id)}/checkpoints`);
+  const loss = (value: number | undefined): string => (value === undefined ? "-" : value.toFixed(4));
+  printAnswer(context, list, () => {
+    if (list.data.length === 0) return "No checkpoints: a job has them once it has succeeded.\n";
+    const columns = [
+      { heading: "STEP", align: "right" as const },
+      { heading: "TRAIN LOSS", align: "right" as const },
+      { heading: "FULL VALID LOSS", align: "right" as const },
+      { heading: "MODEL" },
+    ];
+    const rows = list.data.map((checkpoint) => [
+      String(checkpoint.step_number),
+      loss(checkpoint.metrics.train_loss),
+      loss(checkpoint.metrics.full_valid_loss),
+      checkpoint.fine_tuned_model_checkpoint,
+    ]);
+    return formatTable(columns, rows);
+  });
+}
+
+export async function jobsCancel(context: CommandContext, id: string): Promise<void> {
+  const job = await context.client.post<FineTuningJob>(`${jobPath(id)}/cancel`);
+  printAnswer(context, job, () => `${job.id} is ${job.status}\n`);
+}

@@ -1,0 +1,225 @@
+// The command tree: every command, argument and option on one screen each. What a command does is in its own file.
+import { Command, InvalidArgumentError, Option } from "commander";
+import { chat, type ChatOptions } from "./chat.ts";
+import { filesContent, filesDelete, filesGet, filesList, filesUpload } from "./files.ts";
+import { followJob } from "./follow.ts";
+import {
+  jobsCancel,
+  jobsCheckpoints,
+  jobsCreate,
+  jobsEvents,
+  jobsGet,
+  jobsList,
+  type CreateOptions,
+} from "./jobs.ts";
+import { modelsDelete, modelsList } from "./models.ts";
+import type { CommandContext, Terminal } from "./terminal.ts";
+
+export interface GlobalOptions {
+  baseUrl?: string;
+  apiKey?: string;
+  json?: boolean;
+}
+
+export interface ServeOptions {
+  host?: string;
+  port?: number;
+}
+
+/** What the tree needs from the process around it. */
+export interface ProgramParts {
+  version: string;
+  terminal: Terminal;
+  /** The server that clients talk to when no option names one, for the help text. */
+  defaultBaseUrl: string;
+  connect(options: GlobalOptions): CommandContext;
+  /** The two commands that are not HTTP clients. Each returns the exit code. */
+  serve(options: ServeOptions, json: boolean): Promise<number>;
+  pull(model: string, json: boolean): Promise<number>;
+  /** Receives the exit code of the command that ran. */
+  finish(exitCode: number): void;
+}
+
+type Page = { limit?: number; after?: string };
+
+export function buildProgram(parts: ProgramParts): Command {
+  const program = new Command("tunesmith")
+    .description("Fine-tune language models on your own machine, through the API you already use.")
+    .version(parts.version, "-V, --version")
+    .option("--base-url <url>", `server to talk to (default: ${parts.defaultBaseUrl})`)
+    .option("--api-key <key>", "key sent to the server, if it wants one")
+    .option("--json", "print JSON for programs instead of text")
+    .configureHelp({ showGlobalOptions: true })
+    .showHelpAfterError("(add --help for the options)")
+    .configureOutput({
+      writeOut: (text) => parts.terminal.stdout.write(text),
+      writeErr: (text) => parts.terminal.stderr.write(text),
+    })
+    .exitOverride();
+
+  /** Runs a client command; one that returns nothing has succeeded. */
+  const client =
+    <Arguments extends unknown[]>(
+      run: (context: CommandContext, ...values: Arguments) => Promise<number | void>,
+    ) =>
+    async (...given: unknown[]): Promise<void> => {
+      // Commander passes the command itself last.
+      const command = given.at(-1) as Command;
+      const context = parts.connect(command.optsWithGlobals<GlobalOptions>());
+      parts.finish((await run(context, ...(given.slice(0, -1) as Arguments))) ?? 0);
+    };
+
+  program
+    .command("serve")
+    .description("start the server")
+    .option("--host <address>", "address to listen on")
+    .option("--port <number>", "port to listen on; 0 takes a free one", integer(0, 65_535))
+    .action(async (options: ServeOptions, command: Command) => {
+      parts.finish(await parts.serve(options, command.optsWithGlobals<GlobalOptions>().json ?? false));
+    });
+
+  addFiles(program, client);
+  addJobs(program, client);
+  addModels(program, client, parts);
+
+  program
+    .command("chat")
+    .description("talk to a model: one message, standard input, or a conversation on a terminal")
+    .argument("<model>", "base model, alias or fine-tuned model")
+    .argument("[message]", "what to say; left out: a conversation, or standard input in a pipe")
+    .option("--system <text>", "system message in front")
+    .option("--temperature <number>", "0 to 2", decimal)
+    .option("--top-p <number>", "0 to 1", decimal)
+    .option("--seed <number>", "same seed, same answer", integer())
+    .option("--max-tokens <number>", "longest answer in tokens", integer(1))
+    .action(
+      client((context, model: string, message: string | undefined, options: ChatOptions) =>
+        chat(context, model, message, options),
+      ),
+    );
+
+  return program;
+}
+
+type Client = <Arguments extends unknown[]>(
+  run: (context: CommandContext, ...values: Arguments) => Promise<number | void>,
+) => (...given: unknown[]) => Promise<void>;
+
+function addFiles(program: Command, client: Client): void {
+  const files = program.command("files").description("training data and results on the server");
+  files
+    .command("upload")
+    .description("upload a local file")
+    .argument("<path>")
+    .option("--purpose <purpose>", "what the file is for", "fine-tune")
+    .action(client(filesUpload));
+  withPage(files.command("list").description("list files, newest first"))
+    .option("--purpose <purpose>", "only files of this purpose")
+    .action(client(filesList));
+  files.command("get").description("show one file").argument("<id>").action(client(filesGet));
+  files
+    .command("content")
+    .description("print a file's content; a result file is printed as CSV")
+    .argument("<id>")
+    .option("-o, --output <path>", "write to this file instead")
+    .action(client(filesContent));
+  files.command("delete").description("delete a file").argument("<id>").action(client(filesDelete));
+}
+
+function addJobs(program: Command, client: Client): void {
+  const jobs = program.command("jobs").description("fine-tuning jobs");
+  jobs
+    .command("create")
+    .description("fine-tune a model")
+    .requiredOption("-m, --model <model>", "base model or alias to train")
+    .requiredOption("-t, --training-file <id or path>", "JSONL file; a local path is uploaded first")
+    .option("--validation-file <id or path>", "JSONL file to measure on; a local path is uploaded first")
+    .option("--suffix <text>", "part of the new model's name")
+    .option("--seed <number>", "same seed and data, same weights", integer(0))
+    .option("--epochs <number>", 'passes over the data, or "auto"', integerOrAuto)
+    .option("--batch-size <number>", 'examples per step, or "auto"', integerOrAuto)
+    .option(
+      "--learning-rate-multiplier <number>",
+      'times the base model\'s own learning rate, or "auto"',
+      decimalOrAuto,
+    )
+    .addOption(new Option("--metadata <key=value>", "kept with the job; may be repeated").argParser(keyValue))
+    .option("--follow", "follow the job to its end")
+    .action(client((context, options: CreateOptions) => jobsCreate(context, options)));
+  withPage(jobs.command("list").description("list jobs, newest first")).action(client(jobsList));
+  jobs.command("get").description("show one job").argument("<id>").action(client(jobsGet));
+  jobs
+    .command("follow")
+    .description("show a job's progress until it ends; exit code 0 only when it succeeded")
+    .argument("<id>")
+    .action(client((context, id: string) => followJob(context, id)));
+  withPage(jobs.command("events").description("show a job's latest events").argument("<id>")).action(
+    client((context, id: string, options: Page) => jobsEvents(context, id, options)),
+  );
+  jobs
+    .command("checkpoints")
+    .description("list a finished job's checkpoints, newest first")
+    .argument("<id>")
+    .action(client(jobsCheckpoints));
+  jobs.command("cancel").description("cancel a job").argument("<id>").action(client(jobsCancel));
+}
+
+function addModels(program: Command, client: Client, parts: ProgramParts): void {
+  const models = program.command("models").description("models, and which local model stands behind each");
+  models
+    .command("list", { isDefault: true })
+    .description("list models (also without `list`)")
+    .action(client(modelsList));
+  models
+    .command("pull")
+    .description("download a base model to this machine")
+    .argument("<model>", "catalogue name or Hugging Face repository")
+    .action(async (model: string, _options: object, command: Command) => {
+      parts.finish(await parts.pull(model, command.optsWithGlobals<GlobalOptions>().json ?? false));
+    });
+  models
+    .command("delete")
+    .description("delete a fine-tuned model")
+    .argument("<model>")
+    .action(client(modelsDelete));
+}
+
+function withPage(command: Command): Command {
+  return command
+    .option("--limit <number>", "most rows to show", integer(1))
+    .option("--after <id>", "go on after this one");
+}
+
+// --- Option values; what they may be beyond being numbers is the server's to say ---
+
+function integer(min = Number.MIN_SAFE_INTEGER, max = Number.MAX_SAFE_INTEGER) {
+  return (text: string): number => {
+    const value = Number(text);
+    if (!/^-?[0-9]+$/.test(text) || value < min || value > max) {
+      const lower = min === Number.MIN_SAFE_INTEGER ? "" : ` from ${min}`;
+      const upper = max === Number.MAX_SAFE_INTEGER ? "" : ` to ${max}`;
+      throw new InvalidArgumentError(`Expected a whole number${lower}${upper}.`);
+    }
+    return value;
+  };
+}
+
+function decimal(text: string): number {
+  const value = Number(text);
+  if (text.trim() === "" || !Number.isFinite(value)) throw new InvalidArgumentError("Expected a number.");
+  return value;
+}
+
+function integerOrAuto(text: string): number | "auto" {
+  return text === "auto" ? "auto" : integer(1)(text);
+}
+
+function decimalOrAuto(text: string): number | "auto" {
+  return text === "auto" ? "auto" : decimal(text);
+}
+
+function keyValue(text: string, earlier: Record<string, string> = {}): Record<string, string> {
+  const equals = text.indexOf("=");
+  if (equals < 1) throw new InvalidArgumentError("Expected key=value.");
+  return { ...earlier, [text.slice(0, equals)]: text.slice(equals + 1) };
+}

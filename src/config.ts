@@ -1,0 +1,297 @@
+// Every setting once: its name, variable, default, unit and help. The only reader of the process's environment; all other
+// code is handed values. docs/settings.md is made from SETTINGS.
+import { homedir } from "node:os";
+import { join, resolve } from "node:path";
+import { InvalidRequest } from "./errors.ts";
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+interface Setting<T> {
+  variable: `TUNESMITH_${string}`;
+  help: string;
+  /** Null where a value has no unit. */
+  unit: string | null;
+  /** As it would be written in the environment. */
+  default: string | ((environment: Environment) => string);
+  /** Throws an Expected with what it wants instead. */
+  parse: (text: string) => T;
+}
+
+export const RESULT_FILE_ENCODINGS = ["base64", "csv"] as const;
+export const EMPTY_ERRORS = ["null", "object"] as const;
+export const LOG_LEVELS = ["fatal", "error", "warn", "info", "debug", "trace", "silent"] as const;
+
+/** The local model that OpenAI's names stand for until someone says otherwise. */
+const DEFAULT_BASE_MODEL = "smollm2-135m-instruct";
+
+/** OpenAI's tunable models: undated name, and the snapshot it resolves to. */
+const OPENAI_SNAPSHOTS = {
+  "gpt-4o-mini": "gpt-4o-mini-2024-07-18",
+  "gpt-4o": "gpt-4o-2024-08-06",
+  "gpt-4.1": "gpt-4.1-2025-04-14",
+  "gpt-4.1-mini": "gpt-4.1-mini-2025-04-14",
+  "gpt-4.1-nano": "gpt-4.1-nano-2025-04-14",
+  "gpt-3.5-turbo": "gpt-3.5-turbo-0125",
+} as const;
+
+export const SETTINGS = {
+  host: setting({
+    variable: "TUNESMITH_HOST",
+    help: "Address to listen on. Any other than this machine's own needs TUNESMITH_API_KEYS.",
+    default: "127.0.0.1",
+    parse: filledText,
+  }),
+  port: setting({
+    variable: "TUNESMITH_PORT",
+    help: "TCP port to listen on; 0 takes a free one.",
+    default: "8080",
+    parse: wholeNumber(0, 65_535),
+  }),
+  homeDirectory: setting({
+    variable: "TUNESMITH_HOME",
+    help: "Folder of everything that is kept: database, files, jobs, adapters, base models.",
+    default: userCacheFolder,
+    parse: (text) => resolve(filledText(text)),
+  }),
+  apiKeys: setting({
+    variable: "TUNESMITH_API_KEYS",
+    help: "Keys that clients may send, separated by commas. Without any, whoever reaches the port may use the server.",
+    default: "",
+    parse: apiKeyList,
+  }),
+  organization: setting({
+    variable: "TUNESMITH_ORGANIZATION",
+    help: "The organization in the names of fine-tuned models: ft:base:organization:suffix:id.",
+    default: "personal",
+    parse: matching(/^[A-Za-z0-9_-]{1,40}$/, "1 to 40 letters, digits, hyphens or underscores"),
+  }),
+  modelAliases: setting({
+    variable: "TUNESMITH_MODEL_ALIASES",
+    help: `Names that stand for other models, as name=model separated by commas, added to OpenAI's tunable names, which stand for ${DEFAULT_BASE_MODEL}.`,
+    default: "",
+    parse: aliasMap,
+  }),
+  hubUrl: setting({
+    variable: "TUNESMITH_HUB_URL",
+    help: "Where base models are downloaded from, in the manner of the Hugging Face hub.",
+    default: "https://huggingface.co",
+    parse: httpUrl,
+  }),
+  hubToken: setting({
+    variable: "TUNESMITH_HUB_TOKEN",
+    help: "Access token for base models that the hub gives only to signed-in users.",
+    default: "",
+    parse: (text) => (text.trim() === "" ? null : text.trim()),
+  }),
+  maxUploadBytes: setting({
+    variable: "TUNESMITH_MAX_UPLOAD_BYTES",
+    help: "Largest uploaded file; OpenAI's limit is the default.",
+    unit: "bytes",
+    default: String(512 * 2 ** 20),
+    parse: wholeNumber(1, Number.MAX_SAFE_INTEGER),
+  }),
+  maxBodyBytes: setting({
+    variable: "TUNESMITH_MAX_BODY_BYTES",
+    help: "Largest body of any other request: it is held in memory.",
+    unit: "bytes",
+    default: String(16 * 2 ** 20),
+    parse: wholeNumber(1, 2 ** 30),
+  }),
+  resultFileEncoding: setting({
+    variable: "TUNESMITH_RESULT_FILE_ENCODING",
+    help: "How a job's result file is sent: base64, as OpenAI does, or plain csv.",
+    default: "base64",
+    parse: oneOf(RESULT_FILE_ENCODINGS),
+  }),
+  emptyJobError: setting({
+    variable: "TUNESMITH_EMPTY_JOB_ERROR",
+    help: "What a job without an error carries as error: null, or object for the {} that OpenAI sends.",
+    default: "null",
+    parse: oneOf(EMPTY_ERRORS),
+  }),
+  threads: setting({
+    variable: "TUNESMITH_THREADS",
+    help: "Threads of one training run; 0 takes one for each core. Results repeat bit by bit only with an equal number.",
+    default: "0",
+    parse: wholeNumber(0, 1024),
+  }),
+  logLevel: setting({
+    variable: "TUNESMITH_LOG_LEVEL",
+    help: `Least important messages to log: ${LOG_LEVELS.join(", ")}. The content of messages and files is never logged.`,
+    default: "info",
+    parse: oneOf(LOG_LEVELS),
+  }),
+  shutdownGraceMs: setting({
+    variable: "TUNESMITH_SHUTDOWN_GRACE_MS",
+    help: "Time that requests in flight get to finish when the server is asked to stop.",
+    unit: "milliseconds",
+    default: "10000",
+    parse: wholeNumber(0, 3_600_000),
+  }),
+};
+
+export type Config = {
+  readonly [Name in keyof typeof SETTINGS]: (typeof SETTINGS)[Name] extends Setting<infer T> ? T : never;
+};
+
+/**
+ * The settings from the environment, with `overrides` (options of the command line) in front. Throws InvalidRequest that
+ * names every bad variable.
+ */
+export function loadConfig(overrides: Partial<Config> = {}, environment: Environment = process.env): Config {
+  const faults: string[] = [];
+  const entries = Object.entries(SETTINGS).map(([name, entry]) => {
+    const { variable, parse } = entry as Setting<unknown>;
+    const text = environment[variable] ?? defaultText(entry, environment);
+    try {
+      return [name, parse(text)];
+    } catch (error) {
+      if (!(error instanceof Expected)) throw error;
+      // A key must not reach a log through a message.
+      const got = name === "apiKeys" ? "something else" : `'${text}'`;
+      faults.push(`${variable}: expected ${error.message}, but got ${got}.`);
+      return [name, undefined];
+    }
+  });
+  if (faults.length > 0) throw new InvalidRequest(`Wrong settings:\n${faults.join("\n")}`);
+  const given = Object.entries(overrides).filter(([, value]) => value !== undefined);
+  const config = { ...Object.fromEntries(entries), ...Object.fromEntries(given) } as Config;
+  checkExposure(config);
+  return config;
+}
+
+/** The text of a default, for loading and for the documentation. */
+export function defaultText(entry: Pick<Setting<unknown>, "default">, environment: Environment): string {
+  return typeof entry.default === "string" ? entry.default : entry.default(environment);
+}
+
+/** What the command line reads to find a server and be let in. The first variable that is set counts. */
+export const CLIENT_SETTINGS = {
+  baseUrl: {
+    variables: ["TUNESMITH_BASE_URL", "OPENAI_BASE_URL"],
+    help: "Server that client commands talk to; left out: this machine, at TUNESMITH_PORT.",
+  },
+  apiKey: {
+    variables: ["TUNESMITH_API_KEY", "OPENAI_API_KEY"],
+    help: "Key that client commands send to the server.",
+  },
+} as const;
+
+/** Settings of the client commands. Reads no setting of the server but its port. */
+export function loadClientConfig(environment: Environment = process.env): {
+  baseUrl: string;
+  apiKey: string | null;
+} {
+  const first = (names: readonly string[]): string | null =>
+    names.map((name) => environment[name]?.trim()).find((text) => text !== undefined && text !== "") ?? null;
+  const port = environment[SETTINGS.port.variable] ?? defaultText(SETTINGS.port, environment);
+  return {
+    baseUrl: first(CLIENT_SETTINGS.baseUrl.variables) ?? `http://127.0.0.1:${port}/v1`,
+    apiKey: first(CLIENT_SETTINGS.apiKey.variables),
+  };
+}
+
+/** Variables that look like settings and are none: most likely misspelt, so whoever starts the server should hear of them. */
+export function unknownVariables(environment: Environment = process.env): string[] {
+  const known = new Set<string>([
+    ...Object.values(SETTINGS).map(({ variable }) => variable),
+    ...Object.values(CLIENT_SETTINGS).flatMap(({ variables }) => variables),
+  ]);
+  return Object.keys(environment).filter((name) => name.startsWith("TUNESMITH_") && !known.has(name));
+}
+
+/** Whether this address can be reached from this machine only. */
+export function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^127(\.[0-9]{1,3}){3}$/.test(host);
+}
+
+function checkExposure(config: Config): void {
+  if (isLoopback(config.host) || config.apiKeys.length > 0) return;
+  throw new InvalidRequest(
+    `Listening on ${config.host} would let everyone on the network use this server, and no API key is set. Set TUNESMITH_API_KEYS to one or more keys, or listen on 127.0.0.1.`,
+    { param: "host" },
+  );
+}
+
+/** What a parser wanted instead. */
+class Expected extends Error {}
+
+function setting<T>(entry: Omit<Setting<T>, "unit"> & { unit?: string }): Setting<T> {
+  return { ...entry, unit: entry.unit ?? null };
+}
+
+function filledText(text: string): string {
+  if (text.trim() === "") throw new Expected("a value");
+  return text.trim();
+}
+
+function wholeNumber(min: number, max: number) {
+  return (text: string): number => {
+    const value = /^[0-9]{1,16}$/.test(text.trim()) ? Number(text) : NaN;
+    if (!(value >= min && value <= max)) throw new Expected(`a whole number from ${min} to ${max}`);
+    return value;
+  };
+}
+
+function matching(pattern: RegExp, words: string) {
+  return (text: string): string => {
+    if (!pattern.test(text)) throw new Expected(words);
+    return text;
+  };
+}
+
+function oneOf<const T extends readonly string[]>(choices: T) {
+  return (text: string): T[number] => {
+    const choice = choices.find((each) => each === text);
+    if (choice === undefined) throw new Expected(`one of ${choices.join(", ")}`);
+    return choice;
+  };
+}
+
+function httpUrl(text: string): string {
+  if (!URL.canParse(text) || !["http:", "https:"].includes(new URL(text).protocol)) {
+    throw new Expected("an http or https address");
+  }
+  return text.replace(/\/+$/, "");
+}
+
+/** Short keys can be guessed; a header cannot carry spaces or control characters. */
+function apiKeyList(text: string): readonly string[] {
+  const keys = text.split(",").map((key) => key.trim());
+  const given = keys.filter((key) => key !== "");
+  if (given.some((key) => !/^[\x21-\x7e]{8,}$/.test(key))) {
+    throw new Expected("keys of at least 8 visible ASCII characters, separated by commas");
+  }
+  return given;
+}
+
+/** Every alias and what it stands for: another alias or a base model. No chain runs in a circle. */
+function aliasMap(text: string): Readonly<Record<string, string>> {
+  const aliases = new Map<string, string>();
+  for (const [name, snapshot] of Object.entries(OPENAI_SNAPSHOTS)) {
+    aliases.set(name, snapshot).set(snapshot, DEFAULT_BASE_MODEL);
+  }
+  for (const pair of text.split(",").filter((part) => part.trim() !== "")) {
+    const [, name, model] = /^\s*([^=\s]+)\s*=\s*([^=\s]+)\s*$/.exec(pair) ?? [];
+    if (name === undefined || model === undefined || name.startsWith("ft:")) {
+      throw new Expected("name=model pairs separated by commas, none of them for an ft: name");
+    }
+    aliases.set(name, model);
+  }
+  for (const start of aliases.keys()) {
+    const seen = new Set<string>();
+    for (let name: string | undefined = start; name !== undefined; name = aliases.get(name)) {
+      if (seen.has(name)) throw new Expected(`no alias to lead back to itself, as '${name}' does`);
+      seen.add(name);
+    }
+  }
+  return Object.fromEntries(aliases);
+}
+
+function userCacheFolder(environment: Environment): string {
+  if (process.platform === "darwin") return join(homedir(), "Library", "Caches", "tunesmith");
+  if (process.platform === "win32") {
+    return join(environment["LOCALAPPDATA"] ?? join(homedir(), "AppData", "Local"), "tunesmith");
+  }
+  return join(environment["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "tunesmith");
+}

@@ -1,0 +1,157 @@
+// Laws of batching: nothing lost, nothing twice, seeded, and layouts that lead back to where they came from.
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import {
+  countSupervised,
+  epochBatches,
+  layOut,
+  PASS_TOKENS,
+  splitIntoPasses,
+  supervisedPass,
+} from "./batches.ts";
+import type { BatchExample } from "./batches.ts";
+
+/** An example of a length, every token and its mask a function of `id`. */
+function example(length: number, id = 0): BatchExample {
+  return {
+    tokens: Int32Array.from({ length }, (_, i) => id * 1000 + i),
+    supervised: Uint8Array.from({ length }, (_, i) => ((id + i) % 3 === 0 ? 1 : 0)),
+  };
+}
+
+const lengths = fc.array(fc.integer({ min: 1, max: 60 }), { minLength: 1, maxLength: 25 });
+const examples = lengths.map((all) => all.map(example));
+const rows = lengths.map((all) =>
+  all.map((length, row) => Int32Array.from({ length }, (_, t) => row * 100 + t)),
+);
+
+describe("epochBatches", () => {
+  const settings = fc.tuple(
+    fc.integer({ min: 1, max: 200 }),
+    fc.integer({ min: 1, max: 32 }),
+    fc.nat(),
+    fc.nat(50),
+  );
+
+  it("visits every example once and keeps the last partial batch", () => {
+    fc.assert(
+      fc.property(settings, ([count, batchSize, seed, epoch]) => {
+        const batches = epochBatches(count, batchSize, seed, epoch);
+        expect(batches).toHaveLength(Math.ceil(count / batchSize));
+        expect(batches.flat().sort((a, b) => a - b)).toEqual(Array.from({ length: count }, (_, i) => i));
+        for (const batch of batches.slice(0, -1)) expect(batch).toHaveLength(batchSize);
+        expect(batches.at(-1)).toHaveLength(count % batchSize === 0 ? batchSize : count % batchSize);
+      }),
+    );
+  });
+
+  it("is the same for the same seed and epoch, and the batch size only cuts the order", () => {
+    fc.assert(
+      fc.property(settings, ([count, batchSize, seed, epoch]) => {
+        const batches = epochBatches(count, batchSize, seed, epoch);
+        expect(epochBatches(count, batchSize, seed, epoch)).toEqual(batches);
+        expect(epochBatches(count, 1, seed, epoch).flat()).toEqual(batches.flat());
+      }),
+    );
+  });
+
+  it("differs from epoch to epoch and from seed to seed", () => {
+    const orders = [
+      [1, 0],
+      [1, 1],
+      [1, 2],
+      [2, 0],
+      [2, 1],
+    ].map(([seed, epoch]) => epochBatches(100, 100, seed as number, epoch as number).join());
+    expect(new Set(orders).size).toBe(orders.length);
+  });
+});
+
+describe("splitIntoPasses", () => {
+  it("keeps every example once", () => {
+    fc.assert(
+      fc.property(examples, fc.integer({ min: 1, max: 200 }), (all, passTokens) => {
+        const passes = splitIntoPasses(all, passTokens);
+        expect(passes.flat()).toHaveLength(all.length);
+        expect(new Set(passes.flat())).toEqual(new Set(all));
+      }),
+    );
+  });
+
+  it("stays within the token budget, single longer rows excepted, and pads rows by half at most", () => {
+    fc.assert(
+      fc.property(examples, fc.integer({ min: 1, max: 200 }), (all, passTokens) => {
+        for (const pass of splitIntoPasses(all, passTokens)) {
+          const sizes = pass.map(({ tokens }) => tokens.length);
+          const total = sizes.reduce((sum, size) => sum + size, 0);
+          if (pass.length > 1) expect(total).toBeLessThanOrEqual(passTokens);
+          expect(Math.max(...sizes)).toBeLessThanOrEqual(1.5 * Math.min(...sizes));
+        }
+      }),
+    );
+  });
+
+  it("fills passes: two neighbours of like length never fit into one", () => {
+    const passes = splitIntoPasses(Array.from({ length: 30 }, (_, id) => example(50, id)));
+    expect(passes.map((pass) => pass.length)).toEqual([10, 10, 10]);
+    expect(PASS_TOKENS).toBe(512);
+  });
+
+  it("has nothing to split without examples, and leaves the given array as it is", () => {
+    expect(splitIntoPasses([])).toEqual([]);
+    const all = [example(9), example(3), example(5)];
+    const before = [...all];
+    splitIntoPasses(all);
+    expect(all).toEqual(before);
+  });
+});
+
+describe("layOut", () => {
+  it("leads from flat tokens to places in the block and back", () => {
+    fc.assert(
+      fc.property(rows, fc.nat(20), (all, firstPosition) => {
+        const layout = layOut(all, firstPosition);
+        const { rowCount: B, rowLength: T, tokens } = layout;
+        expect([B, T]).toEqual([all.length, Math.max(...all.map((row) => row.length))]);
+        expect([...tokens]).toEqual(all.flatMap((row) => [...row]));
+        for (const [n, place] of layout.flatIndex.entries()) {
+          expect(layout.blockIndex[place]).toBe(n);
+          expect(layout.blockMask[place]).toBe(1);
+          expect(tokens[n]).toBe(all[Math.floor(place / T)]?.[place % T]);
+          expect(layout.positions[n]).toBe(BigInt(firstPosition + (place % T)));
+        }
+        expect(layout.blockMask.reduce((sum, one) => sum + one, 0)).toBe(tokens.length);
+        for (const [place, n] of layout.blockIndex.entries()) {
+          // Padding stands behind its row and names token 0, which exists.
+          const inside = place % T < (all[Math.floor(place / T)]?.length ?? 0);
+          expect(layout.blockMask[place]).toBe(inside ? 1 : 0);
+          if (!inside) expect(n).toBe(0);
+        }
+      }),
+    );
+  });
+});
+
+describe("supervisedPass", () => {
+  it("asks for the next token at every place whose next token is supervised", () => {
+    fc.assert(
+      fc.property(examples, (all) => {
+        const { layout, lossRows, targets } = supervisedPass(all);
+        expect([...layout.tokens]).toEqual(all.flatMap(({ tokens }) => [...tokens.slice(0, -1)]));
+        const asked = all.flatMap(({ tokens, supervised }) =>
+          [...tokens.entries()]
+            .filter(([i]) => i > 0 && supervised[i] === 1)
+            .map(([i, token]) => [tokens[i - 1], token]),
+        );
+        expect([...lossRows].map((n, i) => [layout.tokens[n], targets[i]])).toEqual(asked);
+        expect(countSupervised(all)).toBe(targets.length);
+      }),
+    );
+  });
+
+  it("never asks for a first token", () => {
+    const one = { tokens: Int32Array.of(5, 6), supervised: Uint8Array.of(1, 0) };
+    expect(supervisedPass([one]).targets).toHaveLength(0);
+    expect(countSupervised([one])).toBe(0);
+  });
+});

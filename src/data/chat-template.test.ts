@@ -1,0 +1,164 @@
+// What a template sees and what it refuses. That the rendering equals transformers' byte for byte is shown on the real
+// SmolLM2 in smollm2.test.ts.
+import { describe, expect, it } from "vitest";
+import { InvalidRequest, UnsupportedModel } from "../errors.ts";
+import type { ChatMessage, ToolDefinition } from "./chat-message.ts";
+import { createChatTemplate } from "./chat-template.ts";
+
+const user: ChatMessage = { role: "user", content: "hi", name: "ada", weight: 1 };
+const tool: ToolDefinition = { type: "function", function: { name: "f", parameters: { type: "object" } } };
+const call: ChatMessage = {
+  role: "assistant",
+  content: null,
+  tool_calls: [
+    { id: "c1", type: "function", function: { name: "f", arguments: '{"b": "é", "a": [1, 2.5]}' } },
+  ],
+};
+const template = (chat_template: unknown, variables?: Record<string, unknown>) =>
+  createChatTemplate({
+    tokenizerConfig: { chat_template, bos_token: { content: "<s>" } },
+    ...(variables && { variables }),
+  });
+const render = (source: string, messages: ChatMessage[], tools?: ToolDefinition[]) =>
+  template(source).render(messages, { tools, addGenerationPrompt: false });
+
+describe("what a template sees", () => {
+  it("roles and contents, bos_token from a token object, no tools as none", () => {
+    expect(
+      render(
+        "{{ bos_token }}{% if tools is none %}-{% endif %}{{ messages[0].role ~ messages[0].content }}",
+        [user],
+      ),
+    ).toBe("<s>-userhi");
+  });
+
+  it("never weight, and name only where it is read", () => {
+    expect(render("{% for message in messages %}{{ message | tojson }}{% endfor %}", [user])).toBe(
+      '{"role": "user", "content": "hi"}',
+    );
+    expect(
+      render("{% for message in messages %}{{ message.name }}:{{ message | tojson }}{% endfor %}", [user]),
+    ).toBe('ada:{"role": "user", "content": "hi", "name": "ada"}');
+  });
+
+  it("a developer message as a system message, unless the template knows the role", () => {
+    const developer: ChatMessage = { role: "developer", content: "x" };
+    expect(render("{{ messages[0].role }}", [developer])).toBe("system");
+    expect(
+      render("{{ messages[0].role }}{% if messages[0].role == 'developer' %}!{% endif %}", [developer]),
+    ).toBe("developer!");
+  });
+
+  it("tool call arguments as objects, null content as none, tool definitions whole", () => {
+    const source =
+      "{% for message in messages %}{{ message.content is none }} {{ message.tool_calls[0].function.arguments | tojson }}{% endfor %} {{ tools | tojson }}";
+    expect(render(source, [call], [tool])).toBe(
+      'True {"b": "é", "a": [1, 2.5]} [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]'.replace(
+        "True",
+        "true",
+      ),
+    );
+  });
+
+  it("the content of a message that only calls tools as an empty text, where the template fails on none", () => {
+    const source =
+      "{% for message in messages %}{{ message.content.strip() + message.tool_calls[0].id }}{% endfor %}";
+    expect(render(source, [call])).toBe("c1");
+  });
+
+  it("add_generation_prompt, no thinking by default, and variables of the caller", () => {
+    const source = "{% if add_generation_prompt %}go{% endif %} {{ enable_thinking }} {{ date_string }}";
+    const options = { addGenerationPrompt: true };
+    expect(template(source, { date_string: "today" }).render([user], options)).toBe("go false today");
+    expect(template(source, { enable_thinking: true }).render([user], options)).toBe("go true ");
+  });
+
+  it("texts through mapText, also inside parsed arguments and tool definitions", () => {
+    const source =
+      "{{ messages[0].content }} {{ messages[1].tool_calls[0].function.arguments.b }} {{ tools[0].function.name }}";
+    const escaped: ChatMessage = {
+      ...call,
+      tool_calls: [
+        { id: "c", type: "function", function: { name: "f", arguments: '{"b": "\\u003cx\\u003e"}' } },
+      ],
+    };
+    const odd: ToolDefinition = { type: "function", function: { name: "<x>y" } };
+    const mapText = (text: string) => text.replace("<x>", "?").replace("hi", "ho");
+    expect(
+      template(source).render([user, escaped], { tools: [odd], addGenerationPrompt: false, mapText }),
+    ).toBe("ho ? ?y");
+  });
+});
+
+describe("which template is taken", () => {
+  const named = [
+    { name: "default", template: "plain" },
+    { name: "tool_use", template: "tools" },
+  ];
+  it("tool_use for tools, default otherwise; chat_template.jinja before tokenizer_config.json", () => {
+    expect(template(named).render([user], { addGenerationPrompt: false })).toBe("plain");
+    expect(template(named).render([user], { tools: [tool], addGenerationPrompt: false })).toBe("tools");
+    const both = createChatTemplate({ tokenizerConfig: { chat_template: "old" }, chatTemplate: "new" });
+    expect(both.render([user], { addGenerationPrompt: false })).toBe("new");
+  });
+
+  it.each([
+    [
+      undefined,
+      "The model has no chat template (chat_template of tokenizer_config.json, or chat_template.jinja).",
+    ],
+    [null, "The model has no chat template"],
+    [
+      [{ name: "rag", template: "x" }],
+      'The model has chat templates named ["rag"], but none named "default".',
+    ],
+    ["{% if %}", "The model's chat template cannot be read: "],
+  ])("%j is refused", (source, message) => {
+    expect(() => template(source)).toThrow(UnsupportedModel);
+    expect(() => template(source)).toThrow(message);
+  });
+});
+
+describe("what a template cannot show", () => {
+  const fault = (run: () => unknown) => {
+    try {
+      run();
+    } catch (error) {
+      if (error instanceof InvalidRequest) return { param: error.param, message: error.message };
+      throw error;
+    }
+    return undefined;
+  };
+
+  it("says what the template says", () => {
+    expect(fault(() => render("{{ raise_exception('Roles must alternate') }}", [user]))).toEqual({
+      param: "messages",
+      message: "This model's chat template cannot show these messages: Roles must alternate",
+    });
+  });
+
+  it("refuses tools and tool calls where the template would drop them", () => {
+    expect(fault(() => render("{{ messages[0].content }}", [user], [tool]))).toEqual({
+      param: "tools",
+      message:
+        "This model's chat template has no place for tool definitions. Leave out `tools`, or use a model whose template knows tools.",
+    });
+    expect(fault(() => render("{{ messages[0].content }}", [user, call]))).toEqual({
+      param: "messages[1].tool_calls",
+      message:
+        "Message 2 calls a tool, but this model's chat template has no place for tool calls. Use a model whose template knows tools.",
+    });
+  });
+
+  it.each(["not json", "[1]", "3"])("refuses arguments that are no object: %s", (text) => {
+    const bad: ChatMessage = {
+      role: "assistant",
+      content: null,
+      tool_calls: [{ id: "c", type: "function", function: { name: "f", arguments: text } }],
+    };
+    expect(fault(() => render("{{ message.tool_calls }}", [bad]))).toEqual({
+      param: "messages[0].tool_calls[0].function.arguments",
+      message: `Message 1: the arguments of "f" must be the JSON text of an object, found ${JSON.stringify(text)}.`,
+    });
+  });
+});

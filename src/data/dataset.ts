@@ -1,0 +1,184 @@
+// Supervised chat data from a JSONL file: streamed line by line, checked whole, every fault reported at once. It knows no
+// tokenizer, so that it can run before any model is loaded.
+import { isUtf8 } from "node:buffer";
+import { DatasetError } from "../errors.ts";
+import { fileLines } from "./file-lines.ts";
+import { parseJson } from "./json-text.ts";
+import { foreignFormat, readTrainingExample } from "./training-example.ts";
+import type { Fault, ForeignFormat, TrainingExample } from "./training-example.ts";
+
+export interface Example extends TrainingExample {
+  /** 1-based line in the file. */
+  line: number;
+}
+
+export type DatasetParam = "training_file" | "validation_file";
+
+export interface ReadDatasetOptions {
+  /** Which file of the job this is: decides code, param, wording and least number of examples. */
+  param: DatasetParam;
+  signal?: AbortSignal;
+}
+
+export interface Dataset {
+  /** All in memory: a file has at most 512 MB (the upload limit), and its examples take up to a few times that. */
+  examples: Example[];
+  /** Of the file. */
+  bytes: number;
+}
+
+/**
+ * Bytes of one line. The longest example any model trains on (131,072 tokens) is well below 1 MB of text and below 6 MB
+ * where every character is written \uXXXX; the limit keeps a file without line feeds from filling the memory.
+ */
+export const MAX_LINE_BYTES = 8 * 1024 * 1024;
+
+/** Bad lines a message names one by one; more would only hide that they have one cause. */
+export const MAX_NAMED_LINES = 20;
+
+/** Faults of one line a message names. */
+const MAX_FAULTS_PER_LINE = 3;
+
+/** OpenAI's least number of training examples; validation can do with one. */
+export const MIN_EXAMPLES: Readonly<Record<DatasetParam, number>> = { training_file: 10, validation_file: 1 };
+
+/** What a check of a file found, good or bad. */
+export interface DatasetReport extends Dataset {
+  /** Lines with faults, in file order, at most MAX_NAMED_LINES. */
+  badLines: { line: number; faults: Fault[] }[];
+  badLineCount: number;
+  /** Set when every line is in one other format. */
+  foreignFormat: ForeignFormat | null;
+}
+
+/** Reads a file whole. Throws DatasetError naming every bad line, Unavailable, Cancelled. */
+export async function readDataset(path: string, options: ReadDatasetOptions): Promise<Dataset> {
+  const report = await checkDataset(path, options.signal);
+  const error = datasetError(report, options.param);
+  if (error !== null) throw error;
+  return { examples: report.examples, bytes: report.bytes };
+}
+
+/** Reads and checks a file whole without judging it. Throws Unavailable, Cancelled. */
+export async function checkDataset(path: string, signal?: AbortSignal): Promise<DatasetReport> {
+  const report: DatasetReport = {
+    examples: [],
+    bytes: 0,
+    badLines: [],
+    badLineCount: 0,
+    foreignFormat: null,
+  };
+  const addBad = (line: number, faults: Fault[]) => {
+    report.badLineCount++;
+    if (report.badLines.length < MAX_NAMED_LINES) report.badLines.push({ line, faults });
+  };
+  const formats = new Set<ForeignFormat | null>();
+  /** Blank lines are fine at the end of a file, so they count only once something follows. */
+  let blankFrom: number | null = null;
+  for await (const { number, bytes, endsAt } of fileLines(path, { maxLineBytes: MAX_LINE_BYTES, signal })) {
+    report.bytes = endsAt;
+    const text = bytes === null ? null : decodeUtf8(bytes);
+    if (text?.trim() === "") {
+      blankFrom ??= number;
+      continue;
+    }
+    for (let line = blankFrom ?? number; line < number; line++) addBad(line, [BLANK_LINE]);
+    blankFrom = null;
+
+    const parsed = text === null ? null : parseJson(text);
+    formats.add(parsed?.ok ? foreignFormat(parsed.value) : null);
+    if (bytes === null) addBad(number, [TOO_LONG]);
+    else if (parsed === null) addBad(number, [number === 1 && isUtf16(bytes) ? UTF_16 : NOT_UTF_8]);
+    else if (!parsed.ok) addBad(number, [contentFault(parsed.fault)]);
+    else {
+      const { example, faults } = readTrainingExample(parsed.value);
+      if (example === null) addBad(number, faults);
+      else report.examples.push({ line: number, ...example });
+    }
+  }
+  const [format] = formats;
+  if (formats.size === 1) report.foreignFormat = format ?? null;
+  return report;
+}
+
+/** What stands in the way of using the file, in OpenAI's words where it has some; null when nothing does. */
+export function datasetError(report: DatasetReport, param: DatasetParam): DatasetError | null {
+  const { title, invalid } = FILES[param];
+  const lines = report.badLines.map(({ line }) => line);
+  const intro = `The job failed due to an invalid ${title} file. Invalid file format.`;
+  if (report.foreignFormat !== null) {
+    return new DatasetError(`${intro} ${FOREIGN_FORMATS[report.foreignFormat]}`, {
+      code: invalid,
+      param,
+      lines,
+    });
+  }
+  const [first] = report.badLines;
+  if (first !== undefined) {
+    // OpenAI has a code of its own for extra and missing members; a file with several kinds gets the first one's.
+    const isShape = first.faults[0]?.kind === "shape";
+    const start = isShape
+      ? `The job failed due to a file format error in the ${title} file. Invalid file format.`
+      : intro;
+    return new DatasetError(`${start}${listFaults(report)}`, {
+      code: isShape ? "invalid_file_format" : invalid,
+      param,
+      lines,
+    });
+  }
+  const count = report.examples.length;
+  const least = MIN_EXAMPLES[param];
+  if (count >= least) return null;
+  const name = `${title[0]?.toUpperCase()}${title.slice(1)}`;
+  return new DatasetError(
+    `${name} file has ${count} example(s), but must have at least ${least} ${least === 1 ? "example" : "examples"}`,
+    { code: "invalid_n_examples", param },
+  );
+}
+
+const FILES = {
+  training_file: { title: "training", invalid: "invalid_training_file" },
+  validation_file: { title: "validation", invalid: "invalid_validation_file" },
+} as const;
+
+const FOREIGN_FORMATS: Readonly<Record<ForeignFormat, string>> = {
+  preference:
+    "The input file is in the fine-tune-preference format, but the specified fine-tuning job is using 'supervised' as the training method. Give it chat messages: one {\"messages\": [...]} a line.",
+  completion:
+    'The input file has prompt/completion pairs, which only legacy completion models take; expected chat messages. Write each pair as {"messages": [{"role": "user", "content": <prompt>}, {"role": "assistant", "content": <completion>}]}.',
+};
+
+/** One bad line: a sentence. Several: a list, and how many more there are. */
+function listFaults({ badLines, badLineCount }: DatasetReport): string {
+  const lines = badLines.map(describeLine);
+  if (badLineCount === 1) return ` ${lines.join("")}`;
+  const rest = badLineCount - lines.length;
+  return ` ${badLineCount} lines are wrong:\n${lines.join("\n")}${rest === 0 ? "" : `\n… and ${rest} more.`}`;
+}
+
+function describeLine({ line, faults }: { line: number; faults: Fault[] }): string {
+  const named = faults
+    .slice(0, MAX_FAULTS_PER_LINE)
+    .map(({ message, text }) => `${message === null ? "" : `, message ${message}`} ${text}`);
+  const rest = faults.length - named.length;
+  return `Example ${line}${named.join(`; example ${line}`)}${rest === 0 ? "" : `; and ${rest} more`}.`;
+}
+
+function contentFault(text: string): Fault {
+  return { kind: "content", message: null, text };
+}
+
+const BLANK_LINE = contentFault("is a blank line, expected one JSON object a line");
+const TOO_LONG = contentFault(
+  `is longer than ${MAX_LINE_BYTES} bytes, the limit of one line; shorten it or write one example a line`,
+);
+const NOT_UTF_8 = contentFault("is not valid UTF-8; save the file as UTF-8");
+const UTF_16 = contentFault("is UTF-16; save the file as UTF-8");
+
+function decodeUtf8(bytes: Buffer): string | null {
+  return isUtf8(bytes) ? bytes.toString("utf8") : null;
+}
+
+function isUtf16(bytes: Buffer): boolean {
+  return (bytes[0] === 0xff && bytes[1] === 0xfe) || (bytes[0] === 0xfe && bytes[1] === 0xff);
+}

@@ -1,0 +1,105 @@
+// JSON parsing that hides nothing: JSON.parse keeps the last of two equal keys and rounds long numbers without a word;
+// here both are faults. It knows no message format.
+import { messageOf } from "../errors.ts";
+
+export type ParsedJson = { ok: true; value: unknown } | { ok: false; fault: string };
+
+/** Levels of arrays and objects; far more than any tool schema has, and safely below where recursive code overflows. */
+export const MAX_JSON_DEPTH = 128;
+
+/** Parses one JSON text, or says in a clause what is wrong with it. */
+export function parseJson(text: string): ParsedJson {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    return { ok: false, fault: `is not valid JSON: ${messageOf(error)}` };
+  }
+  const fault = findHiddenFault(text);
+  return fault === null ? { ok: true, value } : { ok: false, fault };
+}
+
+interface Level {
+  /** Keys seen so far; null for an array. */
+  keys: Set<string> | null;
+  /** The key or index being read, for naming the place. */
+  at: string | number;
+}
+
+/** The tokens of a text that JSON.parse accepted which matter here: strings, numbers, brackets and commas. */
+function* tokens(text: string): Generator<string, void, void> {
+  // Walked by hand: a regular expression's stack is too small for strings of megabytes.
+  let at = 0;
+  while (at < text.length) {
+    const start = at++;
+    const first = text.charAt(start);
+    if (first === '"') {
+      while (text.charAt(at) !== '"') at += text.charAt(at) === "\\" ? 2 : 1;
+      yield text.slice(start, ++at);
+    } else if (first === "-" || (first >= "0" && first <= "9")) {
+      while (at < text.length && NUMBER_CHARACTERS.includes(text.charAt(at))) at++;
+      yield text.slice(start, at);
+    } else if ("[]{},".includes(first)) yield first;
+  }
+}
+
+const NUMBER_CHARACTERS = "0123456789.eE+-";
+
+function findHiddenFault(text: string): string | null {
+  const stack: Level[] = [];
+  let isKeyNext = false;
+  for (const token of tokens(text)) {
+    const level = stack.at(-1);
+    switch (token[0]) {
+      case "{":
+      case "[":
+        if (stack.length === MAX_JSON_DEPTH) return `nests deeper than ${MAX_JSON_DEPTH} levels`;
+        stack.push(token === "{" ? { keys: new Set(), at: "" } : { keys: null, at: 0 });
+        isKeyNext = token === "{";
+        break;
+      case "}":
+      case "]":
+        stack.pop();
+        isKeyNext = false;
+        break;
+      case ",":
+        if (typeof level?.at === "number") level.at++;
+        isKeyNext = true; // of an object; an array has no keys to read
+        break;
+      case '"':
+        if (isKeyNext && level?.keys) {
+          const key = JSON.parse(token) as string;
+          level.at = key;
+          if (level.keys.has(key)) return `has the key ${place(stack)} twice`;
+          level.keys.add(key);
+        }
+        isKeyNext = false;
+        break;
+      default:
+        if (!isExact(token)) {
+          return `holds a number that cannot be kept exactly: ${shown(token)} at ${place(stack)}`;
+        }
+    }
+  }
+  return null;
+}
+
+/** Whether the number survives: finite, and an integer as it was written or as every JSON writer would write it. */
+function isExact(token: string): boolean {
+  const value = Number(token);
+  if (!Number.isFinite(value)) return false;
+  if (Number.isSafeInteger(value) || !/^-?\d+$/.test(token)) return true;
+  return String(value) === token || BigInt(token) === BigInt(value);
+}
+
+function place(stack: readonly Level[]): string {
+  const path = stack
+    .map(({ at }, depth) => (typeof at === "number" ? `[${at}]` : `${depth === 0 ? "" : "."}${at}`))
+    .join("");
+  return `"${shown(path)}"`;
+}
+
+/** A stretch of the user's text short enough for a message. */
+export function shown(text: string): string {
+  return text.length <= 80 ? text : `${text.slice(0, 77)}…`;
+}

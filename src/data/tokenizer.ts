@@ -1,0 +1,278 @@
+// Text to token ids and back, for byte-level BPE tokenizers (SmolLM2, Llama 3, Qwen). The BPE itself is the library's;
+// this file mends where the library and the Rust original differ and adds exact decoding. It knows no chat template.
+import * as library from "@huggingface/tokenizers";
+import { messageOf, UnsupportedModel } from "../errors.ts";
+
+export interface TokenizerFiles {
+  /** Parsed tokenizer.json. */
+  tokenizerJson: unknown;
+  /** Parsed tokenizer_config.json. */
+  tokenizerConfig: Record<string, unknown>;
+  /** Further ids that end a generation, e.g. eos_token_id of generation_config.json. */
+  eosTokenIds?: readonly number[];
+}
+
+export interface DecodeOptions {
+  /** Leaves out control tokens such as <|im_end|>; a non-special added token such as <think> stays. */
+  skipSpecialTokens?: boolean;
+}
+
+export interface Tokenizer {
+  /** Adds no bos or eos. A special token's text becomes the special token, as in transformers. */
+  encode(text: string): number[];
+  /** As encode, but a special token's text stays ordinary text: for what a user or a file wrote. */
+  encodePlain(text: string): number[];
+  /** The text of the ids, bytes that are no UTF-8 as U+FFFD. Never tidies spaces: decode(encode(x)) is x. */
+  decode(ids: Iterable<number>, options?: DecodeOptions): string;
+  /** The id of a token by its exact text, added tokens included. */
+  tokenId(text: string): number | undefined;
+  /** The bytes a token stands for; empty for an id without a token. */
+  tokenBytes(id: number): Uint8Array;
+  isSpecial(id: number): boolean;
+  /** Texts of all special tokens, longest first. */
+  readonly specialTokens: readonly string[];
+  /** The highest id plus one; a model may have more rows than this. */
+  readonly vocabSize: number;
+  /** Ids that end a generation, the configured eos_token first. */
+  readonly eosTokenIds: readonly number[];
+}
+
+/** The used part of the library's Tokenizer, whose own type files TypeScript cannot resolve (imports without extension). */
+interface LibraryTokenizer {
+  encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] };
+  normalizer: { normalize(text: string): string } | null;
+  pre_tokenizer: { pre_tokenize(text: string, options: { section_index: number }): string[] } | null;
+  model: {
+    vocab: (string | undefined)[];
+    tokens_to_ids: Map<string, number>;
+    encode(words: string[]): string[];
+  };
+}
+
+const { Tokenizer: BytePairTokenizer } = library as unknown as {
+  Tokenizer: new (json: object, config: object) => LibraryTokenizer;
+};
+
+interface AddedToken {
+  id: number;
+  content: string;
+  special: boolean;
+}
+
+/** Throws UnsupportedModel when the files do not describe a byte-level BPE tokenizer. */
+export function createTokenizer(files: TokenizerFiles): Tokenizer {
+  const { tokenizerConfig } = files;
+  const json = prepare(files.tokenizerJson);
+  const added = addedTokens(json);
+  const bytePair = load(json, tokenizerConfig);
+  const { model, normalizer, pre_tokenizer: preTokenizer } = bytePair;
+
+  const addedIds = new Map(added.map((token) => [token.content, token.id]));
+  const special = added.filter((token) => token.special);
+  const specialIds = new Set(special.map((token) => token.id));
+  const plainSplitter = splitter(added.filter((token) => !token.special).map((token) => token.content));
+  const bytesOfId = tokenByteTable(model.vocab, added);
+  const tokenId = (text: string) => addedIds.get(text) ?? model.tokens_to_ids.get(text);
+
+  const encodePiece = (text: string): number[] => {
+    const known = addedIds.get(text);
+    if (known !== undefined && !specialIds.has(known)) return [known];
+    const normal = normalizer === null ? text : normalizer.normalize(text);
+    if (normal === "") return [];
+    const words = preTokenizer === null ? [normal] : preTokenizer.pre_tokenize(normal, { section_index: 0 });
+    return model.encode(words).map((token) => requireId(model.tokens_to_ids.get(token), token));
+  };
+
+  const self: Tokenizer = {
+    encode: (text) => (text === "" ? [] : bytePair.encode(text, { add_special_tokens: false }).ids),
+    encodePlain: (text) => plainSplitter(text).flatMap(encodePiece),
+    decode: (ids, options = {}) => {
+      const stream = createTextStream(self, options);
+      const parts: string[] = [];
+      for (const id of ids) parts.push(stream.push(id));
+      return parts.join("") + stream.flush();
+    },
+    tokenId,
+    tokenBytes: (id) => bytesOfId[id] ?? NO_BYTES,
+    isSpecial: (id) => specialIds.has(id),
+    specialTokens: special.map((token) => token.content).sort((a, b) => b.length - a.length),
+    vocabSize: bytesOfId.length,
+    eosTokenIds: eosIds(tokenizerConfig, tokenId, files.eosTokenIds ?? []),
+  };
+  return self;
+}
+
+/** Turns generated ids into text piece by piece, never half a character. */
+export interface TextStream {
+  /** The text this token completes; empty while a character's bytes are still incomplete. */
+  push(id: number): string;
+  /** What was held back, as U+FFFD, and starts afresh. */
+  flush(): string;
+}
+
+export function createTextStream(
+  tokenizer: Pick<Tokenizer, "tokenBytes" | "isSpecial">,
+  { skipSpecialTokens = false }: DecodeOptions = {},
+): TextStream {
+  // ignoreBOM keeps a byte order mark that is part of the text.
+  const decoder = new TextDecoder("utf-8", { ignoreBOM: true });
+  return {
+    push: (id) =>
+      skipSpecialTokens && tokenizer.isSpecial(id)
+        ? ""
+        : decoder.decode(tokenizer.tokenBytes(id), { stream: true }),
+    flush: () => decoder.decode(),
+  };
+}
+
+const NO_BYTES = new Uint8Array(0);
+
+function requireId(id: number | undefined, token: string): number {
+  if (id === undefined)
+    throw new Error(`internal: the tokenizer made ${JSON.stringify(token)}, which has no id`);
+  return id;
+}
+
+function load(json: Record<string, unknown>, tokenizerConfig: Record<string, unknown>): LibraryTokenizer {
+  try {
+    return new BytePairTokenizer(json, tokenizerConfig);
+  } catch (error) {
+    throw new UnsupportedModel(`tokenizer.json cannot be loaded: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+/** Checks that this is byte-level BPE and mends what the library does differently from the Rust original. */
+function prepare(file: unknown): Record<string, unknown> {
+  if (typeof file !== "object" || file === null || Array.isArray(file)) {
+    throw new UnsupportedModel("tokenizer.json must hold one JSON object.");
+  }
+  const json = file as Record<string, unknown>;
+  const model = typeOf(json["model"]);
+  if (model !== "BPE") throw notByteLevel("model.type", model, "BPE");
+  const decoder = typeOf(json["decoder"]);
+  if (decoder !== "ByteLevel") throw notByteLevel("decoder.type", decoder, "ByteLevel");
+  const vocab = (json["model"] as { vocab?: unknown }).vocab;
+  if (typeof vocab !== "object" || vocab === null || Array.isArray(vocab)) {
+    throw notByteLevel("model.vocab", typeof vocab, "a map from token to id");
+  }
+  return {
+    ...json,
+    normalizer: json["normalizer"] ?? null,
+    post_processor: null, // it only adds bos and eos, which a chat template writes itself
+    added_tokens: json["added_tokens"] ?? [],
+    pre_tokenizer: mendPreTokenizer(json["pre_tokenizer"] ?? null),
+  };
+}
+
+function notByteLevel(field: string, found: string, expected: string): UnsupportedModel {
+  return new UnsupportedModel(
+    `tokenizer.json: ${field} is ${found}, expected ${expected}. Only byte-level BPE tokenizers (as of SmolLM2, Llama 3 and Qwen) are supported; use such a model.`,
+  );
+}
+
+function typeOf(part: unknown): string {
+  if (typeof part !== "object" || part === null) return "missing";
+  const type = (part as { type?: unknown }).type;
+  return typeof type === "string" ? type : "BPE" in part || "merges" in part ? "BPE" : "without a type";
+}
+
+/**
+ * Two places where the library's regular expressions differ from the Rust original's: `Digits` means ASCII digits only
+ * (Rust: every numeric character), and `ByteLevel` splits at JavaScript's \s (which has U+FEFF and lacks U+0085). A `Split`
+ * with the same pattern is translated faithfully by the library, so both are written as one.
+ */
+function mendPreTokenizer(part: unknown): unknown {
+  if (typeof part !== "object" || part === null) return part;
+  const node = part as Record<string, unknown>;
+  switch (node["type"]) {
+    case "Sequence": {
+      const inner = Array.isArray(node["pretokenizers"]) ? node["pretokenizers"] : [];
+      return { ...node, pretokenizers: inner.map(mendPreTokenizer) };
+    }
+    case "Digits":
+      return isolate(node["individual_digits"] === true ? "\\p{N}" : "\\p{N}+");
+    case "ByteLevel":
+      if (node["use_regex"] === false || node["add_prefix_space"] === true) return node;
+      return { type: "Sequence", pretokenizers: [isolate(GPT2_PATTERN), { ...node, use_regex: false }] };
+    default:
+      return node;
+  }
+}
+
+// The pattern ByteLevel has built in: tokenizers, pre_tokenizers/byte_level.rs.
+const GPT2_PATTERN = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+
+function isolate(pattern: string): unknown {
+  return { type: "Split", pattern: { Regex: pattern }, behavior: "Isolated", invert: false };
+}
+
+function addedTokens(json: Record<string, unknown>): AddedToken[] {
+  const list = json["added_tokens"];
+  if (!Array.isArray(list)) throw new UnsupportedModel("tokenizer.json: added_tokens must be a list.");
+  return list.map((entry: Partial<AddedToken> | null, index) => {
+    if (typeof entry?.content !== "string" || typeof entry.id !== "number" || entry.content === "") {
+      throw new UnsupportedModel(
+        `tokenizer.json: added_tokens[${index}] must have a text "content" and a number "id", found ${JSON.stringify(entry)}.`,
+      );
+    }
+    return { id: entry.id, content: entry.content, special: entry.special === true };
+  });
+}
+
+/** eos_token is a text or an object with the text in `content`. */
+function eosIds(
+  config: Record<string, unknown>,
+  tokenId: (text: string) => number | undefined,
+  more: readonly number[],
+): number[] {
+  const eos = config["eos_token"];
+  const text = typeof eos === "object" && eos !== null ? (eos as { content?: unknown }).content : eos;
+  const id = typeof text === "string" ? tokenId(text) : undefined;
+  return [...new Set([...(id === undefined ? [] : [id]), ...more])];
+}
+
+/** Cuts a text at the given tokens, keeping them; the longest wins where two begin at one place. */
+function splitter(tokens: readonly string[]): (text: string) => string[] {
+  if (tokens.length === 0) return (text) => (text === "" ? [] : [text]);
+  const pattern = anyOf(tokens);
+  return (text) => text.split(pattern).filter((piece) => piece !== "");
+}
+
+/** A pattern with one capture group that matches any of the texts, the longest first. */
+export function anyOf(texts: readonly string[]): RegExp {
+  const longestFirst = [...texts].sort((a, b) => b.length - a.length);
+  return new RegExp(
+    `(${longestFirst.map((text) => text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&")).join("|")})`,
+  );
+}
+
+/** Bytes of each id. Vocabulary entries spell one byte a character; added tokens are plain text. */
+function tokenByteTable(vocab: readonly (string | undefined)[], added: readonly AddedToken[]): Uint8Array[] {
+  const encoder = new TextEncoder();
+  const plain = new Map(added.map((token) => [token.id, token.content]));
+  const size = added.reduce((most, token) => Math.max(most, token.id + 1), vocab.length);
+  return Array.from({ length: size }, (_, id) => {
+    const text = plain.get(id);
+    if (text !== undefined) return encoder.encode(text);
+    const entry = vocab[id];
+    if (entry === undefined) return NO_BYTES;
+    const bytes: number[] = [];
+    for (const character of entry) {
+      const byte = BYTE_OF_CHARACTER.get(character);
+      if (byte === undefined) return encoder.encode(entry); // not byte-level spelling: a token that means itself
+      bytes.push(byte);
+    }
+    return Uint8Array.from(bytes);
+  });
+}
+
+/** GPT-2's printable alphabet: printable Latin-1 bytes stand for themselves, the others for U+0100 and up, in order. */
+const BYTE_OF_CHARACTER: ReadonlyMap<string, number> = (() => {
+  const isPrintable = (byte: number) =>
+    (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;
+  const map = new Map<string, number>();
+  let next = 0x100;
+  for (let byte = 0; byte < 256; byte++)
+    map.set(String.fromCharCode(isPrintable(byte) ? byte : next++), byte);
+  return map;
+})();

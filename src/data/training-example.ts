@@ -1,0 +1,378 @@
+// One line of supervised chat data: from parsed JSON to messages and tools, or the faults a person must mend. The format
+// is OpenAI's; deprecated function calls become tool calls. It knows no files and no tokens.
+import { ROLES } from "./chat-message.ts";
+import type { ChatMessage, Role, ToolCall, ToolDefinition } from "./chat-message.ts";
+import { parseJson, shown } from "./json-text.ts";
+
+export interface TrainingExample {
+  messages: ChatMessage[];
+  tools?: ToolDefinition[];
+  parallelToolCalls?: boolean;
+}
+
+/** Kinds of faults OpenAI has different codes for: an extra or missing member, and anything else. */
+export type FaultKind = "shape" | "content";
+
+export interface Fault {
+  kind: FaultKind;
+  /** The message at fault, 1-based, or null for the example as a whole. */
+  message: number | null;
+  /** A clause: 'contains an extra "x"'. */
+  text: string;
+}
+
+/** Other formats of training data, told apart so that a whole file in one gets one plain answer. */
+export type ForeignFormat = "preference" | "completion";
+
+export function foreignFormat(value: unknown): ForeignFormat | null {
+  if (!isObject(value) || "messages" in value) return null;
+  if (["preferred_output", "non_preferred_output", "preferred_completion"].some((key) => key in value))
+    return "preference";
+  return "prompt" in value && "completion" in value ? "completion" : null;
+}
+
+/** Reads one example; either faults is empty or example is null. */
+export function readTrainingExample(value: unknown): { example: TrainingExample | null; faults: Fault[] } {
+  const reader = new ExampleReader();
+  const example = reader.read(value);
+  return { example: reader.faults.length === 0 ? example : null, faults: reader.faults };
+}
+
+const TOP_LEVEL_KEYS = ["messages", "tools", "parallel_tool_calls", "functions"];
+const MESSAGE_KEYS: Record<Role | "function", readonly string[]> = {
+  system: ["role", "content", "name"],
+  developer: ["role", "content", "name"],
+  user: ["role", "content", "name"],
+  assistant: ["role", "content", "name", "weight", "tool_calls", "function_call", "refusal"],
+  tool: ["role", "content", "name", "tool_call_id"],
+  function: ["role", "content", "name"],
+};
+/** OpenAI's limit for tools and functions. */
+const MAX_TOOLS = 128;
+
+type JsonObject = Record<string, unknown>;
+
+class ExampleReader {
+  readonly faults: Fault[] = [];
+  #message: number | null = null;
+  /** Ids of tool calls made so far in the conversation. */
+  readonly #callIds = new Set<string>();
+  /** The last deprecated function call, which a "function" message answers. */
+  #functionCall: ToolCall | null = null;
+  #functionCalls = 0;
+
+  read(value: unknown): TrainingExample | null {
+    if (!isObject(value))
+      return this.#fault("shape", `is ${describe(value)}, expected an object with "messages"`);
+    this.#refuseExtra(value, TOP_LEVEL_KEYS);
+    const tools = this.#tools(value);
+    const parallel = present(value["parallel_tool_calls"]);
+    if (parallel !== undefined && typeof parallel !== "boolean") {
+      this.#fault("content", `has parallel_tool_calls ${describe(parallel)}, expected true or false`);
+    }
+    const messages = this.#messages(value["messages"]);
+    return {
+      messages,
+      ...(tools === undefined ? {} : { tools }),
+      ...(typeof parallel === "boolean" ? { parallelToolCalls: parallel } : {}),
+    };
+  }
+
+  #messages(value: unknown): ChatMessage[] {
+    if (value === undefined) {
+      this.#fault("shape", 'is missing key "messages"');
+      return [];
+    }
+    if (!Array.isArray(value) || value.length === 0) {
+      this.#fault("content", `has messages ${describe(value)}, expected a list of at least one message`);
+      return [];
+    }
+    const messages = value.flatMap((entry: unknown, index) => {
+      this.#message = index + 1;
+      const message = this.#readMessage(entry);
+      return message === null ? [] : [message];
+    });
+    this.#message = null;
+    // Only where every message could be read: else the missing one may well be the assistant's.
+    if (messages.length === value.length) {
+      const assistants = messages.filter((message) => message.role === "assistant");
+      if (assistants.length === 0)
+        this.#fault("content", "has no assistant message, so there is nothing to learn from");
+      else if (assistants.every((message) => message.weight === 0)) {
+        this.#fault("content", "has weight 0 on every assistant message, so there is nothing to learn from");
+      }
+    }
+    return messages;
+  }
+
+  #readMessage(value: unknown): ChatMessage | null {
+    if (!isObject(value))
+      return this.#fault("content", `is ${describe(value)}, expected an object with role and content`);
+    const role = value["role"];
+    if (role === undefined) return this.#fault("shape", `is missing key "role" (one of ${ROLES.join(", ")})`);
+    if (!isRole(role) && role !== "function") {
+      return this.#fault("content", `has role ${describe(role)}, expected one of ${ROLES.join(", ")}`);
+    }
+    this.#refuseExtra(value, MESSAGE_KEYS[role]);
+    const name = this.#text(present(value["name"]), "name");
+    const named = name === undefined ? {} : { name };
+    switch (role) {
+      case "assistant":
+        return { role, ...named, ...this.#assistant(value) };
+      case "tool":
+        return {
+          role,
+          ...named,
+          content: this.#content(value),
+          tool_call_id: this.#toolCallId(value["tool_call_id"]),
+        };
+      case "function":
+        return { role: "tool", content: this.#content(value), tool_call_id: this.#answeredFunction(name) };
+      case "system":
+      case "developer":
+      case "user":
+        return { role, ...named, content: this.#content(value) };
+    }
+  }
+
+  #assistant(value: JsonObject): Pick<ChatMessage, "content" | "weight" | "tool_calls"> {
+    if (present(value["refusal"]) !== undefined) {
+      this.#fault("content", "has a refusal, which is not supported; write the refusal's text as content");
+    }
+    const weight = present(value["weight"]);
+    if (weight !== undefined && weight !== 0 && weight !== 1) {
+      this.#fault("content", `has weight ${describe(weight)}, expected 0 or 1`);
+    }
+    const calls = presentList(value["tool_calls"]);
+    const legacy = present(value["function_call"]);
+    const toolCalls = this.#toolCalls(calls, legacy);
+    const isContentFree = (calls ?? legacy) !== undefined && present(value["content"]) === undefined;
+    return {
+      content: isContentFree ? null : this.#content(value),
+      ...(weight === 0 || weight === 1 ? { weight } : {}),
+      ...(toolCalls === undefined ? {} : { tool_calls: toolCalls }),
+    };
+  }
+
+  #content(value: JsonObject): string {
+    const content = value["content"];
+    if (content === undefined) this.#fault("shape", 'is missing key "content"');
+    else if (typeof content === "string") return this.#wellFormed(content, "content");
+    else if (Array.isArray(content) && content.length > 0) {
+      // Text parts are one text cut up by the client, so they are joined without anything between.
+      return content.map((part: unknown, index) => this.#textPart(part, `content[${index}]`)).join("");
+    } else
+      this.#fault("content", `has content ${describe(content)}, expected a text or a list of text parts`);
+    return "";
+  }
+
+  #textPart(part: unknown, where: string): string {
+    const type = isObject(part) ? part["type"] : undefined;
+    if (isObject(part) && type === "text" && typeof part["text"] === "string") {
+      this.#refuseExtra(part, ["type", "text"], where);
+      return this.#wellFormed(part["text"], where);
+    }
+    if (typeof type === "string" && type !== "text") {
+      this.#fault("content", `has a part of type ${describe(type)} at ${where}; only text can be trained on`);
+    } else this.#fault("content", `has ${describe(part)} at ${where}, expected {"type": "text", "text": …}`);
+    return "";
+  }
+
+  #toolCalls(calls: unknown, legacy: unknown): ToolCall[] | undefined {
+    if (calls !== undefined && legacy !== undefined) {
+      this.#fault("content", "has both tool_calls and function_call (deprecated); keep tool_calls");
+      return undefined;
+    }
+    if (legacy !== undefined) {
+      const call: ToolCall = {
+        id: `call_function_${++this.#functionCalls}`,
+        type: "function",
+        function: this.#calledFunction(legacy, "function_call"),
+      };
+      this.#functionCall = call;
+      return [call];
+    }
+    if (calls === undefined) return undefined;
+    if (!Array.isArray(calls)) {
+      this.#fault("content", `has tool_calls ${describe(calls)}, expected a list of calls`);
+      return undefined;
+    }
+    return calls.flatMap((call: unknown, index) => this.#toolCall(call, `tool_calls[${index}]`) ?? []);
+  }
+
+  #toolCall(members: unknown, where: string): ToolCall | null {
+    if (!isObject(members)) {
+      return this.#fault("content", `has ${describe(members)} at ${where}, expected an object`);
+    }
+    this.#refuseExtra(members, ["id", "type", "function"], where);
+    const id = members["id"];
+    if (typeof id !== "string" || id === "") {
+      this.#fault("content", `has ${where}.id ${describe(id)}, expected a text that a tool message can name`);
+    } else this.#callIds.add(id);
+    if (members["type"] !== "function") {
+      this.#fault("content", `has ${where}.type ${describe(members["type"])}, expected "function"`);
+    }
+    return {
+      id: String(id),
+      type: "function",
+      function: this.#calledFunction(members["function"], `${where}.function`),
+    };
+  }
+
+  #calledFunction(value: unknown, where: string): ToolCall["function"] {
+    const members = isObject(value) ? value : {};
+    this.#refuseExtra(members, ["name", "arguments"], where);
+    const { name, arguments: args } = members;
+    if (typeof name !== "string" || name === "") {
+      this.#fault("content", `has ${where}.name ${describe(name)}, expected the name of a function`);
+    }
+    if (typeof args !== "string") {
+      this.#fault(
+        "content",
+        `has ${where}.arguments ${describe(args)}, expected a JSON object written as a text`,
+      );
+      return { name: String(name), arguments: "{}" };
+    }
+    const parsed = parseJson(args);
+    if (!parsed.ok) this.#fault("content", `has ${where}.arguments, whose text ${parsed.fault}`);
+    else if (!isObject(parsed.value)) {
+      this.#fault("content", `has ${where}.arguments with ${describe(parsed.value)}, expected a JSON object`);
+    }
+    return { name: String(name), arguments: args };
+  }
+
+  #toolCallId(id: unknown): string {
+    if (id === undefined) this.#fault("shape", 'is missing key "tool_call_id"');
+    else if (typeof id !== "string" || !this.#callIds.has(id)) {
+      this.#fault(
+        "content",
+        `has tool_call_id ${describe(id)}, expected the id of a tool call in an earlier assistant message`,
+      );
+    }
+    return String(id);
+  }
+
+  #answeredFunction(name: string | undefined): string {
+    const call = this.#functionCall;
+    if (call === null || call.function.name !== name) {
+      this.#fault(
+        "content",
+        `answers the function ${describe(name)}, which the assistant did not call before (role "function" is deprecated; use "tool")`,
+      );
+      return "";
+    }
+    return call.id;
+  }
+
+  #tools(value: JsonObject): ToolDefinition[] | undefined {
+    const tools = present(value["tools"]);
+    const functions = present(value["functions"]);
+    if (tools !== undefined && functions !== undefined) {
+      this.#fault("content", "has both tools and functions (deprecated); keep tools");
+      return undefined;
+    }
+    const key = functions === undefined ? "tools" : "functions";
+    const list = functions ?? tools;
+    if (list === undefined) return undefined;
+    if (!Array.isArray(list) || list.length < 1 || list.length > MAX_TOOLS) {
+      this.#fault("content", `has ${key} ${describe(list)}, expected a list of 1 to ${MAX_TOOLS}`);
+      return undefined;
+    }
+    return list.map((entry: unknown, index) => {
+      const where = `${key}[${index}]`;
+      if (key === "functions") return { type: "function", function: this.#definition(entry, where) };
+      const members = isObject(entry) ? entry : {};
+      this.#refuseExtra(members, ["type", "function"], where);
+      if (members["type"] !== "function") {
+        this.#fault("content", `has ${where}.type ${describe(members["type"])}, expected "function"`);
+      }
+      return { type: "function", function: this.#definition(members["function"], `${where}.function`) };
+    });
+  }
+
+  #definition(value: unknown, where: string): ToolDefinition["function"] {
+    const members = isObject(value) ? value : {};
+    this.#refuseExtra(members, ["name", "description", "parameters", "strict"], where);
+    const name = members["name"];
+    if (typeof name !== "string" || name === "") {
+      this.#fault("content", `has ${where}.name ${describe(name)}, expected the name of a function`);
+    }
+    const description = this.#text(present(members["description"]), `${where}.description`);
+    const parameters = present(members["parameters"]);
+    if (parameters !== undefined && !isObject(parameters)) {
+      this.#fault(
+        "content",
+        `has ${where}.parameters ${describe(parameters)}, expected a JSON schema object`,
+      );
+    }
+    const strict = present(members["strict"]);
+    if (strict !== undefined && typeof strict !== "boolean") {
+      this.#fault("content", `has ${where}.strict ${describe(strict)}, expected true or false`);
+    }
+    return {
+      name: String(name),
+      ...(description === undefined ? {} : { description }),
+      ...(isObject(parameters) ? { parameters } : {}),
+      ...(typeof strict === "boolean" ? { strict } : {}),
+    };
+  }
+
+  #text(value: unknown, where: string): string | undefined {
+    if (value === undefined || typeof value === "string") return value;
+    this.#fault("content", `has ${where} ${describe(value)}, expected a text`);
+    return undefined;
+  }
+
+  /** Half of a surrogate pair is no character; encoding it would silently train on U+FFFD. */
+  #wellFormed(text: string, where: string): string {
+    if (/\p{Surrogate}/u.test(text)) {
+      this.#fault(
+        "content",
+        `has half a surrogate pair (such as \\ud83d alone) in ${where}, expected whole characters`,
+      );
+    }
+    return text;
+  }
+
+  #refuseExtra(value: JsonObject, allowed: readonly string[], where?: string): void {
+    for (const key of Object.keys(value)) {
+      if (allowed.includes(key)) continue;
+      const isWeight = key === "weight" && this.#message !== null;
+      this.#fault(
+        "shape",
+        `contains an extra ${describe(key)}${where === undefined ? "" : ` in ${where}`}${isWeight ? " (weight belongs on assistant messages only)" : ""}`,
+      );
+    }
+  }
+
+  #fault(kind: FaultKind, text: string): null {
+    this.faults.push({ kind, message: this.#message, text });
+    return null;
+  }
+}
+
+/** Optional members may be null, as clients that dump whole objects write them. */
+function present(value: unknown): unknown {
+  return value === null ? undefined : value;
+}
+
+/** Likewise an empty list of tool calls. */
+function presentList(value: unknown): unknown {
+  return Array.isArray(value) && value.length === 0 ? undefined : present(value);
+}
+
+function isObject(value: unknown): value is JsonObject {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function isRole(value: unknown): value is Role {
+  return (ROLES as readonly unknown[]).includes(value);
+}
+
+/** What was found, short enough for a message. */
+function describe(value: unknown): string {
+  if (value === undefined) return "missing";
+  if (typeof value === "string") return JSON.stringify(shown(value));
+  if (Array.isArray(value)) return value.length === 0 ? "an empty list" : `a list of ${value.length}`;
+  return isObject(value) ? "an object" : JSON.stringify(value);
+}

@@ -1,0 +1,224 @@
+// The fine-tuning job from claim to end: validate, queue, prepare the job directory, train, settle. Each phase can be
+// repeated after a crash, so a job is taken up wherever its status says. It knows no HTTP and no tensor.
+import { join } from "node:path";
+import { readDataset } from "../data/dataset.ts";
+import { DatasetError, messageOf, TunesmithError } from "../errors.ts";
+import type { BlobStore } from "../store/blobs.ts";
+import type { FileStore } from "../store/files.ts";
+import type { FineTuningQueue, Lease } from "../store/fine-tuning-queue.ts";
+import type { Job, JobError } from "../store/fine-tuning-rows.ts";
+import type { JobRecipe } from "../training/job-directory.ts";
+import { recipeOf, resolveHyperparameters } from "./hyperparameters.ts";
+import { DATA_FILES, readRecipe, takeDataFile, writeRecipe, type DataParam } from "./job-files.ts";
+import { LeaseLost } from "./lease-lost.ts";
+import { settleSucceeded } from "./settle.ts";
+import { train } from "./train.ts";
+import { embeddedTrainer, type TrainerProgram } from "./trainer-process.ts";
+import { SYSTEM_CLOCK, type Clock, type Logger, type RunJob } from "./worker.ts";
+
+/** A local base model, ready to be trained. */
+export interface ResolvedBaseModel {
+  /** A Hugging Face folder or a GGUF file. */
+  path: string;
+  /** As `JobRecipe.baseModel.sha256`. */
+  sha256: string;
+}
+
+export interface FineTuneDependencies {
+  queue: FineTuningQueue;
+  files: FileStore;
+  blobs: BlobStore;
+  /** Job directories are made in its folder `jobs`. */
+  homeDirectory: string;
+  /** The third part of a fine-tuned model's name. */
+  organization: string;
+  /** Threads the trainer computes with; written into each new recipe. */
+  threads: number;
+  /** Finds a base model on disk, or fetches it. Throws TunesmithError with a message for the job's owner. */
+  resolveBaseModel: (id: string, signal: AbortSignal) => Promise<ResolvedBaseModel>;
+  logger: Logger;
+  /** Reads and judges a data file; replaced by tests that need a slow or a broken one. */
+  readDataset?: (
+    path: string,
+    options: { param: DataParam; signal: AbortSignal },
+  ) => Promise<{ examples: readonly unknown[] }>;
+  /** What trains; the embedded trainer unless a test or a cluster says otherwise. */
+  trainer?: TrainerProgram;
+  clock?: Clock;
+}
+
+/**
+ * A job that has been begun this often without being given back in order takes the server down with it each time: it is
+ * failed, so that the others behind it get their turn. High, because power cuts and restarts by force count too.
+ */
+const MAX_ATTEMPTS = 20;
+
+/** Makes the function that a worker runs for each fine-tuning job. */
+export function createFineTune(dependencies: FineTuneDependencies): RunJob {
+  const { queue, logger } = dependencies;
+  const trainer = dependencies.trainer ?? embeddedTrainer();
+  const clock = dependencies.clock ?? SYSTEM_CLOCK;
+  const read = dependencies.readDataset ?? readDataset;
+
+  return async (job, lease, signal) => {
+    try {
+      if (job.attempts > MAX_ATTEMPTS) throw tooManyAttempts(job);
+      let { status, hyperparameters } = job;
+      if (status === "validating_files") {
+        hyperparameters = await validate(job, lease, signal);
+        status = "queued";
+      }
+      const recipe = await prepare({ ...job, hyperparameters }, signal);
+      if (status === "queued") {
+        const events = [{ key: "started", message: "Fine-tuning job started" }];
+        const moved = await queue.moveTo(lease, {
+          from: ["queued"],
+          to: "running",
+          changes: { recipe },
+          events,
+        });
+        if (!moved) throw new LeaseLost();
+      }
+      const directory = directoryOf(job.id);
+      const outcome = await train({ ...dependencies, trainer, clock, lease, directory, signal });
+      if (outcome === null) return;
+      await settleSucceeded({ ...dependencies, job, lease, directory, outcome });
+      logger.info({ job: job.id }, "Job succeeded.");
+    } catch (error) {
+      if (error instanceof LeaseLost || signal.aborted) {
+        logger.info({ job: job.id, reason: String(signal.reason ?? "lease-lost") }, "Job stopped.");
+        return;
+      }
+      const jobError = toJobError(error);
+      // The message of a fault in this program stays in the log; the job says only where to look.
+      logger.error({ job: job.id, error: error instanceof Error ? error.stack : error }, "Job failed.");
+      await queue.failJob(lease, jobError);
+    }
+  };
+
+  function directoryOf(jobId: string): string {
+    return join(dependencies.homeDirectory, "jobs", jobId);
+  }
+
+  /** Reads every data file, replaces "auto" by numbers and moves the job to queued. */
+  async function validate(job: Job, lease: Lease, signal: AbortSignal): Promise<Job["hyperparameters"]> {
+    const andValidation =
+      job.validationFileId === null ? "" : ` and validation file: ${job.validationFileId}`;
+    const message = `Validating training file: ${job.trainingFileId}${andValidation}`;
+    if (!(await queue.appendEvents(lease, [{ key: "validating", message }]))) throw new LeaseLost();
+    const examples = await readData(job, "training_file", job.trainingFileId, signal);
+    if (job.validationFileId !== null) await readData(job, "validation_file", job.validationFileId, signal);
+    const resolved = resolveHyperparameters(
+      {
+        nEpochs: job.hyperparameters.n_epochs,
+        batchSize: job.hyperparameters.batch_size,
+        learningRateMultiplier: job.hyperparameters.learning_rate_multiplier,
+      },
+      examples,
+    );
+    const hyperparameters = {
+      n_epochs: resolved.nEpochs,
+      batch_size: resolved.batchSize,
+      learning_rate_multiplier: resolved.learningRateMultiplier,
+    };
+    const moved = await queue.moveTo(lease, {
+      from: ["validating_files"],
+      to: "queued",
+      changes: { hyperparameters },
+      events: [{ key: "validated", message: "Files validated, moving job to queued state" }],
+    });
+    if (!moved) throw new LeaseLost();
+    return hyperparameters;
+  }
+
+  /** The number of examples. */
+  async function readData(job: Job, param: DataParam, fileId: string, signal: AbortSignal): Promise<number> {
+    const { path } = await takeDataFile(dependencies, directoryOf(job.id), param, fileId);
+    const { examples } = await read(path, { param, signal });
+    return examples.length;
+  }
+
+  /** Completes the job directory; one that an earlier server completed is kept as it is. */
+  async function prepare(job: Job, signal: AbortSignal): Promise<JobRecipe> {
+    const directory = directoryOf(job.id);
+    const earlier = await readRecipe(directory);
+    if (earlier !== null) return earlier;
+    const baseModel = await dependencies.resolveBaseModel(job.baseModel, signal);
+    signal.throwIfAborted();
+    const data = async (param: DataParam, fileId: string): Promise<JobRecipe["trainingData"]> => {
+      const { sha256 } = await takeDataFile(dependencies, directory, param, fileId);
+      return { file: DATA_FILES[param], sha256 };
+    };
+    const recipe = buildRecipe(job, baseModel, dependencies.threads, {
+      trainingData: await data("training_file", job.trainingFileId),
+      validationData:
+        job.validationFileId === null ? null : await data("validation_file", job.validationFileId),
+    });
+    await writeRecipe(directory, recipe);
+    return recipe;
+  }
+}
+
+function buildRecipe(
+  job: Job,
+  baseModel: ResolvedBaseModel,
+  threads: number,
+  data: Pick<JobRecipe, "trainingData" | "validationData">,
+): JobRecipe {
+  const { n_epochs, batch_size, learning_rate_multiplier } = job.hyperparameters;
+  if (n_epochs === "auto" || batch_size === "auto" || learning_rate_multiplier === "auto") {
+    throw new Error(`internal: job ${job.id} has left validation with hyperparameters still "auto"`);
+  }
+  const model = recipeOf(job.baseModel);
+  return {
+    version: 1,
+    jobId: job.id,
+    baseModel: { id: job.baseModel, path: baseModel.path, sha256: baseModel.sha256 },
+    method: "supervised",
+    hyperparameters: {
+      epochs: n_epochs,
+      batchSize: batch_size,
+      learningRateMultiplier: learning_rate_multiplier,
+      learningRate: model.baseLearningRate * learning_rate_multiplier,
+      warmupRatio: model.warmupRatio,
+      weightDecay: model.weightDecay,
+      beta1: model.beta1,
+      beta2: model.beta2,
+      epsilon: model.epsilon,
+      clipNorm: model.clipNorm,
+    },
+    lora: model.lora,
+    seed: job.seed,
+    maxLength: model.maxLength,
+    ...data,
+    threads,
+  };
+}
+
+function tooManyAttempts(job: Job): TunesmithError {
+  return new TunesmithError(
+    `The server went down ${job.attempts - 1} times while working on this job, so it was given up. Look for the cause in the server's log (often too little memory), then create the job again.`,
+    { code: "server_error" },
+  );
+}
+
+function toJobError(error: unknown): JobError {
+  if (error instanceof DatasetError) {
+    const { param, message } = error;
+    const code =
+      error.code ?? (param === "validation_file" ? "invalid_validation_file" : "invalid_training_file");
+    return { code, param, message };
+  }
+  if (error instanceof TunesmithError) {
+    return { code: error.code ?? "server_error", param: error.param, message: error.message };
+  }
+  // A system error (disk, permissions) is the operator's own; anything else is a bug whose text would not help.
+  const isSystemError = error instanceof Error && "syscall" in error;
+  return {
+    code: "server_error",
+    param: null,
+    message: isSystemError
+      ? `The server could not work on this job: ${messageOf(error)}. Mend the cause, then create the job again.`
+      : "The server failed on this job for a reason of its own. The server's log has the details; create the job again once the cause is mended.",
+  };
+}

@@ -1,0 +1,140 @@
+// Filling a job directory before the trainer starts: the data files and job.json. Every file appears whole or not at all,
+// so a server killed half-way just does it again. It knows no statuses and no trainer.
+import { createHash } from "node:crypto";
+import { constants, createReadStream } from "node:fs";
+import { copyFile, link, mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { DatasetError, OutOfSpace, TunesmithError } from "../errors.ts";
+import type { BlobStore } from "../store/blobs.ts";
+import type { FileStore } from "../store/files.ts";
+import { jobPaths, type JobRecipe } from "../training/job-directory.ts";
+
+/** The request members that name data files, and the name of each inside the job directory. */
+export const DATA_FILES = {
+  training_file: "training.jsonl",
+  validation_file: "validation.jsonl",
+} as const;
+export type DataParam = keyof typeof DATA_FILES;
+
+export interface DataFile {
+  path: string;
+  /** Lower-case hex of the content. */
+  sha256: string;
+}
+
+/**
+ * Puts an uploaded file into the job directory, unless it is there already. From then on the job no longer needs the upload.
+ * Throws DatasetError (deleted_training_file) when the upload is gone.
+ */
+export async function takeDataFile(
+  stores: { files: FileStore; blobs: BlobStore },
+  jobDirectory: string,
+  param: DataParam,
+  fileId: string,
+): Promise<DataFile> {
+  const path = join(jobDirectory, DATA_FILES[param]);
+  if (await exists(path)) return { path, sha256: await sha256Of(path) };
+  const file = await stores.files.get(fileId);
+  const source = stores.blobs.path(fileId);
+  if (file === null || !(await exists(source))) throw deletedFile(param, fileId);
+  await mkdir(jobDirectory, { recursive: true });
+  const temporary = `${path}.part`;
+  await rm(temporary, { force: true });
+  await writing(jobDirectory, () => linkOrCopy(source, temporary));
+  const sha256 = await sha256Of(temporary);
+  if (sha256 !== file.sha256) {
+    throw new TunesmithError(
+      `The stored bytes of ${fileId} are damaged: expected sha256 ${file.sha256}, found ${sha256}. Upload the file again and create a new job; have the server's disk checked.`,
+      { code: "server_error", param },
+    );
+  }
+  await rename(temporary, path);
+  return { path, sha256 };
+}
+
+function deletedFile(param: DataParam, fileId: string): DatasetError {
+  const kind = param === "training_file" ? "training" : "validation";
+  return new DatasetError(
+    `The ${kind} file ${fileId} was deleted before the job could read it. Upload it again and create a new job.`,
+    { code: `deleted_${param}`, param },
+  );
+}
+
+/** A second name for the same bytes costs no space; across disks, or where links are not allowed, a copy must do. */
+async function linkOrCopy(source: string, target: string): Promise<void> {
+  try {
+    await link(source, target);
+  } catch {
+    await copyFile(source, target, constants.COPYFILE_FICLONE);
+    await flush(target);
+  }
+}
+
+/** Writes job.json, whole and flushed. It is written last: a directory with it is complete. */
+export async function writeRecipe(jobDirectory: string, recipe: JobRecipe): Promise<void> {
+  const { recipe: path } = jobPaths(jobDirectory);
+  await writing(jobDirectory, async () => {
+    const temporary = `${path}.part`;
+    const file = await open(temporary, "w");
+    try {
+      await file.writeFile(`${JSON.stringify(recipe, null, 2)}\n`);
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+    // The directory's entries too, or a power cut could take the renames back.
+    await flush(dirname(path));
+  });
+}
+
+/** The recipe of a directory that an earlier server completed, or null. */
+export async function readRecipe(jobDirectory: string): Promise<JobRecipe | null> {
+  try {
+    return JSON.parse(await readFile(jobPaths(jobDirectory).recipe, "utf8")) as JobRecipe;
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return null;
+    throw error;
+  }
+}
+
+/** What the disk says when it is full or the user's quota is used up. */
+const FULL_DISK_CODES: readonly unknown[] = ["ENOSPC", "EDQUOT"];
+
+async function writing(jobDirectory: string, write: () => Promise<void>): Promise<void> {
+  try {
+    await write();
+  } catch (error) {
+    if (error instanceof Error && "code" in error && FULL_DISK_CODES.includes(error.code)) {
+      throw new OutOfSpace(
+        `The disk that holds ${jobDirectory} is full, so the job could not be prepared. Free some space and create the job again.`,
+        { cause: error, code: "server_error" },
+      );
+    }
+    throw error;
+  }
+}
+
+async function sha256Of(path: string): Promise<string> {
+  const hash = createHash("sha256");
+  for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer);
+  return hash.digest("hex");
+}
+
+async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** Windows cannot open folders for this and does not need to. */
+async function flush(path: string): Promise<void> {
+  if (process.platform === "win32") return;
+  const handle = await open(path, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}

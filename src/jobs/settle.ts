@@ -1,0 +1,120 @@
+// The end of a job that succeeded: names for the model and its checkpoints, the result file, and one transaction that shows
+// them all. It knows no trainer process.
+import { createReadStream } from "node:fs";
+import { readdir, rm, stat } from "node:fs/promises";
+import { basename, join, relative, resolve } from "node:path";
+import { messageOf } from "../errors.ts";
+import type { BlobStore } from "../store/blobs.ts";
+import type { FinishedJob, FineTuningQueue, Lease } from "../store/fine-tuning-queue.ts";
+import type { Job } from "../store/fine-tuning-rows.ts";
+import type { NewModel } from "../store/models.ts";
+import { jobPaths } from "../training/job-directory.ts";
+import { newId } from "../wire/ids.ts";
+import { newModelName } from "../wire/model-names.ts";
+import { LeaseLost } from "./lease-lost.ts";
+import type { TrainingOutcome } from "./train.ts";
+import { toWireMetrics } from "./trainer-events.ts";
+import type { Logger } from "./worker.ts";
+
+/** Checkpoints of this many last epochs are kept for clients, as OpenAI does; the last of them is the model itself. */
+const KEPT_EPOCHS = 3;
+
+const RESULT_FILENAME = "step_metrics.csv";
+
+export interface SettleOptions {
+  queue: FineTuningQueue;
+  blobs: BlobStore;
+  homeDirectory: string;
+  organization: string;
+  job: Job;
+  lease: Lease;
+  directory: string;
+  outcome: TrainingOutcome;
+  logger: Logger;
+}
+
+/** Ends the job as succeeded. Throws LeaseLost, leaving nothing behind, when it is no longer ours. */
+export async function settleSucceeded(options: SettleOptions): Promise<void> {
+  const { queue, blobs, homeDirectory, job, lease, directory, outcome, logger } = options;
+  const kept = outcome.epochCheckpoints.slice(-KEPT_EPOCHS);
+  const last = kept.at(-1);
+  if (last === undefined) {
+    throw new Error(
+      `internal: the trainer of ${job.id} succeeded without a checkpoint at the end of an epoch`,
+    );
+  }
+  const model = newModel(options, jobPaths(directory).adapter);
+  const checkpoints: FinishedJob["checkpoints"] = kept.map((checkpoint) => ({
+    step: checkpoint.step,
+    model:
+      checkpoint === last
+        ? model
+        : newModel(
+            options,
+            join(jobPaths(directory).checkpoints, basename(checkpoint.directory)),
+            checkpoint.step,
+          ),
+    metrics: toWireMetrics(checkpoint.metrics),
+  }));
+  const result = jobPaths(directory).result;
+  const fileId = newId("file");
+  const { size } = await stat(result);
+  const written = await blobs.write(fileId, createReadStream(result), { maxBytes: size });
+  const finished = await queue.finishSucceeded(lease, {
+    model,
+    resultFile: {
+      id: fileId,
+      filename: RESULT_FILENAME,
+      purpose: "fine-tune-results",
+      expiresAt: null,
+      ...written,
+    },
+    trainedTokens: outcome.succeeded.trainedTokens,
+    checkpoints,
+    events: [
+      { key: "model", message: `New fine-tuned model created: ${model.id}` },
+      {
+        key: "succeeded",
+        message: "The job has successfully completed",
+        // Ours: what the training process took.
+        data: { seconds: outcome.succeeded.seconds, peak_rss_bytes: outcome.succeeded.peakRssBytes },
+      },
+    ],
+  });
+  if (!finished) {
+    await blobs.delete(fileId);
+    throw new LeaseLost();
+  }
+  const served = checkpoints.map((checkpoint) => resolve(homeDirectory, checkpoint.model.adapterDirectory));
+  await removeUnused(jobPaths(directory).checkpoints, served).catch((error: unknown) => {
+    // The job has succeeded; what stays behind costs only space.
+    logger.warn({ job: job.id, error: messageOf(error) }, "Could not remove old checkpoints.");
+  });
+}
+
+function newModel(options: SettleOptions, adapter: string, checkpointStep?: number): NewModel {
+  const { job, organization, homeDirectory } = options;
+  const id = newModelName({
+    base: job.model,
+    organization,
+    suffix: job.suffix,
+    ...(checkpointStep === undefined ? {} : { checkpointStep }),
+  });
+  return {
+    id,
+    ownedBy: organization,
+    baseModel: job.baseModel,
+    requestedModel: job.model,
+    adapterDirectory: relative(homeDirectory, adapter),
+  };
+}
+
+/** Checkpoints that no model name leads to only served a resume; with their optimizer states they are most of the directory. */
+async function removeUnused(checkpointsDirectory: string, keptDirectories: readonly string[]): Promise<void> {
+  const names = await readdir(checkpointsDirectory).catch(() => []);
+  for (const name of names) {
+    const path = join(checkpointsDirectory, name);
+    if (keptDirectories.includes(path)) await rm(join(path, "optimizer.safetensors"), { force: true });
+    else await rm(path, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,124 @@
+// events.jsonl of a job directory, read as it grows, and its events in the words of the API. It knows no database.
+import { open } from "node:fs/promises";
+import type { NewEvent } from "../store/fine-tuning-rows.ts";
+import type { StepMetrics, TrainerEvent } from "../training/job-directory.ts";
+import type { CheckpointMetrics } from "../wire/fine-tuning.ts";
+
+export interface TrainerEventReader {
+  /** The whole lines appended since the last call; a last line that is still being written waits for its end. */
+  readNew(): Promise<TrainerEvent[]>;
+}
+
+export function createTrainerEventReader(
+  path: string,
+  onBadLine: (line: string) => void,
+): TrainerEventReader {
+  let offset = 0;
+  return {
+    async readNew() {
+      const bytes = await readFrom(path, offset);
+      const end = bytes.lastIndexOf("\n") + 1;
+      offset += end;
+      const lines = bytes.toString("utf8", 0, end).split("\n").slice(0, -1);
+      return lines.flatMap((line) => parseLine(line, onBadLine));
+    },
+  };
+}
+
+async function readFrom(path: string, offset: number): Promise<Buffer> {
+  let file;
+  try {
+    file = await open(path, "r");
+  } catch (error) {
+    if (error instanceof Error && "code" in error && error.code === "ENOENT") return Buffer.alloc(0);
+    throw error;
+  }
+  try {
+    const { size } = await file.stat();
+    const bytes = Buffer.alloc(Math.max(0, size - offset));
+    const { bytesRead } = await file.read(bytes, 0, bytes.length, offset);
+    return bytes.subarray(0, bytesRead);
+  } finally {
+    await file.close();
+  }
+}
+
+/** A trainer killed in the middle of a line may leave half of one in front of its successor's first: it says nothing reliable. */
+function parseLine(line: string, onBadLine: (line: string) => void): TrainerEvent[] {
+  if (line.trim() === "") return [];
+  try {
+    return [JSON.parse(line) as TrainerEvent];
+  } catch {
+    onBadLine(line);
+    return [];
+  }
+}
+
+/** The job event that clients see for a trainer's event, or null. Keys make repeats after a resume harmless. */
+export function toJobEvent(event: TrainerEvent): NewEvent | null {
+  switch (event.type) {
+    case "metrics":
+      return {
+        key: `metrics:${event.step}`,
+        type: "metrics",
+        message: metricsMessage(event),
+        data: {
+          ...toWireMetrics(event),
+          total_steps: event.totalSteps,
+          // Ours, beside OpenAI's members.
+          tokens_per_second: event.tokensPerSecond,
+          seconds_left: event.secondsLeft,
+        },
+      };
+    case "checkpoint":
+      // Checkpoints between epochs only serve a resume; clients never get to use them.
+      if (!event.epochEnd) return null;
+      return { key: `checkpoint:${event.step}`, message: `Checkpoint created at step ${event.step}` };
+    case "resumed":
+      return {
+        key: `resumed:${event.step}:${event.at}`,
+        message: `Training resumed from the checkpoint at step ${event.step}`,
+      };
+    case "started":
+      return {
+        key: "training-plan",
+        message: `Training ${event.trainableParameters} parameters beside the ${event.baseParameters} of the base model in ${event.totalSteps} steps`,
+        data: {
+          total_steps: event.totalSteps,
+          trainable_parameters: event.trainableParameters,
+          base_parameters: event.baseParameters,
+        },
+      };
+    case "succeeded":
+    case "failed":
+      // The worker writes these itself, together with the job's status.
+      return null;
+  }
+}
+
+function metricsMessage(metrics: StepMetrics): string {
+  const parts = [
+    `training loss=${metrics.trainLoss.toFixed(2)}`,
+    metrics.validLoss === undefined ? null : `validation loss=${metrics.validLoss.toFixed(2)}`,
+    metrics.fullValidLoss === undefined ? null : `full validation loss=${metrics.fullValidLoss.toFixed(2)}`,
+  ];
+  const measured = parts.filter((part) => part !== null).join(", ");
+  return `Step ${metrics.step}/${metrics.totalSteps}: ${measured}`;
+}
+
+/** Metrics under OpenAI's names; what was not measured is left out. */
+export function toWireMetrics(metrics: StepMetrics): CheckpointMetrics {
+  return {
+    step: metrics.step,
+    train_loss: metrics.trainLoss,
+    train_mean_token_accuracy: metrics.trainMeanTokenAccuracy,
+    ...(metrics.validLoss === undefined ? {} : { valid_loss: metrics.validLoss }),
+    ...(metrics.validMeanTokenAccuracy === undefined
+      ? {}
+      : { valid_mean_token_accuracy: metrics.validMeanTokenAccuracy }),
+    ...(metrics.fullValidLoss === undefined ? {} : { full_valid_loss: metrics.fullValidLoss }),
+    ...(metrics.fullValidMeanTokenAccuracy === undefined
+      ? {}
+      : { full_valid_mean_token_accuracy: metrics.fullValidMeanTokenAccuracy }),
+  };
+}

@@ -1,0 +1,143 @@
+// Starting, watching and stopping the trainer process of one job directory, and dealing with a trainer that outlived the
+// server that started it. It knows the directory and the exit, not what is trained.
+import { execFile, fork } from "node:child_process";
+import { open, readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { constants, setPriority } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { promisify } from "node:util";
+import { Unavailable } from "../errors.ts";
+import { jobPaths } from "../training/job-directory.ts";
+import type { Clock } from "./worker.ts";
+
+/** How a trainer ended: by exit code, by signal, or (both null) because it could not be started. */
+export interface TrainerExit {
+  code: number | null;
+  signal: NodeJS.Signals | null;
+}
+
+export interface TrainerProcess {
+  exited: Promise<TrainerExit>;
+  /** Asks it to write a checkpoint and end, kills it after the grace time; resolves when it is gone. */
+  stop(): Promise<TrainerExit>;
+}
+
+/** What to run as the trainer: an entry file and the options of node in front of it. */
+export interface TrainerProgram {
+  entry: string;
+  nodeOptions: readonly string[];
+}
+
+/** Time for a trainer to finish its step and write a checkpoint: a step takes seconds on two cores, a write less. */
+export const TRAINER_GRACE_MS = 30_000;
+
+/** How often an orphaned trainer is looked at. */
+const ORPHAN_POLL_MS = 200;
+
+/** What the trainer prints goes here: the only trace of a native crash. */
+const LOG_FILE = "trainer.log";
+
+/** The trainer of this package: TypeScript through tsx in a checkout, JavaScript in a built package. */
+export function embeddedTrainer(): TrainerProgram {
+  const inSource = import.meta.url.endsWith(".ts");
+  const entry = new URL(`../training/trainer.${inSource ? "ts" : "js"}`, import.meta.url);
+  if (!inSource) return { entry: fileURLToPath(entry), nodeOptions: [] };
+  // Resolved here, not by the child: `--import tsx` looks from the working directory, which may be anywhere.
+  const tsx = pathToFileURL(createRequire(import.meta.url).resolve("tsx")).href;
+  return { entry: fileURLToPath(entry), nodeOptions: ["--import", tsx] };
+}
+
+/** Starts a trainer on the directory. Its IPC channel closes when this process dies, which tells it to stop. */
+export async function startTrainer(
+  program: TrainerProgram,
+  jobDirectory: string,
+  clock: Clock,
+): Promise<TrainerProcess> {
+  const log = await open(join(jobDirectory, LOG_FILE), "a");
+  const child = fork(program.entry, [jobDirectory], {
+    execArgv: [...program.nodeOptions],
+    stdio: ["ignore", log.fd, log.fd, "ipc"],
+    // Its own process group: Ctrl-C in the terminal reaches the server alone, which then stops the trainer in order.
+    detached: true,
+  });
+  await log.close();
+  const exited = new Promise<TrainerExit>((resolve) => {
+    child.once("exit", (code, signal) => resolve({ code, signal }));
+    child.once("error", () => {
+      // "error" also reports a failed kill or send; only a child without pid never started and never exits.
+      if (child.pid === undefined) resolve({ code: null, signal: null });
+    });
+  });
+  if (child.pid !== undefined) giveWay(child.pid);
+  return {
+    exited,
+    async stop() {
+      child.kill("SIGTERM");
+      const graceOver = new AbortController();
+      const killer = clock.delay(TRAINER_GRACE_MS, graceOver.signal).then(() => {
+        if (!graceOver.signal.aborted) child.kill("SIGKILL");
+      });
+      const exit = await exited;
+      graceOver.abort();
+      await killer;
+      return exit;
+    },
+  };
+}
+
+/** Lowers the trainer's priority, so that the server keeps answering while every core computes. */
+function giveWay(pid: number): void {
+  try {
+    setPriority(pid, constants.priority.PRIORITY_BELOW_NORMAL);
+  } catch {
+    // Gone already, or not permitted: training at normal priority is no reason to fail.
+  }
+}
+
+/**
+ * Waits until no trainer of an earlier server works on the directory; kills one that does not end by itself. Two trainers
+ * on one directory would interleave their writes. Throws Unavailable when it cannot be got rid of.
+ */
+export async function waitForOrphan(jobDirectory: string, clock: Clock, signal: AbortSignal): Promise<void> {
+  const pid = await lockHolder(jobDirectory);
+  if (pid === null) return;
+  const deadline = clock.now() + TRAINER_GRACE_MS;
+  let killed = false;
+  while (await isTrainerOf(pid, jobDirectory)) {
+    if (signal.aborted) return;
+    if (clock.now() >= deadline && !killed) {
+      killed = true;
+      process.kill(pid, "SIGKILL");
+    } else if (clock.now() >= deadline + TRAINER_GRACE_MS) {
+      throw new Unavailable(
+        `An earlier trainer (process ${pid}) still works on this job and could not be ended. End it by hand, then restart the server; the job goes on from its last checkpoint.`,
+      );
+    }
+    await clock.delay(ORPHAN_POLL_MS, signal);
+  }
+}
+
+/** The process id in the lock file, or null without a usable one. */
+async function lockHolder(jobDirectory: string): Promise<number | null> {
+  const text = await readFile(jobPaths(jobDirectory).lock, "utf8").catch(() => "");
+  const pid = Number.parseInt(text, 10);
+  return Number.isSafeInteger(pid) && pid > 0 && pid !== process.pid ? pid : null;
+}
+
+/** Whether the process runs with the job directory among its arguments: process ids are reused, by strangers too. */
+async function isTrainerOf(pid: number, jobDirectory: string): Promise<boolean> {
+  try {
+    // A zombie has an empty command line, and rightly counts as gone.
+    const commandLine = await readFile(`/proc/${pid}/cmdline`, "utf8");
+    return commandLine.split("\0").includes(jobDirectory);
+  } catch {
+    // No /proc (macOS), or no such process: ps knows both.
+  }
+  try {
+    const { stdout } = await promisify(execFile)("ps", ["-ww", "-o", "command=", "-p", String(pid)]);
+    return stdout.includes(jobDirectory);
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,254 @@
+// The composition root: builds every room from the configuration and wires them. The only file that knows all rooms; it holds
+// wiring, start and stop, and no logic of any room.
+import { readdirSync } from "node:fs";
+import { mkdir } from "node:fs/promises";
+import { availableParallelism } from "node:os";
+import { join } from "node:path";
+import type { FastifyBaseLogger, FastifyInstance } from "fastify";
+import { pino } from "pino";
+import { createApp } from "./api/app.ts";
+import type { BaseModelCatalogue } from "./api/model-directory.ts";
+import { loadConfig, unknownVariables } from "./config.ts";
+import type { Config } from "./config.ts";
+import { messageOf } from "./errors.ts";
+import { readDataset } from "./data/dataset.ts";
+import { createFineTune } from "./jobs/fine-tune.ts";
+import { createWorker } from "./jobs/worker.ts";
+import type { Worker } from "./jobs/worker.ts";
+import { openBaseModel } from "./model/base-model.ts";
+import { CATALOGUE, catalogueEntry } from "./model/catalogue.ts";
+import type { Progress } from "./model/download.ts";
+import { resolveBaseModel } from "./model/resolve-base-model.ts";
+import type { ResolvedBaseModel } from "./model/resolve-base-model.ts";
+import { EmbeddedEngine } from "./serving/embedded-engine.ts";
+import type { ChatEngine } from "./serving/engine.ts";
+import { BlobStore } from "./store/blobs.ts";
+import type { BlobStoreOptions } from "./store/blobs.ts";
+import { openDatabase } from "./store/database.ts";
+import { FileStore } from "./store/files.ts";
+import { FineTuningQueue } from "./store/fine-tuning-queue.ts";
+import { FineTuningStore } from "./store/fine-tuning.ts";
+import { ModelStore } from "./store/models.ts";
+
+/** What a worker is made from. */
+export interface WorkerParts {
+  config: Config;
+  queue: FineTuningQueue;
+  files: FileStore;
+  blobs: BlobStore;
+  threads: number;
+  logger: FastifyBaseLogger;
+}
+
+/** Rooms that tests, or another deployment, bring along. */
+export interface ServerOverrides {
+  engine?: ChatEngine;
+  catalogue?: BaseModelCatalogue;
+  /** Null: this process answers requests only, another one works on jobs. */
+  createWorker?: ((parts: WorkerParts) => Worker) | null;
+  openBlobWriter?: BlobStoreOptions["openWriter"];
+  logger?: FastifyBaseLogger;
+  now?: () => number;
+}
+
+export interface Server {
+  app: FastifyInstance;
+  /** What the API and the worker share; for tests that play the worker. */
+  stores: {
+    files: FileStore;
+    blobs: BlobStore;
+    jobs: FineTuningStore;
+    queue: FineTuningQueue;
+    models: ModelStore;
+  };
+  /** Starts the worker and listens. Resolves to the address, e.g. http://127.0.0.1:8080. */
+  listen(): Promise<string>;
+  /** Takes no more requests, lets those in flight finish within the grace, stops the worker, closes the database. */
+  stop(): Promise<void>;
+}
+
+/** How often blobs of expired files are removed. */
+const SWEEP_INTERVAL_MS = 60 * 60 * 1000;
+
+/** Builds a server that does not listen yet. */
+export async function createServer(config: Config, overrides: ServerOverrides = {}): Promise<Server> {
+  const logger = overrides.logger ?? createLogger(config);
+  // Training data and adapters are nobody else's business.
+  await mkdir(config.homeDirectory, { recursive: true, mode: 0o700 });
+  const database = await openDatabase(join(config.homeDirectory, "tunesmith.db"));
+  const { now = Date.now } = overrides;
+  const stores = {
+    files: new FileStore(database, now),
+    blobs: new BlobStore({
+      directory: join(config.homeDirectory, "files"),
+      ...(overrides.openBlobWriter === undefined ? {} : { openWriter: overrides.openBlobWriter }),
+    }),
+    jobs: new FineTuningStore(database, now),
+    queue: new FineTuningQueue(database, now),
+    models: new ModelStore(database, config.homeDirectory, now),
+  };
+  const threads = config.threads === 0 ? availableParallelism() : config.threads;
+  const engine = overrides.engine ?? new EmbeddedEngine({ threads });
+  const workerOf = overrides.createWorker === undefined ? createJobWorker : overrides.createWorker;
+  const worker = workerOf?.({ ...stores, config, threads, logger }) ?? null;
+  const stopping = new AbortController();
+  const app = await createApp(
+    {
+      ...stores,
+      engine,
+      catalogue: overrides.catalogue ?? baseModelCatalogue(config),
+      onJobsChanged: () => worker?.wake(),
+      stopping: stopping.signal,
+      logger,
+    },
+    config,
+  );
+
+  const sweep = () =>
+    stores.blobs
+      .sweep((id) => stores.files.isLive(id), now())
+      .catch((error: unknown) => logger.warn({ error: messageOf(error) }, "Could not remove old blobs"));
+  let sweeper: NodeJS.Timeout | undefined;
+  let stopped: Promise<void> | null = null;
+
+  return {
+    app,
+    stores,
+    async listen() {
+      const url = await app.listen({ host: config.host, port: config.port });
+      worker?.start();
+      await sweep();
+      sweeper = setInterval(() => void sweep(), SWEEP_INTERVAL_MS).unref();
+      return url;
+    },
+    stop() {
+      stopped ??= (async () => {
+        clearInterval(sweeper);
+        const cutOff = setTimeout(() => {
+          stopping.abort();
+          // What still hangs now is a client that does not read.
+          setTimeout(() => app.server.closeAllConnections(), LAST_WORDS_MS).unref();
+        }, config.shutdownGraceMs);
+        await Promise.all([app.close().finally(() => clearTimeout(cutOff)), worker?.stop()]);
+        stopping.abort();
+        await engine.close();
+        await database.destroy();
+        logger.info({}, "Stopped");
+      })();
+      return stopped;
+    },
+  };
+}
+
+/** Time for streams that were cut off to send their error event. */
+const LAST_WORDS_MS = 500;
+
+export interface RunningServer {
+  /** Without /v1. */
+  url: string;
+  stop(): Promise<void>;
+}
+
+/** Reads the settings, builds the server and listens; stopping on signals is the caller's. */
+export async function startServer(
+  options: Partial<Config> = {},
+  overrides: ServerOverrides = {},
+): Promise<RunningServer> {
+  const config = loadConfig(options);
+  const logger = overrides.logger ?? createLogger(config);
+  for (const variable of unknownVariables()) {
+    logger.warn({ variable }, "This variable looks like a setting but is none");
+  }
+  const server = await createServer(config, { ...overrides, logger });
+  try {
+    const url = await server.listen();
+    return { url, stop: () => server.stop() };
+  } catch (error) {
+    await server.stop();
+    throw error;
+  }
+}
+
+/** Fetches a base model into the home folder, or finds it there. */
+export async function pullBaseModel(
+  name: string,
+  options: { signal?: AbortSignal; onProgress?: (doneBytes: number, totalBytes: number) => void } = {},
+): Promise<ResolvedBaseModel> {
+  const { signal, onProgress } = options;
+  return resolveBaseModel(name, {
+    ...sourcesOf(loadConfig()),
+    signal,
+    onProgress:
+      onProgress && ((progress: Progress) => onProgress(progress.receivedBytes, progress.totalBytes)),
+  });
+}
+
+function createJobWorker(parts: WorkerParts): Worker {
+  const { config, logger } = parts;
+  const run = createFineTune({
+    ...parts,
+    homeDirectory: config.homeDirectory,
+    organization: config.organization,
+    resolveBaseModel: async (id, signal) => {
+      const { path, sha256 } = await resolveBaseModel(id, { ...sourcesOf(config), signal });
+      const model = await openBaseModel(path);
+      try {
+        return { path, sha256, contextLength: model.config.maxPositions };
+      } finally {
+        await model.close();
+      }
+    },
+    readDataset,
+  });
+  return createWorker({ queue: parts.queue, run, logger });
+}
+
+/** The base models that clients may name: those of the catalogue, and what the operator put under models or into an alias. A client's path is never opened. */
+function baseModelCatalogue(config: Config): BaseModelCatalogue {
+  const aliased = new Set(
+    Object.values(config.modelAliases).filter((model) => !Object.hasOwn(config.modelAliases, model)),
+  );
+  const installed = (): string[] => {
+    try {
+      const entries = readdirSync(join(config.homeDirectory, "models"), { withFileTypes: true });
+      return entries
+        .filter((entry) => entry.isDirectory() && !entry.name.startsWith("."))
+        .map(({ name }) => name);
+    } catch {
+      return []; // nothing was ever downloaded
+    }
+  };
+  const isKnown = (id: string) =>
+    catalogueEntry(id) !== undefined || aliased.has(id) || installed().includes(id);
+  return {
+    list: () =>
+      [...new Set([...CATALOGUE.map(({ id }) => id), ...aliased, ...installed()])].map((id) => ({
+        id,
+        created: BASE_MODELS_CREATED,
+      })),
+    isKnown,
+    resolve: (id) => resolveBaseModel(id, sourcesOf(config)),
+  };
+}
+
+/** Clients want a time of creation; for files somebody else made, any fixed one is as good. Unix seconds. */
+const BASE_MODELS_CREATED = Date.UTC(2025, 0, 1) / 1000;
+
+function sourcesOf(config: Config) {
+  return {
+    homeDirectory: config.homeDirectory,
+    hubUrl: config.hubUrl,
+    hubToken: config.hubToken ?? undefined,
+  };
+}
+
+/** Logs go to standard error: standard output belongs to the command line. */
+function createLogger(config: Config): FastifyBaseLogger {
+  return pino(
+    {
+      level: config.logLevel,
+      redact: ["headers.authorization", "*.headers.authorization", "authorization", "*.apiKeys", "apiKeys"],
+    },
+    pino.destination(2),
+  );
+}

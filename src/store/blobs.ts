@@ -1,0 +1,159 @@
+// Bytes of files on the disk, one blob a file id. A blob appears whole or not at all: written to a temporary file, flushed,
+// renamed. It knows no database and no HTTP.
+import { createHash, randomUUID } from "node:crypto";
+import { mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { join } from "node:path";
+import type { Readable } from "node:stream";
+import { InvalidRequest, OutOfSpace } from "../errors.ts";
+import { isId } from "../wire/ids.ts";
+
+export interface WrittenBlob {
+  bytes: number;
+  /** Lower-case hex. */
+  sha256: string;
+}
+
+/** The part of a file handle that writing a blob needs. */
+export interface BlobWriter {
+  write(chunk: Uint8Array): Promise<unknown>;
+  sync(): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface BlobStoreOptions {
+  directory: string;
+  /** Replaced by tests, whose disks are full when they want. */
+  openWriter?: (path: string) => Promise<BlobWriter>;
+}
+
+/** A leftover younger than this may belong to another process that is writing it; older ones were left by a crash. */
+const SWEEP_AGE_MS = 60 * 60 * 1000;
+const TEMPORARY = ".part";
+/** What the disk says when it is full or the user's quota is used up. */
+const FULL_DISK_CODES: readonly unknown[] = ["ENOSPC", "EDQUOT"];
+
+export class BlobStore {
+  readonly #directory: string;
+  readonly #openWriter: (path: string) => Promise<BlobWriter>;
+
+  constructor(options: BlobStoreOptions) {
+    this.#directory = options.directory;
+    this.#openWriter = options.openWriter ?? openForWriting;
+  }
+
+  /**
+   * Writes a blob from a stream at the disk's pace, hashing as it goes. Throws InvalidRequest beyond `maxBytes` and OutOfSpace
+   * when the disk is full; whatever goes wrong, nothing is left behind.
+   */
+  async write(
+    id: string,
+    source: AsyncIterable<Uint8Array>,
+    limit: { maxBytes: number },
+  ): Promise<WrittenBlob> {
+    const target = this.path(id);
+    const temporary = join(this.#directory, `${id}.${randomUUID()}${TEMPORARY}`);
+    try {
+      await mkdir(this.#directory, { recursive: true });
+      const written = await this.#copy(temporary, source, limit.maxBytes);
+      await rename(temporary, target);
+      await flushDirectory(this.#directory);
+      return written;
+    } catch (error) {
+      await rm(temporary, { force: true });
+      await rm(target, { force: true });
+      if (error instanceof Error && "code" in error && FULL_DISK_CODES.includes(error.code)) {
+        throw new OutOfSpace(
+          `The disk that holds ${this.#directory} is full, so the file was not stored. Free some space and send it again.`,
+          { cause: error },
+        );
+      }
+      throw error;
+    }
+  }
+
+  async #copy(path: string, source: AsyncIterable<Uint8Array>, maxBytes: number): Promise<WrittenBlob> {
+    const hash = createHash("sha256");
+    let bytes = 0;
+    const writer = await this.#openWriter(path);
+    try {
+      for await (const chunk of source) {
+        bytes += chunk.length;
+        if (bytes > maxBytes) throw tooLarge(maxBytes);
+        hash.update(chunk);
+        await writer.write(chunk);
+      }
+      await writer.sync();
+    } finally {
+      await writer.close();
+    }
+    return { bytes, sha256: hash.digest("hex") };
+  }
+
+  /** Where the blob of this id lies. Throws for anything that is not a file id, so no id can leave the folder. */
+  path(id: string): string {
+    if (!isId("file", id)) throw new Error(`internal: '${id}' is not a file id`);
+    return join(this.#directory, id);
+  }
+
+  /** A stream of the whole blob, already open: a blob that is not there rejects here. The caller consumes or destroys it. */
+  async read(id: string): Promise<Readable> {
+    const handle = await open(this.path(id), "r");
+    return handle.createReadStream();
+  }
+
+  /** Removes the blob; one that is already gone is no error. */
+  async delete(id: string): Promise<void> {
+    await rm(this.path(id), { force: true });
+  }
+
+  /** Removes what crashes left: half-written blobs, and blobs that `isLive` does not know. Returns how many. */
+  async sweep(isLive: (id: string) => Promise<boolean>, now = Date.now()): Promise<number> {
+    await mkdir(this.#directory, { recursive: true });
+    let removed = 0;
+    for (const name of await readdir(this.#directory)) {
+      const isOurs = name.endsWith(TEMPORARY) || isId("file", name);
+      if (!isOurs || (!name.endsWith(TEMPORARY) && (await isLive(name)))) continue;
+      const path = join(this.#directory, name);
+      const age = await stat(path).then(
+        ({ mtimeMs }) => now - mtimeMs,
+        () => 0, // another process has removed it meanwhile
+      );
+      if (age < SWEEP_AGE_MS) continue;
+      await rm(path, { force: true });
+      removed += 1;
+    }
+    return removed;
+  }
+}
+
+function tooLarge(maxBytes: number): InvalidRequest {
+  return new InvalidRequest(
+    `File is too large: expected at most ${maxBytes} bytes (${Math.floor(maxBytes / 2 ** 20)} MB). Split the file and upload the parts as files of their own.`,
+    { param: "file", code: FILE_TOO_LARGE },
+  );
+}
+
+/** The code that api/app.ts answers with 413. */
+export const FILE_TOO_LARGE = "file_too_large";
+
+/** "wx": two writers can never share a temporary file. */
+async function openForWriting(path: string): Promise<BlobWriter> {
+  const handle = await open(path, "wx");
+  return {
+    // writeFile at the handle's position goes on until all bytes are written; write may stop half-way.
+    write: (chunk) => handle.writeFile(chunk),
+    sync: () => handle.sync(),
+    close: () => handle.close(),
+  };
+}
+
+/** Makes the rename itself outlive a power cut. Windows cannot open folders and does not need to. */
+async function flushDirectory(directory: string): Promise<void> {
+  if (process.platform === "win32") return;
+  const handle = await open(directory, "r");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}

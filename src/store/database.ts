@@ -1,0 +1,141 @@
+// The SQLite database: opening it, its tables as Kysely sees them, and the numbered migrations that made them. Queries live
+// in the file of their table. Times are Unix seconds in columns that clients see, milliseconds where the name says so.
+import { mkdirSync } from "node:fs";
+import { dirname } from "node:path";
+import { CamelCasePlugin, Kysely, SqliteDialect } from "kysely";
+import type { ColumnType, Generated, Transaction } from "kysely";
+import Sqlite from "libsql";
+import { Unavailable } from "../errors.ts";
+import { MIGRATIONS } from "./migrations.ts";
+
+export type Database = Kysely<Tables>;
+export type DatabaseTransaction = Transaction<Tables>;
+
+export interface Tables {
+  files: FilesTable;
+  fineTuningJobs: FineTuningJobsTable;
+  fineTuningEvents: FineTuningEventsTable;
+  fineTuningCheckpoints: FineTuningCheckpointsTable;
+  models: ModelsTable;
+}
+
+/** Order of creation: grows by one a row and is never used twice, so lists have a stable order within one second. */
+type Sequence = Generated<number>;
+/** Written once, by insert. */
+type Fixed<T> = ColumnType<T, T, never>;
+
+export interface FilesTable {
+  sequence: Sequence;
+  id: Fixed<string>;
+  createdAt: Fixed<number>;
+  expiresAt: Fixed<number | null>;
+  bytes: Fixed<number>;
+  filename: Fixed<string>;
+  purpose: Fixed<string>;
+  sha256: Fixed<string>;
+  /** A deleted file keeps its row: a page may go on after it. */
+  deletedAt: number | null;
+}
+
+export interface FineTuningJobsTable {
+  sequence: Sequence;
+  id: Fixed<string>;
+  createdAt: Fixed<number>;
+  finishedAt: number | null;
+  status: string;
+  model: Fixed<string>;
+  baseModel: Fixed<string>;
+  trainingFile: Fixed<string>;
+  validationFile: Fixed<string | null>;
+  suffix: Fixed<string | null>;
+  seed: Fixed<number>;
+  hyperparameters: string;
+  metadata: Fixed<string | null>;
+  recipe: string | null;
+  trainedTokens: number | null;
+  fineTunedModel: string | null;
+  resultFile: string | null;
+  estimatedFinish: number | null;
+  error: string | null;
+  leaseOwner: string | null;
+  leaseExpiresAtMs: number | null;
+  attempts: number;
+}
+
+export interface FineTuningEventsTable {
+  sequence: Sequence;
+  id: Fixed<string>;
+  jobId: Fixed<string>;
+  eventKey: Fixed<string | null>;
+  createdAt: Fixed<number>;
+  level: Fixed<string>;
+  type: Fixed<string>;
+  message: Fixed<string>;
+  data: Fixed<string>;
+}
+
+export interface FineTuningCheckpointsTable {
+  sequence: Sequence;
+  id: Fixed<string>;
+  jobId: Fixed<string>;
+  createdAt: Fixed<number>;
+  step: Fixed<number>;
+  model: Fixed<string>;
+  metrics: Fixed<string>;
+}
+
+export interface ModelsTable {
+  sequence: Sequence;
+  id: Fixed<string>;
+  jobId: Fixed<string>;
+  createdAt: Fixed<number>;
+  ownedBy: Fixed<string>;
+  baseModel: Fixed<string>;
+  requestedModel: Fixed<string>;
+  adapterDirectory: Fixed<string>;
+  deletedAt: number | null;
+}
+
+/** How long a query waits for another process's write, in milliseconds; writes here take a few. */
+const BUSY_TIMEOUT_MS = 10_000;
+
+/** Opens (and makes or migrates) the database at this path; ":memory:" keeps it in memory. Throws Unavailable if a newer version wrote it. */
+export async function openDatabase(path: string): Promise<Database> {
+  if (path !== ":memory:") mkdirSync(dirname(path), { recursive: true });
+  const sqlite = new Sqlite(path, { timeout: BUSY_TIMEOUT_MS });
+  try {
+    sqlite.exec("PRAGMA journal_mode = WAL");
+    // FULL: a job that was answered with 200 is still there after a power cut.
+    sqlite.exec("PRAGMA synchronous = FULL");
+    sqlite.exec("PRAGMA foreign_keys = ON");
+    migrate(sqlite, path);
+  } catch (error) {
+    sqlite.close();
+    throw error;
+  }
+  return new Kysely<Tables>({
+    dialect: new SqliteDialect({ database: sqlite }),
+    plugins: [new CamelCasePlugin()],
+  });
+}
+
+/** Runs the migrations that this database has not seen, all in one transaction: it is at the old version or at the new one. */
+function migrate(sqlite: Sqlite.Database, path: string): void {
+  // IMMEDIATE: two servers that start at once migrate one after the other.
+  sqlite.exec("BEGIN IMMEDIATE");
+  try {
+    const row = sqlite.prepare("PRAGMA user_version").get() as { user_version: number };
+    const version = row.user_version;
+    if (version > MIGRATIONS.length) {
+      throw new Unavailable(
+        `The database ${path} has schema version ${version}; this tunesmith knows versions up to ${MIGRATIONS.length}. It was written by a newer tunesmith: install that one, or choose another home folder.`,
+      );
+    }
+    for (const statement of MIGRATIONS.slice(version).flat()) sqlite.exec(statement);
+    sqlite.exec(`PRAGMA user_version = ${MIGRATIONS.length}`);
+    sqlite.exec("COMMIT");
+  } catch (error) {
+    sqlite.exec("ROLLBACK");
+    throw error;
+  }
+}

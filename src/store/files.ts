@@ -1,0 +1,133 @@
+// Uploaded and produced files: what is known about each. The bytes are blobs of the same id (blobs.ts).
+import { sql } from "kysely";
+import type { Expression, Selectable, SqlBool } from "kysely";
+import type { FilePurpose } from "../wire/files.ts";
+import type { Database, FilesTable } from "./database.ts";
+import { pageOf, unknownCursor } from "./page.ts";
+import type { Page, PageRequest } from "./page.ts";
+
+export interface NewFile {
+  /** From `newId("file")`, made before the bytes are written. */
+  id: string;
+  filename: string;
+  purpose: FilePurpose;
+  bytes: number;
+  /** Lower-case hex of the content. */
+  sha256: string;
+  /** Unix seconds; null: never. */
+  expiresAt: number | null;
+}
+
+/** A file whose life starts when it is stored. */
+export interface NewUpload extends Omit<NewFile, "expiresAt"> {
+  /** Null: it is kept until it is deleted. */
+  expiresAfterSeconds: number | null;
+}
+
+export interface StoredFile extends NewFile {
+  /** Unix seconds. */
+  createdAt: number;
+}
+
+export class FileStore {
+  readonly #database: Database;
+  readonly #now: () => number;
+
+  constructor(database: Database, now: () => number = Date.now) {
+    this.#database = database;
+    this.#now = now;
+  }
+
+  /** Makes a written blob a file that clients see. */
+  async create(file: NewFile): Promise<StoredFile> {
+    return insertFile(this.#database, { ...file, createdAt: this.#seconds() });
+  }
+
+  /** The same for a file that lives for a time. */
+  async createUpload({ expiresAfterSeconds, ...upload }: NewUpload): Promise<StoredFile> {
+    const createdAt = this.#seconds();
+    const expiresAt = expiresAfterSeconds === null ? null : createdAt + expiresAfterSeconds;
+    return insertFile(this.#database, { ...upload, createdAt, expiresAt });
+  }
+
+  /** Null when there is no such file, or it was deleted or has expired. */
+  async get(id: string): Promise<StoredFile | null> {
+    const row = await this.#live().where("id", "=", id).executeTakeFirst();
+    return row === undefined ? null : toFile(row);
+  }
+
+  async list(
+    page: PageRequest & { order: "asc" | "desc"; purpose?: string | undefined },
+  ): Promise<Page<StoredFile>> {
+    let query = this.#live()
+      .orderBy("sequence", page.order)
+      .limit(page.limit + 1);
+    if (page.purpose !== undefined) query = query.where("purpose", "=", page.purpose);
+    if (page.after !== undefined) {
+      const cursor = await this.#database
+        .selectFrom("files")
+        .select("sequence")
+        .where("id", "=", page.after)
+        .executeTakeFirst();
+      if (cursor === undefined) throw unknownCursor(page.after);
+      query = query.where("sequence", page.order === "asc" ? ">" : "<", cursor.sequence);
+    }
+    return pageOf((await query.execute()).map(toFile), page.limit);
+  }
+
+  /** False when there was no such file. The caller removes the blob afterwards: a crash between leaves a blob nobody sees, not a file without bytes. */
+  async delete(id: string): Promise<boolean> {
+    const result = await this.#database
+      .updateTable("files")
+      .set({ deletedAt: this.#seconds() })
+      .where("id", "=", id)
+      .where("deletedAt", "is", null)
+      .where(notExpired(this.#seconds()))
+      .executeTakeFirst();
+    return result.numUpdatedRows > 0n;
+  }
+
+  /** Whether clients can see this file; blobs that are not any more are swept. */
+  async isLive(id: string): Promise<boolean> {
+    return (await this.get(id)) !== null;
+  }
+
+  #live() {
+    return this.#database
+      .selectFrom("files")
+      .selectAll()
+      .where("deletedAt", "is", null)
+      .where(notExpired(this.#seconds()));
+  }
+
+  #seconds(): number {
+    return Math.floor(this.#now() / 1000);
+  }
+}
+
+/** Also for the transaction that ends a job with its result file. */
+export async function insertFile(database: Database, file: StoredFile): Promise<StoredFile> {
+  const { id, filename, purpose, bytes, sha256, expiresAt, createdAt } = file;
+  const row = await database
+    .insertInto("files")
+    .values({ id, filename, purpose, bytes, sha256, expiresAt, createdAt })
+    .returningAll()
+    .executeTakeFirstOrThrow();
+  return toFile(row);
+}
+
+function notExpired(now: number): Expression<SqlBool> {
+  return sql<SqlBool>`(expires_at IS NULL OR expires_at > ${now})`;
+}
+
+function toFile(row: Selectable<FilesTable>): StoredFile {
+  return {
+    id: row.id,
+    createdAt: row.createdAt,
+    filename: row.filename,
+    purpose: row.purpose as FilePurpose,
+    bytes: row.bytes,
+    sha256: row.sha256,
+    expiresAt: row.expiresAt,
+  };
+}

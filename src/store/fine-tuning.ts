@@ -1,0 +1,169 @@
+// Fine-tuning jobs, their events and checkpoints as the API uses them: create, read, cancel. What a worker does to a job
+// stands in fine-tuning-queue.ts. It knows no HTTP and no trainer.
+import { sql } from "kysely";
+import type { Expression, SqlBool } from "kysely";
+import { InvalidRequest } from "../errors.ts";
+import { newId } from "../wire/ids.ts";
+import type { JobStatus } from "../wire/fine-tuning.ts";
+import { TERMINAL_STATUSES } from "../wire/fine-tuning.ts";
+import type { Database } from "./database.ts";
+import { insertEvents, toCheckpoint, toEvent, toJob } from "./fine-tuning-rows.ts";
+import type { Job, JobCheckpoint, JobEvent, NewEvent, NewJob } from "./fine-tuning-rows.ts";
+import { pageOf, unknownCursor } from "./page.ts";
+import type { Page, PageRequest } from "./page.ts";
+
+export class FineTuningStore {
+  readonly #database: Database;
+  /** Milliseconds since 1970. */
+  readonly #now: () => number;
+
+  constructor(database: Database, now: () => number = Date.now) {
+    this.#database = database;
+    this.#now = now;
+  }
+
+  /** Stores a new job in status validating_files together with its first events. */
+  async create(job: NewJob, events: (job: Job) => NewEvent[]): Promise<Job> {
+    return this.#database.transaction().execute(async (transaction) => {
+      const row = await transaction
+        .insertInto("fineTuningJobs")
+        .values({
+          id: newId("job"),
+          createdAt: this.#seconds(),
+          status: "validating_files" satisfies JobStatus,
+          model: job.model,
+          baseModel: job.baseModel,
+          trainingFile: job.trainingFileId,
+          validationFile: job.validationFileId,
+          suffix: job.suffix,
+          seed: job.seed,
+          hyperparameters: JSON.stringify(job.hyperparameters),
+          metadata: job.metadata === null ? null : JSON.stringify(job.metadata),
+          attempts: 0,
+        })
+        .returningAll()
+        .executeTakeFirstOrThrow();
+      const created = toJob(row);
+      await insertEvents(transaction, this.#seconds(), created.id, events(created));
+      return created;
+    });
+  }
+
+  async get(jobId: string): Promise<Job | null> {
+    const row = await this.#database
+      .selectFrom("fineTuningJobs")
+      .selectAll()
+      .where("id", "=", jobId)
+      .executeTakeFirst();
+    return row === undefined ? null : toJob(row);
+  }
+
+  /** Newest first. `metadata`: pairs that must all match; null: only jobs without metadata. */
+  async list(
+    page: PageRequest & { metadata?: Record<string, string> | null | undefined },
+  ): Promise<Page<Job>> {
+    let query = this.#database
+      .selectFrom("fineTuningJobs")
+      .selectAll()
+      .orderBy("sequence", "desc")
+      .limit(page.limit + 1);
+    if (page.after !== undefined) {
+      const cursor = await this.#database
+        .selectFrom("fineTuningJobs")
+        .select("sequence")
+        .where("id", "=", page.after)
+        .executeTakeFirst();
+      if (cursor === undefined) throw unknownCursor(page.after);
+      query = query.where("sequence", "<", cursor.sequence);
+    }
+    if (page.metadata === null) query = query.where("metadata", "is", null);
+    else {
+      for (const [key, value] of Object.entries(page.metadata ?? {})) {
+        query = query.where(hasPair(key, value));
+      }
+    }
+    return pageOf((await query.execute()).map(toJob), page.limit);
+  }
+
+  /** Cancels an unfinished job at once: its worker loses the lease and stops. Null: no such job. Throws InvalidRequest when it has ended. */
+  async cancel(jobId: string, event: NewEvent): Promise<Job | null> {
+    return this.#database.transaction().execute(async (transaction) => {
+      const row = await transaction
+        .updateTable("fineTuningJobs")
+        .set({
+          status: "cancelled" satisfies JobStatus,
+          estimatedFinish: null,
+          leaseOwner: null,
+          leaseExpiresAtMs: null,
+        })
+        .where("id", "=", jobId)
+        .where("status", "not in", [...TERMINAL_STATUSES])
+        .returningAll()
+        .executeTakeFirst();
+      if (row !== undefined) {
+        await insertEvents(transaction, this.#seconds(), jobId, [event]);
+        return toJob(row);
+      }
+      const job = await transaction
+        .selectFrom("fineTuningJobs")
+        .select("status")
+        .where("id", "=", jobId)
+        .executeTakeFirst();
+      if (job === undefined) return null;
+      throw new InvalidRequest(
+        `Job ${jobId} has already ended with status '${job.status}' and cannot be cancelled.`,
+      );
+    });
+  }
+
+  /** Newest first. */
+  async listEvents(jobId: string, page: PageRequest): Promise<Page<JobEvent>> {
+    let query = this.#database
+      .selectFrom("fineTuningEvents")
+      .selectAll()
+      .where("jobId", "=", jobId)
+      .orderBy("sequence", "desc")
+      .limit(page.limit + 1);
+    if (page.after !== undefined) {
+      const cursor = await this.#database
+        .selectFrom("fineTuningEvents")
+        .select("sequence")
+        .where("jobId", "=", jobId)
+        .where("id", "=", page.after)
+        .executeTakeFirst();
+      if (cursor === undefined) throw unknownCursor(page.after);
+      query = query.where("sequence", "<", cursor.sequence);
+    }
+    return pageOf((await query.execute()).map(toEvent), page.limit);
+  }
+
+  /** Newest first; empty until the job has succeeded. */
+  async listCheckpoints(jobId: string, page: PageRequest): Promise<Page<JobCheckpoint>> {
+    let query = this.#database
+      .selectFrom("fineTuningCheckpoints")
+      .selectAll()
+      .where("jobId", "=", jobId)
+      .orderBy("sequence", "desc")
+      .limit(page.limit + 1);
+    if (page.after !== undefined) {
+      const cursor = await this.#database
+        .selectFrom("fineTuningCheckpoints")
+        .select("sequence")
+        .where("jobId", "=", jobId)
+        .where("id", "=", page.after)
+        .executeTakeFirst();
+      if (cursor === undefined) throw unknownCursor(page.after);
+      query = query.where("sequence", "<", cursor.sequence);
+    }
+    return pageOf((await query.execute()).map(toCheckpoint), page.limit);
+  }
+
+  #seconds(): number {
+    return Math.floor(this.#now() / 1000);
+  }
+}
+
+/** json_each, not json_extract: a key may hold any character, and a path would need escaping. */
+function hasPair(key: string, value: string): Expression<SqlBool> {
+  return sql<SqlBool>`EXISTS (SELECT 1 FROM json_each(metadata) AS pair WHERE pair.key = ${key} AND pair.value = ${value})`;
+}

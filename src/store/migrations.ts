@@ -1,0 +1,80 @@
+// The database's history: migration N brings a database from schema version N to N + 1. A released migration never changes;
+// a new need is a new entry at the end. Booleans are 0 and 1.
+
+/** Each migration is a list of SQL statements. */
+export const MIGRATIONS: readonly (readonly string[])[] = [
+  [
+    `CREATE TABLE files (
+      sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+      id TEXT NOT NULL UNIQUE,
+      created_at INTEGER NOT NULL,
+      expires_at INTEGER,
+      bytes INTEGER NOT NULL,
+      filename TEXT NOT NULL,
+      purpose TEXT NOT NULL,
+      sha256 TEXT NOT NULL,
+      deleted_at INTEGER
+    ) STRICT`,
+    `CREATE TABLE fine_tuning_jobs (
+      sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+      id TEXT NOT NULL UNIQUE,
+      created_at INTEGER NOT NULL,
+      finished_at INTEGER,
+      status TEXT NOT NULL,
+      model TEXT NOT NULL,
+      base_model TEXT NOT NULL,
+      training_file TEXT NOT NULL REFERENCES files (id),
+      validation_file TEXT REFERENCES files (id),
+      suffix TEXT,
+      seed INTEGER NOT NULL,
+      hyperparameters TEXT NOT NULL,
+      metadata TEXT,
+      recipe TEXT,
+      trained_tokens INTEGER,
+      fine_tuned_model TEXT,
+      result_file TEXT REFERENCES files (id),
+      estimated_finish INTEGER,
+      error TEXT,
+      lease_owner TEXT,
+      lease_expires_at_ms INTEGER,
+      attempts INTEGER NOT NULL DEFAULT 0
+    ) STRICT`,
+    // What a worker looks for, every second: the oldest unfinished job.
+    `CREATE INDEX fine_tuning_jobs_unfinished ON fine_tuning_jobs (sequence)
+      WHERE status IN ('validating_files', 'queued', 'running')`,
+    `CREATE TABLE fine_tuning_events (
+      sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+      id TEXT NOT NULL UNIQUE,
+      job_id TEXT NOT NULL REFERENCES fine_tuning_jobs (id),
+      event_key TEXT,
+      created_at INTEGER NOT NULL,
+      level TEXT NOT NULL,
+      type TEXT NOT NULL,
+      message TEXT NOT NULL,
+      data TEXT NOT NULL,
+      UNIQUE (job_id, event_key)
+    ) STRICT`,
+    `CREATE INDEX fine_tuning_events_by_job ON fine_tuning_events (job_id, sequence)`,
+    `CREATE TABLE fine_tuning_checkpoints (
+      sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+      id TEXT NOT NULL UNIQUE,
+      job_id TEXT NOT NULL REFERENCES fine_tuning_jobs (id),
+      created_at INTEGER NOT NULL,
+      step INTEGER NOT NULL,
+      model TEXT NOT NULL,
+      metrics TEXT NOT NULL,
+      UNIQUE (job_id, step)
+    ) STRICT`,
+    `CREATE TABLE models (
+      sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+      id TEXT NOT NULL UNIQUE,
+      job_id TEXT NOT NULL REFERENCES fine_tuning_jobs (id),
+      created_at INTEGER NOT NULL,
+      owned_by TEXT NOT NULL,
+      base_model TEXT NOT NULL,
+      requested_model TEXT NOT NULL,
+      adapter_directory TEXT NOT NULL,
+      deleted_at INTEGER
+    ) STRICT`,
+  ],
+];

@@ -1,0 +1,100 @@
+// Fine-tuned models: what a succeeded job left. Base models are not rows; the catalogue knows them. A deleted model keeps its
+// row as a tombstone, so its name stays unknown to clients for ever and is never given out again.
+import { isAbsolute, relative, resolve } from "node:path";
+import type { Selectable } from "kysely";
+import type { Database, DatabaseTransaction, ModelsTable } from "./database.ts";
+
+export interface NewModel {
+  /** ft:… */
+  id: string;
+  ownedBy: string;
+  /** The local base model. */
+  baseModel: string;
+  /** The base as the client named it (the resolved snapshot). */
+  requestedModel: string;
+  /** The PEFT adapter's folder, inside the home folder and written relative to it, so the home can be moved. */
+  adapterDirectory: string;
+}
+
+/** `adapterDirectory` is absolute here. */
+export interface Model extends NewModel {
+  jobId: string;
+  /** Unix seconds. */
+  createdAt: number;
+}
+
+export class ModelStore {
+  readonly #database: Database;
+  readonly #home: string;
+  readonly #now: () => number;
+
+  constructor(database: Database, homeDirectory: string, now: () => number = Date.now) {
+    this.#database = database;
+    this.#home = homeDirectory;
+    this.#now = now;
+  }
+
+  async get(id: string): Promise<Model | null> {
+    const row = await this.#database
+      .selectFrom("models")
+      .selectAll()
+      .where("id", "=", id)
+      .where("deletedAt", "is", null)
+      .executeTakeFirst();
+    return row === undefined ? null : this.#toModel(row);
+  }
+
+  /** All models, newest first: this list of the protocol has no pages. */
+  async list(): Promise<Model[]> {
+    const rows = await this.#database
+      .selectFrom("models")
+      .selectAll()
+      .where("deletedAt", "is", null)
+      .orderBy("sequence", "desc")
+      .execute();
+    return rows.map((row) => this.#toModel(row));
+  }
+
+  /** The model that was deleted, for whoever removes its adapter; null when there was none. */
+  async delete(id: string): Promise<Model | null> {
+    const row = await this.#database
+      .updateTable("models")
+      .set({ deletedAt: Math.floor(this.#now() / 1000) })
+      .where("id", "=", id)
+      .where("deletedAt", "is", null)
+      .returningAll()
+      .executeTakeFirst();
+    return row === undefined ? null : this.#toModel(row);
+  }
+
+  #toModel(row: Selectable<ModelsTable>): Model {
+    return {
+      id: row.id,
+      jobId: row.jobId,
+      createdAt: row.createdAt,
+      ownedBy: row.ownedBy,
+      baseModel: row.baseModel,
+      requestedModel: row.requestedModel,
+      adapterDirectory: resolve(this.#home, row.adapterDirectory),
+    };
+  }
+}
+
+/** For the transaction that ends a job. */
+export async function insertModel(
+  transaction: DatabaseTransaction,
+  model: NewModel & { jobId: string; createdAt: number },
+): Promise<void> {
+  const { id, jobId, createdAt, ownedBy, baseModel, requestedModel, adapterDirectory } = model;
+  const inside = relative(".", adapterDirectory);
+  // Deleting a model removes this folder: it must be a folder below the home, never the home itself.
+  if (isAbsolute(adapterDirectory) || inside === "" || inside.startsWith("..")) {
+    throw new Error(
+      `internal: the adapter folder ${adapterDirectory} of ${id} is not relative to the home folder`,
+    );
+  }
+  await transaction
+    .insertInto("models")
+    .values({ id, jobId, createdAt, ownedBy, baseModel, requestedModel, adapterDirectory })
+    .execute();
+}

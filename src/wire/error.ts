@@ -1,0 +1,16 @@
+// The error envelope every failing answer carries. Which error gets which status is decided in api/app.ts.
+import { z } from "zod";
+
+/** All four members are always present: clients read `error.code` without looking first. */
+export const errorEnvelope = z.object({
+  error: z.object({
+    message: z.string(),
+    type: z.string(),
+    param: z.string().nullable(),
+    code: z.string().nullable(),
+  }),
+});
+export type ErrorEnvelope = z.infer<typeof errorEnvelope>;
+
+export const ERROR_TYPES = ["invalid_request_error", "server_error", "service_unavailable_error"] as const;
+export type ErrorType = (typeof ERROR_TYPES)[number];

@@ -1,0 +1,66 @@
+// Files: the object, the members of an upload and the list query. Contents are bytes and know no schema.
+import { z } from "zod";
+import { pageQuery } from "./list.ts";
+import { integer } from "./validation.ts";
+
+/** Purposes a client may upload for. */
+export const UPLOAD_PURPOSES = ["assistants", "batch", "fine-tune", "vision", "user_data", "evals"] as const;
+/** All purposes a file may have; the others are written by the server. */
+export const FILE_PURPOSES = [
+  ...UPLOAD_PURPOSES,
+  "assistants_output",
+  "batch_output",
+  "fine-tune-results",
+] as const;
+export type FilePurpose = (typeof FILE_PURPOSES)[number];
+
+export const FILE_STATUSES = ["uploaded", "processed", "error"] as const;
+
+export const fileObject = z.object({
+  object: z.literal("file"),
+  id: z.string(),
+  purpose: z.enum(FILE_PURPOSES),
+  filename: z.string(),
+  bytes: z.int(),
+  created_at: z.int(),
+  expires_at: z.int().nullable(),
+  status: z.enum(FILE_STATUSES),
+  status_details: z.string().nullable(),
+});
+export type FileObject = z.infer<typeof fileObject>;
+
+/** The form members beside `file`, once `expires_after[...]` is gathered into an object of texts. */
+export const createFileFields = z.strictObject({
+  purpose: z.string(),
+  expires_after: z
+    .strictObject({
+      anchor: z.literal("created_at"),
+      seconds: z
+        .string()
+        .transform((text) => (/^[0-9]{1,15}$/.test(text) ? Number(text) : text))
+        // From an hour to 30 days.
+        .pipe(integer({ min: 3600, max: 2_592_000 })),
+    })
+    .optional(),
+});
+export type CreateFileFields = z.infer<typeof createFileFields>;
+
+/** Batch input files expire after 30 days unless told otherwise. */
+export const BATCH_FILE_TTL_SECONDS = 2_592_000;
+
+/** OpenAI's default and maximum page of files. */
+const FILES_PAGE_SIZE = 10_000;
+
+export const listFilesQuery = pageQuery({
+  defaultLimit: FILES_PAGE_SIZE,
+  maxLimit: FILES_PAGE_SIZE,
+}).extend({
+  order: z.enum(["asc", "desc"]).default("desc"),
+  purpose: z.string().optional(),
+});
+
+export interface FileDeleted {
+  id: string;
+  object: "file";
+  deleted: true;
+}

@@ -1,0 +1,180 @@
+// Fine-tuning: the request that creates a job, and the job, event and checkpoint objects.
+import { z } from "zod";
+import { gatherMetadata, MAX_PAGE_SIZE, metadataFilter, pageQuery } from "./list.ts";
+import { addFault, decimal, integer, metadata, notImplemented } from "./validation.ts";
+
+export const JOB_STATUSES = [
+  "validating_files",
+  "queued",
+  "running",
+  "succeeded",
+  "failed",
+  "cancelled",
+] as const;
+export type JobStatus = (typeof JOB_STATUSES)[number];
+
+/** A job in one of these never changes again. */
+export const TERMINAL_STATUSES = ["succeeded", "failed", "cancelled"] as const satisfies JobStatus[];
+
+export const EVENT_LEVELS = ["info", "warn", "error"] as const;
+export type EventLevel = (typeof EVENT_LEVELS)[number];
+export const EVENT_TYPES = ["message", "metrics"] as const;
+export type EventType = (typeof EVENT_TYPES)[number];
+
+/** Largest seed: a positive signed 32-bit integer, as OpenAI's. */
+export const MAX_SEED = 2_147_483_647;
+export const MAX_SUFFIX_LENGTH = 64;
+
+const hyperparametersRequest = z.strictObject({
+  n_epochs: z.union([z.literal("auto"), integer({ min: 1, max: 50 })]).optional(),
+  batch_size: z.union([z.literal("auto"), integer({ min: 1, max: 256 })]).optional(),
+  learning_rate_multiplier: z.union([z.literal("auto"), decimal({ above: 0 })]).optional(),
+});
+export type HyperparametersRequest = z.infer<typeof hyperparametersRequest>;
+
+const HYPERPARAMETER_NAMES = ["n_epochs", "batch_size", "learning_rate_multiplier"] as const;
+
+const methodRequest = z
+  .strictObject({
+    type: z.enum(["supervised", "dpo", "reinforcement"]),
+    supervised: z.strictObject({ hyperparameters: hyperparametersRequest.nullish() }).nullish(),
+    // Only the member named by `type` means anything; OpenAI ignores the others, and its own client's tests send all three.
+    dpo: z.unknown().optional(),
+    reinforcement: z.unknown().optional(),
+  })
+  .superRefine((method, context) => {
+    if (method.type === "supervised") return;
+    addFault(context, {
+      code: "unsupported_value",
+      path: ["type"],
+      message: `Unsupported value: '{param}' does not support '${method.type}' on this server yet. Use 'supervised'.`,
+    });
+  });
+
+export const createJobRequest = z
+  .strictObject({
+    model: z.string().min(1),
+    training_file: z.string(),
+    validation_file: z.string().nullish(),
+    suffix: z.string().min(1).max(MAX_SUFFIX_LENGTH).nullish(),
+    seed: integer({ min: 0, max: MAX_SEED }).nullish(),
+    method: methodRequest.nullish(),
+    /** Deprecated: the same as method.supervised.hyperparameters. */
+    hyperparameters: hyperparametersRequest.nullish(),
+    integrations: notImplemented([]),
+    metadata: metadata.nullish(),
+  })
+  .superRefine((request, context) => {
+    const nested = request.method?.supervised?.hyperparameters;
+    const legacy = request.hyperparameters;
+    for (const name of HYPERPARAMETER_NAMES) {
+      const [inMethod, atTop] = [nested?.[name], legacy?.[name]];
+      if (inMethod === undefined || atTop === undefined || inMethod === atTop) continue;
+      addFault(context, {
+        code: "invalid_value",
+        path: ["hyperparameters", name],
+        message: `Invalid '{param}': ${atTop} contradicts 'method.supervised.hyperparameters.${name}', which is ${inMethod}. Send only the latter.`,
+      });
+    }
+  });
+export type CreateJobRequest = z.infer<typeof createJobRequest>;
+
+export interface RequestedHyperparameters {
+  n_epochs: number | "auto";
+  batch_size: number | "auto";
+  learning_rate_multiplier: number | "auto";
+}
+
+/** What was asked for, from either place, "auto" where nothing was. */
+export function requestedHyperparameters(request: CreateJobRequest): RequestedHyperparameters {
+  const nested = request.method?.supervised?.hyperparameters ?? {};
+  const legacy = request.hyperparameters ?? {};
+  return {
+    n_epochs: nested.n_epochs ?? legacy.n_epochs ?? "auto",
+    batch_size: nested.batch_size ?? legacy.batch_size ?? "auto",
+    learning_rate_multiplier: nested.learning_rate_multiplier ?? legacy.learning_rate_multiplier ?? "auto",
+  };
+}
+
+const hyperparameters = z.object({
+  n_epochs: z.union([z.literal("auto"), z.int()]),
+  batch_size: z.union([z.literal("auto"), z.int()]),
+  learning_rate_multiplier: z.union([z.literal("auto"), z.number()]),
+});
+
+export const jobObject = z.object({
+  object: z.literal("fine_tuning.job"),
+  id: z.string(),
+  model: z.string(),
+  created_at: z.int(),
+  finished_at: z.int().nullable(),
+  fine_tuned_model: z.string().nullable(),
+  organization_id: z.string(),
+  result_files: z.array(z.string()),
+  status: z.enum(JOB_STATUSES),
+  validation_file: z.string().nullable(),
+  training_file: z.string(),
+  hyperparameters,
+  trained_tokens: z.int().nullable(),
+  /** Null or {} on a job without an error, by a setting of the server. */
+  error: z
+    .union([
+      z.object({ code: z.string(), param: z.string().nullable(), message: z.string() }),
+      z.strictObject({}),
+    ])
+    .nullable(),
+  user_provided_suffix: z.string().nullable(),
+  seed: z.int(),
+  estimated_finish: z.int().nullable(),
+  integrations: z.array(z.never()),
+  metadata: z.record(z.string(), z.string()).nullable(),
+  usage_metrics: z.null(),
+  shared_with_openai: z.boolean(),
+  eval_id: z.string().nullable(),
+  method: z.object({
+    type: z.literal("supervised"),
+    supervised: z.object({ hyperparameters }),
+  }),
+});
+export type FineTuningJob = z.infer<typeof jobObject>;
+
+export const jobEventObject = z.object({
+  object: z.literal("fine_tuning.job.event"),
+  id: z.string(),
+  created_at: z.int(),
+  level: z.enum(EVENT_LEVELS),
+  message: z.string(),
+  data: z.record(z.string(), z.unknown()),
+  type: z.enum(EVENT_TYPES),
+});
+export type FineTuningJobEvent = z.infer<typeof jobEventObject>;
+
+/** Metrics of one step, as they stand in events and checkpoints. */
+export const checkpointMetrics = z.object({
+  step: z.number(),
+  train_loss: z.number().optional(),
+  train_mean_token_accuracy: z.number().optional(),
+  valid_loss: z.number().optional(),
+  valid_mean_token_accuracy: z.number().optional(),
+  full_valid_loss: z.number().optional(),
+  full_valid_mean_token_accuracy: z.number().optional(),
+});
+export type CheckpointMetrics = z.infer<typeof checkpointMetrics>;
+
+export const jobCheckpointObject = z.object({
+  object: z.literal("fine_tuning.job.checkpoint"),
+  id: z.string(),
+  created_at: z.int(),
+  fine_tuned_model_checkpoint: z.string(),
+  fine_tuning_job_id: z.string(),
+  metrics: checkpointMetrics,
+  step_number: z.int(),
+});
+export type FineTuningJobCheckpoint = z.infer<typeof jobCheckpointObject>;
+
+export const listJobsQuery = z.preprocess(
+  (query) => gatherMetadata(query as Record<string, unknown>),
+  pageQuery({ defaultLimit: 20, maxLimit: MAX_PAGE_SIZE }).extend({ metadata: metadataFilter }),
+);
+export const listEventsQuery = pageQuery({ defaultLimit: 20, maxLimit: MAX_PAGE_SIZE });
+export const listCheckpointsQuery = pageQuery({ defaultLimit: 10, maxLimit: MAX_PAGE_SIZE });

@@ -1,0 +1,113 @@
+// Small configs of the three families and random feeds for layer graphs over ragged rows, for tests of graphs.
+import { layOut } from "../../src/data/batches.ts";
+import type { Graph } from "../../src/graph/graph.ts";
+import { familyTraits, MODEL_FAMILIES } from "../../src/model/model-config.ts";
+import type { ModelConfig, ModelFamily } from "../../src/model/model-config.ts";
+import { createRandom } from "../../src/random.ts";
+import type { Tensor, TensorFeeds } from "../reference/interpreter.ts";
+
+/** Four query heads on two key/value heads of width 4 on a model width of 6: no two sizes are mistaken for each other. */
+export function smallConfig(family: ModelFamily): ModelConfig {
+  return {
+    family,
+    ...familyTraits(family),
+    vocabSize: 11,
+    hiddenSize: 6,
+    layerCount: 1,
+    queryHeads: 4,
+    keyValueHeads: 2,
+    headWidth: 4,
+    mlpWidth: 5,
+    rmsNormEpsilon: 1e-3,
+    ropeTheta: 100,
+    ropeScaling: null,
+    maxPositions: 8,
+    tiedEmbeddings: false,
+    bosTokenId: null,
+    eosTokenIds: [],
+  };
+}
+
+export const FAMILIES = MODEL_FAMILIES;
+
+/** Keys and values of earlier tokens per row. */
+export interface Past {
+  lengths: readonly number[];
+  /** S. */
+  places: number;
+}
+
+/**
+ * Feeds for a layer graph over rows of the given lengths: the layout as batches.ts makes it, everything else seeded random
+ * float32 numbers. Inputs of equal name get equal numbers in every graph.
+ */
+export function layerFeeds(
+  graph: Graph,
+  config: ModelConfig,
+  rowLengths: readonly number[],
+  past: Past | null = null,
+): Record<string, Tensor> {
+  const layout = layOut(rowLengths.map((length) => new Int32Array(length)));
+  const { rowCount: B, rowLength: T, tokens } = layout;
+  const N = tokens.length;
+  const S = past?.places ?? 0;
+  const half = config.headWidth / 2;
+  const positions = Float64Array.from(layout.flatIndex, (place) => {
+    return (past?.lengths[Math.floor(place / T)] ?? 0) + (place % T);
+  });
+  const angles = Float64Array.from({ length: config.maxPositions * half }, (_, i) => {
+    return Math.floor(i / half) * config.ropeTheta ** (-(i % half) / half);
+  });
+  const feeds: Record<string, Tensor> = {
+    positions: { shape: [1, N], data: positions },
+    cos: { shape: [config.maxPositions, half], data: angles.map((angle) => Math.fround(Math.cos(angle))) },
+    sin: { shape: [config.maxPositions, half], data: angles.map((angle) => Math.fround(Math.sin(angle))) },
+    block_index: { shape: [B, T], data: Float64Array.from(layout.blockIndex) },
+    flat_index: { shape: [N], data: Float64Array.from(layout.flatIndex) },
+    block_mask: { shape: [B, T, 1], data: Float64Array.from(layout.blockMask) },
+    causal_mask: {
+      shape: [T, T],
+      data: Float64Array.from({ length: T * T }, (_, i) => (i % T > Math.floor(i / T) ? -1e9 : 0)),
+    },
+    past_mask: {
+      shape: [B, 1, 1, S],
+      data: Float64Array.from({ length: B * S }, (_, i) =>
+        i % S < (past?.lengths[Math.floor(i / S)] ?? 0) ? 0 : -1e9,
+      ),
+    },
+    past_sizes: { shape: [2], data: Float64Array.of(S, T) },
+  };
+  const sizes: Record<string, number> = { N, B, T, S };
+  for (const { name, shape } of graph.inputs) {
+    if (feeds[name] !== undefined) continue;
+    const dimensions = shape.map((one) => sizes[one] ?? Number(one));
+    // Weights of norms and dropout masks away from zero.
+    const shift = /norm|dropout/.test(name) ? 1 : 0;
+    feeds[name] = randomTensor(name, dimensions, shift);
+  }
+  return feeds;
+}
+
+/** The same numbers for the same name and size. */
+export function randomTensor(name: string, shape: readonly number[], shift = 0): Tensor {
+  const random = createRandom(...Array.from(name, (letter) => letter.charCodeAt(0)));
+  const count = shape.reduce((total, size) => total * size, 1);
+  return {
+    shape,
+    data: Float64Array.from({ length: count }, () => Math.fround(random.next() - 0.5 + shift)),
+  };
+}
+
+/** The rows of a [N, W] tensor. */
+export function rowsOf({ shape, data }: Tensor, from: number, to: number): Tensor {
+  const width = shape[1] as number;
+  return { shape: [to - from, width], data: data.slice(from * width, to * width) };
+}
+
+/** Largest absolute difference; Infinity where the shapes differ. */
+export function difference(a: Tensor | undefined, b: Tensor | undefined): number {
+  if (a === undefined || b === undefined || a.shape.join() !== b.shape.join()) return Infinity;
+  return Math.max(...a.data.map((value, i) => Math.abs(value - (b.data[i] as number))));
+}
+
+export type { TensorFeeds };

@@ -1,0 +1,210 @@
+// One decoder layer's graphs over ragged rows: against central differences in float64, on ONNX Runtime against the
+// interpreter, and the laws between its forms (with and without saved values, with and without a past).
+import { describe, expect, it } from "vitest";
+import { Graph } from "../../src/graph/graph.ts";
+import { declareLayerWeights, declareLayout, decoderLayer } from "../../src/model/decoder.ts";
+import { NO_LORA } from "../../src/model/lora.ts";
+import { LORA_TARGETS } from "../../src/model/lora-targets.ts";
+import type { ModelConfig } from "../../src/model/model-config.ts";
+import { buildHeadGraphs } from "../../src/training/head-graphs.ts";
+import { buildLayerGraphs } from "../../src/training/layer-graphs.ts";
+import { evaluate } from "../reference/interpreter.ts";
+import type { Tensor, TensorFeeds } from "../reference/interpreter.ts";
+import { difference, FAMILIES, layerFeeds, randomTensor, rowsOf, smallConfig } from "./graph-families.ts";
+import { expectSameAsInterpreter } from "./on-both-engines.ts";
+
+const ROWS = [3, 1, 2];
+const LORA = { rank: 2, alpha: 3, dropout: 0.1, targetModules: LORA_TARGETS };
+const STEP = 1e-3;
+
+function inner(a: Tensor, b: Tensor): number {
+  return a.data.reduce((sum, value, i) => sum + value * (b.data[i] as number), 0);
+}
+
+/** d loss / d input along a direction, with the five-point stencil. */
+function slope(
+  lossAt: (feeds: TensorFeeds) => number,
+  feeds: TensorFeeds,
+  name: string,
+  direction: Tensor,
+): number {
+  const { shape, data } = feeds[name] as Tensor;
+  const moved = (steps: number): number => {
+    const changed = data.map((value, i) => value + steps * STEP * (direction.data[i] as number));
+    return lossAt({ ...feeds, [name]: { shape, data: changed } });
+  };
+  return (8 * (moved(1) - moved(-1)) - (moved(2) - moved(-2))) / (12 * STEP);
+}
+
+describe.each(FAMILIES)("a layer of %s", (family) => {
+  const config = smallConfig(family);
+  const graphs = buildLayerGraphs(config, LORA);
+  const feeds = layerFeeds(graphs.recomputingBackward, config, ROWS);
+
+  it("has the gradients that central differences show", () => {
+    const gradients = evaluate(graphs.recomputingBackward, feeds);
+    const names = Object.keys(gradients).map((name) => name.slice(2));
+    expect(names).toHaveLength(1 + 2 * LORA_TARGETS.length);
+    const lossAt = (changed: TensorFeeds): number =>
+      inner(evaluate(graphs.evaluate, changed)["output"] as Tensor, feeds["d_output"] as Tensor);
+    for (const name of names) {
+      for (const i of [0, 1, 2]) {
+        const direction = randomTensor(`${name} direction ${i}`, feeds[name]?.shape ?? []);
+        const found = inner(gradients[`d_${name}`] as Tensor, direction);
+        const expected = slope(lossAt, feeds, name, direction);
+        expect(Math.abs(found - expected), name).toBeLessThan(1e-9 * Math.max(1, Math.abs(expected)));
+      }
+    }
+  });
+
+  it("gives the same on ONNX Runtime, forward and backward", async () => {
+    const { output, ...saved } = await expectSameAsInterpreter(graphs.forward, feeds);
+    const evaluated = await expectSameAsInterpreter(graphs.evaluate, feeds);
+    expect(difference(evaluated["output"], output)).toBe(0);
+    const gradients = await expectSameAsInterpreter(graphs.backward, { ...feeds, ...saved });
+    const recomputed = await expectSameAsInterpreter(graphs.recomputingBackward, feeds);
+    expect(Object.keys(recomputed).sort()).toEqual(Object.keys(gradients).sort());
+    for (const [name, gradient] of Object.entries(gradients))
+      expect(difference(recomputed[name], gradient)).toBe(0);
+  });
+
+  it("hands over what backward would otherwise compute again", () => {
+    const uses = (graph: Graph, weight: string): number =>
+      graph.nodes.filter(({ kind, inputs }) => kind === "Gemm" && inputs.some(({ name }) => name === weight))
+        .length;
+    for (const { name, shape } of graphs.evaluate.inputs) {
+      if (!name.endsWith("_proj.weight") || shape.length !== 2) continue;
+      // The norms of Qwen3 need queries and keys as they were before them.
+      const normed = config.queryKeyNorm && /[qk]_proj/.test(name);
+      expect(uses(graphs.evaluate, name), name).toBe(1);
+      expect(uses(graphs.backward, name), name).toBe(normed ? 2 : 1);
+      // The layer's last product is not needed for any gradient.
+      expect(uses(graphs.recomputingBackward, name), name).toBe(name === "mlp.down_proj.weight" ? 1 : 2);
+    }
+  });
+
+  it("gives each row what it gets alone", () => {
+    const together = evaluate(graphs.recomputingBackward, feeds);
+    const output = evaluate(graphs.evaluate, feeds)["output"] as Tensor;
+    const sums = new Map<string, Float64Array>();
+    let start = 0;
+    for (const length of ROWS) {
+      const alone = { ...layerFeeds(graphs.recomputingBackward, config, [length]) };
+      for (const [name, tensor] of Object.entries(feeds)) {
+        if (/^(x|d_output)$|dropout$/.test(name)) alone[name] = rowsOf(tensor, start, start + length);
+      }
+      const results = evaluate(graphs.recomputingBackward, alone);
+      expect(
+        difference(evaluate(graphs.evaluate, alone)["output"], rowsOf(output, start, start + length)),
+      ).toBeLessThan(1e-12);
+      expect(
+        difference(results["d_x"], rowsOf(together["d_x"] as Tensor, start, start + length)),
+      ).toBeLessThan(1e-12);
+      for (const [name, { data }] of Object.entries(results)) {
+        const sum = sums.get(name);
+        sums.set(name, sum === undefined ? data : sum.map((value, i) => value + (data[i] as number)));
+      }
+      start += length;
+    }
+    for (const [name, gradient] of Object.entries(together)) {
+      if (name === "d_x") continue;
+      expect(difference({ ...gradient, data: sums.get(name) as Float64Array }, gradient), name).toBeLessThan(
+        1e-12,
+      );
+    }
+  });
+
+  it("goes on from a past as if it had run whole", async () => {
+    const whole = layerWithPast(config, false);
+    const continued = layerWithPast(config, true);
+    const [pasts, added] = [
+      [2, 0, 3],
+      [1, 3, 2],
+    ];
+    const lengths = pasts.map((past, row) => past + (added[row] as number));
+    const wholeFeeds = layerFeeds(whole, config, lengths);
+    const results = evaluate(whole, wholeFeeds);
+    const places = 4;
+    const continuedFeeds = layerFeeds(continued, config, added, { lengths: pasts, places });
+    const x: number[] = [];
+    const expected: number[] = [];
+    let start = 0;
+    for (const [row, length] of lengths.entries()) {
+      const past = pasts[row] as number;
+      for (const name of ["keys", "values"] as const) {
+        const cached = rowsOf(results[name] as Tensor, start, start + past);
+        writePast(continuedFeeds[`past_${name}`] as Tensor, row, cached);
+      }
+      x.push(...rowsOf(wholeFeeds["x"] as Tensor, start + past, start + length).data);
+      expected.push(...rowsOf(results["output"] as Tensor, start + past, start + length).data);
+      start += length;
+    }
+    const shape = [6, config.hiddenSize];
+    continuedFeeds["x"] = { shape, data: Float64Array.from(x) };
+    const found = await expectSameAsInterpreter(continued, continuedFeeds);
+    expect(difference(found["output"], { shape, data: Float64Array.from(expected) })).toBeLessThan(1e-12);
+  });
+});
+
+/** Keys of tokens [S', K*E] into one row of a cache [B, K, S, E]; the other places keep their random numbers. */
+function writePast(cache: Tensor, row: number, { shape, data }: Tensor): void {
+  const [, K, S, E] = cache.shape as [number, number, number, number];
+  for (let place = 0; place < (shape[0] as number); place++) {
+    for (let k = 0; k < K; k++) {
+      for (let e = 0; e < E; e++) {
+        cache.data[((row * K + k) * S + place) * E + e] = data[(place * K + k) * E + e] as number;
+      }
+    }
+  }
+}
+
+function layerWithPast(config: ModelConfig, past: boolean): Graph {
+  const g = new Graph();
+  const x = g.input("x", "float32", ["N", config.hiddenSize]);
+  const weights = declareLayerWeights(g, config);
+  const layout = declareLayout(g, config, { past });
+  const cache = ["B", config.keyValueHeads, "S", config.headWidth];
+  const pastKeysValues = past
+    ? { keys: g.input("past_keys", "float32", cache), values: g.input("past_values", "float32", cache) }
+    : null;
+  const { output, trace } = decoderLayer(g, config, x, weights, layout, NO_LORA, pastKeysValues);
+  g.output("output", output);
+  g.output("keys", trace.keys);
+  g.output("values", trace.values);
+  return g;
+}
+
+describe("the loss head", () => {
+  const config = smallConfig("llama");
+  const graphs = buildHeadGraphs(config);
+  const rows = 4;
+  const feeds: Record<string, Tensor> = {
+    rows: randomTensor("rows", [rows, config.hiddenSize]),
+    norm: randomTensor("norm", [config.hiddenSize], 1),
+    head: randomTensor("head", [config.vocabSize, config.hiddenSize]),
+    targets: { shape: [rows, 1], data: Float64Array.of(3, 0, 10, 3) },
+    row_weight: { shape: [rows, 1], data: Float64Array.of(0.5, 0.25, 0, 2) },
+  };
+
+  it("has the gradient that central differences show", () => {
+    const lossAt = (changed: TensorFeeds): number =>
+      -inner(evaluate(graphs.evaluate, changed)["log_probability"] as Tensor, feeds["row_weight"] as Tensor);
+    const gradient = evaluate(graphs.train, feeds)["d_rows"] as Tensor;
+    for (let i = 0; i < gradient.data.length; i++) {
+      const direction = { shape: gradient.shape, data: gradient.data.map((_, j) => (i === j ? 1 : 0)) };
+      expect(Math.abs((gradient.data[i] as number) - slope(lossAt, feeds, "rows", direction))).toBeLessThan(
+        1e-9,
+      );
+    }
+  });
+
+  it("gives the same on ONNX Runtime, with and without the gradient", async () => {
+    const evaluated = await expectSameAsInterpreter(graphs.evaluate, feeds);
+    const trained = await expectSameAsInterpreter(graphs.train, feeds);
+    for (const [name, value] of Object.entries(evaluated)) expect(difference(trained[name], value)).toBe(0);
+    const best = evaluated["best_log_probability"] as Tensor;
+    expect(best.data.every((value, i) => value >= (evaluated["log_probability"]?.data[i] as number))).toBe(
+      true,
+    );
+  });
+});
