@@ -1,0 +1,128 @@
+// The embedded engine on the tiny model of scripts/make-tiny-model: text in, text out.
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { makeTinyModel } from "../../scripts/make-tiny-model.ts";
+import { InvalidRequest, UnsupportedModel } from "../errors.ts";
+import { EmbeddedEngine } from "./embedded-engine.ts";
+import type { CompletionRequest } from "./engine.ts";
+
+let folder: string;
+let engine: EmbeddedEngine;
+
+beforeAll(async () => {
+  folder = await mkdtemp(join(tmpdir(), "tunesmith-engine-"));
+  await makeTinyModel(folder);
+  engine = new EmbeddedEngine({ threads: 1 });
+});
+
+afterAll(async () => {
+  await engine.close();
+  await rm(folder, { recursive: true });
+});
+
+function request(changes: Partial<CompletionRequest> = {}): CompletionRequest {
+  return {
+    model: { id: "tiny", baseModel: { id: "tiny", path: folder }, adapterPath: null },
+    messages: [{ role: "user", content: "Hello there" }],
+    maxTokens: 24,
+    temperature: 0,
+    topP: 1,
+    seed: 1,
+    stop: [],
+    n: 1,
+    signal: new AbortController().signal,
+    ...changes,
+  };
+}
+
+async function answer(changes: Partial<CompletionRequest> = {}) {
+  const texts: string[] = [];
+  const finishes: { reason: string; completionTokens: number }[] = [];
+  let promptTokens = 0;
+  for await (const event of engine.complete(request(changes))) {
+    if (event.type === "prompt") promptTokens = event.promptTokens;
+    else if (event.type === "text-delta") texts[event.index] = (texts[event.index] ?? "") + event.text;
+    else finishes[event.index] = event;
+  }
+  return { texts, finishes, promptTokens };
+}
+
+describe("EmbeddedEngine", () => {
+  it("answers with the asked number of tokens, the same each time at temperature 0", async () => {
+    const first = await answer();
+    expect(first.promptTokens).toBeGreaterThan(5);
+    expect(first.finishes[0]?.completionTokens).toBeLessThanOrEqual(24);
+    expect(await answer()).toEqual(first);
+  });
+
+  it("gives the same text at the same time as others and alone", async () => {
+    const contents = [
+      "Hello there",
+      "What time is it?",
+      "Tell me a long story about a dragon and a kettle.",
+      "?",
+    ];
+    const ask = (content: string) => answer({ messages: [{ role: "user", content }] });
+    const alone = [];
+    for (const content of contents) alone.push(await ask(content));
+    expect(await Promise.all(contents.map(ask))).toEqual(alone);
+  });
+
+  it("draws n answers that differ among each other and repeat with the seed", async () => {
+    const first = await answer({ temperature: 1, n: 3, seed: 11 });
+    expect(new Set(first.texts).size).toBe(3);
+    expect(await answer({ temperature: 1, n: 3, seed: 11 })).toEqual(first);
+    expect((await answer({ temperature: 1, n: 3, seed: 12 })).texts).not.toEqual(first.texts);
+  });
+
+  it("ends before a stop text", async () => {
+    const whole = (await answer()).texts[0] as string;
+    const stop = whole.slice(4, 7);
+    const { texts, finishes } = await answer({ stop: [stop] });
+    expect(texts[0] ?? "").toBe(whole.slice(0, whole.indexOf(stop)));
+    expect(finishes[0]?.reason).toBe("stop");
+  });
+
+  it("says that the limit ended an answer", async () => {
+    const { finishes } = await answer({ maxTokens: 1 });
+    expect(finishes[0]).toMatchObject({ reason: "length", completionTokens: 1 });
+  });
+
+  it("refuses a prompt that does not fit, saying both numbers", async () => {
+    const messages = [{ role: "user" as const, content: "word ".repeat(20_000) }];
+    await expect(answer({ messages })).rejects.toThrow(
+      /maximum context length is \d+ tokens\. However, your messages resulted in \d+ tokens/,
+    );
+    await expect(answer({ messages })).rejects.toThrow(InvalidRequest);
+  });
+
+  it("refuses an adapter folder that holds none, and serves the base model afterwards", async () => {
+    const model = { ...request().model, adapterPath: join(folder, "nowhere") };
+    await expect(answer({ model })).rejects.toThrow(UnsupportedModel);
+    expect((await answer()).texts[0]).toBeDefined();
+  });
+
+  it("ends quietly when the client goes away", async () => {
+    const gone = new AbortController();
+    const events = [];
+    for await (const event of engine.complete(request({ maxTokens: 1000, signal: gone.signal }))) {
+      events.push(event);
+      if (events.length === 3) gone.abort();
+    }
+    expect(events.length).toBeLessThan(20);
+  });
+
+  it("tries a base model again that could not be loaded", async () => {
+    const broken = await mkdtemp(join(tmpdir(), "tunesmith-engine-"));
+    const model = { id: "broken", baseModel: { id: "broken", path: broken }, adapterPath: null };
+    await expect(answer({ model })).rejects.toThrow(UnsupportedModel);
+    await writeFile(join(broken, "config.json"), "{}");
+    await expect(answer({ model })).rejects.toThrow(UnsupportedModel);
+    await rm(broken, { recursive: true });
+    await makeTinyModel(broken);
+    expect((await answer({ model })).texts).toEqual((await answer()).texts);
+    await rm(broken, { recursive: true });
+  });
+});

@@ -1,0 +1,188 @@
+// The scheduler over a model that needs no weights: the next token is the number of tokens so far, so that an answer's
+// tokens tell which rows of the cache they were computed from.
+import { describe, expect, it } from "vitest";
+import { Unavailable } from "../errors.ts";
+import { NO_ADAPTER } from "./generator.ts";
+import type { Generator } from "./generator.ts";
+import { mostLikely } from "./sampler.ts";
+import { Scheduler } from "./scheduler.ts";
+import type { Answer, SchedulerLimits } from "./scheduler.ts";
+
+const VOCABULARY = 64;
+
+class FakeCache {
+  readonly lengths: number[] = [];
+  get rows(): number {
+    return this.lengths.length;
+  }
+  addRow(source?: FakeCache): number {
+    return this.lengths.push(source?.lengths[0] ?? 0) - 1;
+  }
+  removeRow(row: number): void {
+    const last = this.lengths.pop() as number;
+    if (row < this.lengths.length) this.lengths[row] = last;
+  }
+  sizeWith(extraRows: number, length: number): number {
+    return (this.rows + extraRows) * Math.max(length, ...this.lengths);
+  }
+}
+
+class FakeGenerator {
+  /** Rows of each decode step, and prompt lengths. */
+  readonly steps: number[] = [];
+  readonly prompts: number[] = [];
+  failNextStep = false;
+
+  newCache(): FakeCache {
+    return new FakeCache();
+  }
+
+  async readPrompt(tokens: readonly number[]): Promise<{ cache: FakeCache; logits: Float32Array }> {
+    await Promise.resolve();
+    this.prompts.push(tokens.length);
+    const cache = new FakeCache();
+    cache.addRow();
+    cache.lengths[0] = tokens.length;
+    return { cache, logits: logitsOf(tokens.length) };
+  }
+
+  async step(cache: FakeCache, tokens: readonly number[]): Promise<Float32Array> {
+    await Promise.resolve();
+    expect(tokens).toHaveLength(cache.rows);
+    this.steps.push(tokens.length);
+    if (this.failNextStep) throw new Error("broken");
+    const all = new Float32Array(tokens.length * VOCABULARY);
+    for (let row = 0; row < tokens.length; row++) {
+      cache.lengths[row] = (cache.lengths[row] as number) + 1;
+      all.set(logitsOf(cache.lengths[row] as number), row * VOCABULARY);
+    }
+    return all;
+  }
+}
+
+function logitsOf(length: number): Float32Array {
+  const logits = new Float32Array(VOCABULARY);
+  logits[length % VOCABULARY] = 1;
+  return logits;
+}
+
+function setUp(limits: Partial<SchedulerLimits> = {}) {
+  const generator = new FakeGenerator();
+  const scheduler = new Scheduler(generator as unknown as Generator, {
+    maxRows: 4,
+    maxCachePlaces: 1000,
+    maxWaiting: 8,
+    ...limits,
+  });
+  /** An answer of `count` tokens to a prompt of `length`, as a promise of its tokens. */
+  const ask = (length: number, count: number, options: { adapterKey?: string; signal?: AbortSignal } = {}) =>
+    new Promise<number[]>((resolve, reject) => {
+      const tokens: number[] = [];
+      const answer: Answer = {
+        sampler: { sample: mostLikely },
+        fail: reject,
+        token: (token) => {
+          tokens.push(token);
+          if (tokens.length < count) return true;
+          resolve(tokens);
+          return false;
+        },
+      };
+      scheduler.submit({
+        tokens: Array.from({ length }, () => 0),
+        adapterKey: options.adapterKey ?? "",
+        adapter: NO_ADAPTER,
+        answers: [answer],
+        signal: options.signal ?? new AbortController().signal,
+      });
+    });
+  return { generator, scheduler, ask };
+}
+
+function counting(from: number, count: number): number[] {
+  return Array.from({ length: count }, (_, i) => from + i);
+}
+
+describe("Scheduler", () => {
+  it("gives each of several answers of different lengths its own tokens", async () => {
+    const { ask, generator } = setUp();
+    const requests = [3, 10, 5, 8].map((length, i) => ask(length, 8 + i));
+    expect(await Promise.all(requests)).toEqual([3, 10, 5, 8].map((length, i) => counting(length, 8 + i)));
+    expect(Math.max(...generator.steps)).toBe(4);
+  });
+
+  it("lets an answer join while others run", async () => {
+    const { ask, generator } = setUp();
+    const first = ask(3, 12);
+    while (generator.steps.length < 4) await Promise.resolve();
+    expect(await ask(20, 3)).toEqual(counting(20, 3));
+    expect(await first).toEqual(counting(3, 12));
+    expect(generator.steps).toContain(2);
+  });
+
+  it("decodes at most the allowed rows; the rest waits and is answered too", async () => {
+    const { ask, generator } = setUp({ maxRows: 2 });
+    const lengths = [1, 2, 3, 4, 5];
+    expect(await Promise.all(lengths.map((length) => ask(length, 3)))).toEqual(
+      lengths.map((length) => counting(length, 3)),
+    );
+    expect(Math.max(...generator.steps)).toBe(2);
+  });
+
+  it("never puts two adapters into one step", async () => {
+    const { ask, generator } = setUp();
+    const both = [ask(3, 5, { adapterKey: "a" }), ask(4, 5, { adapterKey: "b" })];
+    expect(await Promise.all(both)).toEqual([counting(3, 5), counting(4, 5)]);
+    expect(Math.max(...generator.steps)).toBe(1);
+  });
+
+  it("sends the newest answer back to wait when the caches are full, and goes on with the same tokens", async () => {
+    const { ask, generator } = setUp({ maxCachePlaces: 20 });
+    const both = [ask(6, 12), ask(7, 12)];
+    expect(await Promise.all(both)).toEqual([counting(6, 12), counting(7, 12)]);
+    // The second prompt was read again, with the part of the answer it already had.
+    expect(generator.prompts).toHaveLength(3);
+    expect(generator.prompts[2]).toBeGreaterThan(7);
+  });
+
+  it("drops an answer whose client has gone, within a step", async () => {
+    const { ask, generator } = setUp();
+    const gone = new AbortController();
+    void ask(3, 50, { signal: gone.signal });
+    const stays = ask(5, 30);
+    while (generator.steps.length < 5) await Promise.resolve();
+    gone.abort();
+    const before = generator.steps.length;
+    expect(await stays).toEqual(counting(5, 30));
+    expect(generator.steps.slice(before + 1).every((rows) => rows === 1)).toBe(true);
+  });
+
+  it("fails the answers of a broken step and serves the next request", async () => {
+    const { ask, generator } = setUp();
+    generator.failNextStep = true;
+    await expect(ask(3, 5)).rejects.toThrow("broken");
+    generator.failNextStep = false;
+    expect(await ask(3, 5)).toEqual(counting(3, 5));
+  });
+
+  it("turns a prompt away when too many wait", async () => {
+    const { ask } = setUp({ maxWaiting: 2, maxRows: 1 });
+    // The first is taken up at once, two wait.
+    const accepted = [ask(3, 3), ask(3, 3), ask(3, 3)];
+    await expect(ask(3, 3)).rejects.toThrow(/2 requests are waiting already, the limit is 2/);
+    await Promise.all(accepted);
+  });
+
+  it("fails what waits and runs when it is closed", async () => {
+    const { ask, scheduler, generator } = setUp({ maxRows: 1 });
+    const running = ask(3, 1000);
+    const waiting = ask(3, 3);
+    const failures = Promise.allSettled([running, waiting]);
+    while (generator.steps.length < 2) await Promise.resolve();
+    await scheduler.close();
+    for (const failure of await failures) {
+      expect(failure.status === "rejected" && failure.reason instanceof Unavailable).toBe(true);
+    }
+    await expect(ask(3, 3)).rejects.toThrow(Unavailable);
+  });
+});
