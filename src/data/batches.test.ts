@@ -6,6 +6,7 @@ import {
   epochBatches,
   layOut,
   PASS_TOKENS,
+  MAX_PADDING_SCORES,
   splitIntoPasses,
   supervisedPass,
 } from "./batches.ts";
@@ -78,14 +79,18 @@ describe("splitIntoPasses", () => {
     );
   });
 
-  it("stays within the token budget, single longer rows excepted, and pads rows by half at most", () => {
+  it("stays within the token budget, single longer rows excepted, and within the padding budget", () => {
+    const lengths = fc.array(fc.integer({ min: 1, max: 300 }), { minLength: 1, maxLength: 25 });
     fc.assert(
-      fc.property(examples, fc.integer({ min: 1, max: 200 }), (all, passTokens) => {
+      fc.property(lengths, fc.integer({ min: 1, max: 2000 }), (sizesOfAll, passTokens) => {
+        const all = sizesOfAll.map(example);
         for (const pass of splitIntoPasses(all, passTokens)) {
           const sizes = pass.map(({ tokens }) => tokens.length);
           const total = sizes.reduce((sum, size) => sum + size, 0);
           if (pass.length > 1) expect(total).toBeLessThanOrEqual(passTokens);
-          expect(Math.max(...sizes)).toBeLessThanOrEqual(1.5 * Math.min(...sizes));
+          const padded = sizes.length * Math.max(...sizes) ** 2;
+          const padding = padded - sizes.reduce((sum, size) => sum + size ** 2, 0);
+          expect(padding).toBeLessThanOrEqual(MAX_PADDING_SCORES);
         }
       }),
     );

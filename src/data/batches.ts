@@ -15,8 +15,11 @@ export interface BatchExample {
  */
 export const PASS_TOKENS = 512;
 
-/** A pass's rows may differ in length by this factor; attention pads them to the longest. */
-const LENGTH_SPREAD = 1.5;
+/**
+ * Rows of a pass are padded to the longest in attention, which wastes scores (B * T² less the sum of t²). This many cost
+ * about as much as one pass more, which reads every weight from memory twice.
+ */
+export const MAX_PADDING_SCORES = 20_000;
 
 /** The order in which an epoch visits `count` examples, and the cut into steps; the same for the same seed and epoch. */
 export function epochBatches(count: number, batchSize: number, seed: number, epoch: number): number[][] {
@@ -37,17 +40,19 @@ export function splitIntoPasses<T extends BatchExample>(
   const sorted = [...examples].sort((a, b) => a.tokens.length - b.tokens.length);
   const passes: T[][] = [];
   let tokens = 0;
+  let scores = 0;
   for (const example of sorted) {
+    const length = example.tokens.length;
     const pass = passes.at(-1);
-    const shortest = pass?.[0]?.tokens.length ?? 0;
-    const fits =
-      tokens + example.tokens.length <= passTokens && example.tokens.length <= shortest * LENGTH_SPREAD;
-    if (pass !== undefined && fits) {
+    tokens += length;
+    scores += length ** 2;
+    const padding = ((pass?.length ?? 0) + 1) * length ** 2 - scores;
+    if (pass !== undefined && tokens <= passTokens && padding <= MAX_PADDING_SCORES) {
       pass.push(example);
-      tokens += example.tokens.length;
     } else {
       passes.push([example]);
-      tokens = example.tokens.length;
+      tokens = length;
+      scores = length ** 2;
     }
   }
   return passes;

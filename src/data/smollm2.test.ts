@@ -1,12 +1,8 @@
 // The real SmolLM2's tokenizer and chat template against what transformers made of them (test/goldens/smollm2.json).
 // Skipped where the model is not in the cache; `npx tunesmith models pull smollm2-135m-instruct` puts it there.
-import { readFileSync } from "node:fs";
 import { beforeAll, describe, expect, it } from "vitest";
-import { loadConfig } from "../config.ts";
-import { messageOf } from "../errors.ts";
+import { smollm2, smollm2Goldens as goldens } from "../../test/smollm2.ts";
 import { openBaseModel } from "../model/base-model.ts";
-import { DEFAULT_BASE_MODEL } from "../model/catalogue.ts";
-import { resolveBaseModel } from "../model/resolve-base-model.ts";
 import type { ChatMessage } from "./chat-message.ts";
 import { createChatTemplate } from "./chat-template.ts";
 import { encodePrompt, stopTokenIds } from "./prompt.ts";
@@ -14,32 +10,11 @@ import type { ChatEncoding } from "./prompt.ts";
 import { encodeExample } from "./supervised-example.ts";
 import { createTextStream, createTokenizer } from "./tokenizer.ts";
 
-interface Goldens {
-  chats: {
-    name: string;
-    messages: ChatMessage[];
-    text: string;
-    ids: number[];
-    greedy: { ids: number[]; text: string };
-  }[];
-  tokenizer: { text: string; ids: number[] }[];
-}
-
-const goldens = JSON.parse(
-  readFileSync(new URL("../../test/goldens/smollm2.json", import.meta.url), "utf8"),
-) as Goldens;
-
-const found = await resolveBaseModel(DEFAULT_BASE_MODEL, {
-  homeDirectory: loadConfig().homeDirectory,
-  offline: true,
-}).catch((error: unknown) => messageOf(error));
-
-describe.skipIf(typeof found === "string")("SmolLM2 against transformers", () => {
+describe.skipIf(smollm2 === null)("SmolLM2 against transformers", () => {
   let encoding: ChatEncoding;
 
   beforeAll(async () => {
-    if (typeof found === "string") throw new Error(found);
-    const model = await openBaseModel(found.path);
+    const model = await openBaseModel(smollm2?.path ?? "");
     const tokenizer = createTokenizer({ ...model.tokenizer, eosTokenIds: model.config.eosTokenIds });
     encoding = { tokenizer, template: createChatTemplate(model.tokenizer) };
     await model.close();

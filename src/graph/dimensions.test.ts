@@ -59,6 +59,15 @@ describe("quotient", () => {
     );
   });
 
+  it("is canonical, however the sizes are written", () => {
+    fc.assert(
+      fc.property(written, (whole) => {
+        expect(quotient(whole, 1)).toBe(product([whole]));
+        expect(quotient(whole, whole)).toBe(1);
+      }),
+    );
+  });
+
   it("is null or exact", () => {
     fc.assert(
       fc.property(written, written, sizes, (whole, part, named) => {

@@ -59,9 +59,9 @@ export class Graph {
     const name = `${kind}_${this.nodes.length}`;
     const node: Node<K> = { kind, name, inputs, attributes, outputs };
     for (const [i, type] of types.entries()) {
-      outputs.push({ ...type, name: i === 0 ? name : `${name}_${i}`, node: node as unknown as Node });
+      outputs.push({ ...type, name: i === 0 ? name : `${name}_${i}`, node: node });
     }
-    this.nodes.push(node as unknown as Node);
+    this.nodes.push(node);
     return outputs;
   }
 

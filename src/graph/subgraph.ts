@@ -32,7 +32,8 @@ export function subgraph(
       copies.set(value, result.input(name, value.dtype, value.shape));
   }
   for (const { value, data } of source.constants) {
-    if (needed.has(value) && !copies.has(value)) copies.set(value, result.constant(data, value.dtype, value.shape));
+    if (needed.has(value) && !copies.has(value))
+      copies.set(value, result.constant(data, value.dtype, value.shape));
   }
   for (const node of source.nodes) {
     if (!node.outputs.some((output) => needed.has(output) && !copies.has(output))) continue;

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { OutOfSpace } from "../errors.ts";
-import { writeDirectoryAtomically, writeFileAtomically } from "./atomic-write.ts";
+import { asSpaceError, writeDirectoryAtomically, writeFileAtomically } from "./atomic-write.ts";
 
 let folder: string;
 beforeEach(async () => {
@@ -78,4 +78,25 @@ describe("a folder", () => {
     expect(await readdir(path)).toEqual(["old"]);
     expect(await readdir(folder)).toEqual(["adapter"]);
   });
+});
+
+test.each([
+  ["ENOSPC", "The disk is full: x could not be written (why). Free some space and try again;"],
+  ["EDQUOT", "The disk quota is used up: x could not be written (why). Free some space and try again;"],
+  [
+    "EFBIG",
+    "A limit on the size of files was reached: x could not be written (why). Raise the limit and try again;",
+  ],
+])("%s says what to do", (code, message) => {
+  const error = asSpaceError(Object.assign(new Error("why"), { code }), "x");
+  expect(error).toBeInstanceOf(OutOfSpace);
+  expect(error).toMatchObject({
+    code: "out_of_space",
+    message: `${message} nothing half-written was left there.`,
+  });
+});
+
+test("other errors pass as they are", () => {
+  const error = Object.assign(new Error("why"), { code: "EACCES" });
+  expect(asSpaceError(error, "x")).toBe(error);
 });

@@ -1,13 +1,23 @@
 // Files and folders that appear whole or not at all: written under a temporary name, flushed, then renamed. What a crash
 // leaves behind is never under the final name. Knows no format.
 import { randomBytes } from "node:crypto";
-import { mkdir, open, rename, rm } from "node:fs/promises";
+import { mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { OutOfSpace, messageOf } from "../errors.ts";
 
 /** A hidden sibling of `path`, in the same folder so that the later rename stays on one file system. */
 export function temporarySibling(path: string): string {
   return join(dirname(path), `.${basename(path)}.${process.pid}-${randomBytes(4).toString("hex")}.tmp`);
+}
+
+/**
+ * Removes what writers killed half-way left in a folder. Only for a folder whose one writer is the caller, and whose content
+ * it can make again.
+ */
+export async function removeTemporarySiblings(directory: string): Promise<void> {
+  for (const name of await readdir(directory))
+    if (/^\..+\.\d+-[0-9a-f]{8}\.tmp$/.test(name))
+      await rm(join(directory, name), { recursive: true, force: true });
 }
 
 /** Writes the chunks to `path`, replacing what was there only when all is on disk. Throws OutOfSpace on a full disk. */
@@ -87,13 +97,22 @@ export async function flushDirectory(path: string): Promise<void> {
   }
 }
 
-/** A full disk or quota as the error that says so; anything else unchanged. */
+/** What the system says when there is no room, and what the person who runs this can do about it. */
+const NO_ROOM: ReadonlyMap<unknown, { problem: string; advice: string }> = new Map([
+  ["ENOSPC", { problem: "The disk is full", advice: "Free some space" }],
+  ["EDQUOT", { problem: "The disk quota is used up", advice: "Free some space" }],
+  ["EFBIG", { problem: "A limit on the size of files was reached", advice: "Raise the limit" }],
+]);
+
+/** A full disk, quota or limit as the error that says so, naming `path`; anything else unchanged. */
 export function asSpaceError(error: unknown, path: string): unknown {
-  const code = (error as NodeJS.ErrnoException | null)?.code;
-  if (code !== "ENOSPC" && code !== "EDQUOT") return error;
+  // A folder's error names the folder, not the file in it that had no room: that one stood under a temporary name.
+  const cause = error instanceof OutOfSpace ? error.cause : error;
+  const noRoom = NO_ROOM.get((cause as NodeJS.ErrnoException | null)?.code);
+  if (noRoom === undefined) return error;
   return new OutOfSpace(
-    `The disk is full: ${path} could not be written (${messageOf(error)}). ` +
-      `Free some space and try again; nothing half-written was left there.`,
-    { code: "out_of_space", cause: error },
+    `${noRoom.problem}: ${path} could not be written (${messageOf(cause)}). ` +
+      `${noRoom.advice} and try again; nothing half-written was left there.`,
+    { code: "out_of_space", cause },
   );
 }

@@ -71,7 +71,7 @@ const wrapped = new WeakMap<HostTensor, ort.Tensor>();
 function toOrt(tensor: HostTensor<TensorDataType>): ort.Tensor {
   let result = wrapped.get(tensor);
   if (result === undefined) {
-    result = new ort.Tensor(tensor.dtype, tensor.data, tensor.shape) as ort.Tensor;
+    result = new ort.Tensor(tensor.dtype, tensor.data, tensor.shape);
     wrapped.set(tensor, result);
   }
   return result;

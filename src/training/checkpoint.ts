@@ -6,6 +6,7 @@ import { UnsupportedModel } from "../errors.ts";
 import { readAdapter, writeAdapter, writeAdapterFiles } from "../model/adapter.ts";
 import type { LoraAdapter } from "../model/adapter.ts";
 import { writeDirectoryAtomically, writeFileAtomically } from "../model/atomic-write.ts";
+import { catalogueEntry } from "../model/catalogue.ts";
 import type { ModelConfig } from "../model/model-config.ts";
 import { SafetensorsFile, writeSafetensors } from "../model/safetensors.ts";
 import type { JobRecipe } from "./job-directory.ts";
@@ -38,7 +39,8 @@ export function toAdapter(parameters: LoraParameters, recipe: JobRecipe): LoraAd
     alpha,
     dropout,
     targetModules: [...targetModules],
-    baseModelId: recipe.baseModel.id,
+    // Where PEFT finds the original of a known model; the name of any other.
+    baseModelId: catalogueEntry(recipe.baseModel.id)?.huggingFaceId ?? recipe.baseModel.id,
     tensors,
   };
 }

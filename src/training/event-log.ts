@@ -1,13 +1,19 @@
 // events.jsonl of a job directory: one trainer event a line, append only. It knows nothing of what the events mean.
 import { open, readFile, truncate } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
+import { asSpaceError } from "../model/atomic-write.ts";
 import type { TrainerEvent } from "./job-directory.ts";
 
 export class EventLog {
+  readonly #path: string;
   readonly #file: FileHandle;
+  /** Bytes of whole lines. */
+  #size: number;
 
-  private constructor(file: FileHandle) {
+  private constructor(path: string, file: FileHandle, size: number) {
+    this.#path = path;
     this.#file = file;
+    this.#size = size;
   }
 
   /** Opens the log for appending. What a killed trainer left of its last line is cut off: that step runs again. */
@@ -18,11 +24,25 @@ export class EventLog {
     });
     const whole = content.lastIndexOf("\n") + 1;
     if (whole < content.length) await truncate(path, whole);
-    return new EventLog(await open(path, "a"));
+    return new EventLog(path, await open(path, "a"), whole);
   }
 
+  /** All events so far, those of earlier trainers too. */
+  read(): Promise<TrainerEvent[]> {
+    return readEvents(this.#path);
+  }
+
+  /** Throws OutOfSpace on a full disk; the log then ends as it did before. */
   async append(event: TrainerEvent): Promise<void> {
-    await this.#file.appendFile(`${JSON.stringify(event)}\n`);
+    const line = Buffer.from(`${JSON.stringify(event)}\n`);
+    try {
+      await this.#file.appendFile(line);
+    } catch (error) {
+      // The next event must not be glued to half of this one. A failure here leaves what a kill would leave.
+      await this.#file.truncate(this.#size).catch(() => {});
+      throw asSpaceError(error, this.#path);
+    }
+    this.#size += line.length;
   }
 
   /** After this the events so far survive a power cut. */

@@ -66,6 +66,7 @@ export async function train(run: TrainingRun): Promise<void> {
   if (start > 0) {
     await loadCheckpoint(folder, start, state, run.config);
     await events.append({ type: "resumed", at: Date.now(), step: start });
+    if (start % stepsPerEpoch === 0) await reportAgain(events, folder, start);
   }
   await pruneCheckpoints(folder, keptSteps(start, stepsPerEpoch, epochs));
 
@@ -118,6 +119,24 @@ export async function train(run: TrainingRun): Promise<void> {
       throw error;
     }
   }
+}
+
+/**
+ * Reports the checkpoint of an epoch's end once more: a kill may have come between the checkpoint and its event, and without
+ * the event nobody would make a model of it. The metrics were flushed before the checkpoint was written.
+ */
+async function reportAgain(events: EventLog, folder: string, step: number): Promise<void> {
+  const found = (await events.read()).findLast((event) => event.type === "metrics" && event.step === step);
+  if (found?.type !== "metrics") throw new Error(`internal: no metrics of step ${step} in events.jsonl`);
+  const {
+    type: _type,
+    at: _at,
+    tokensPerSecond: _tokensPerSecond,
+    secondsLeft: _secondsLeft,
+    ...metrics
+  } = found;
+  const directory = checkpointPath(folder, step);
+  await events.append({ type: "checkpoint", at: Date.now(), step, directory, epochEnd: true, metrics });
 }
 
 /** The newest checkpoint, from which a run goes on, and the last epochs' ends, which become models. */

@@ -10,7 +10,7 @@ import { encodeExample, trainedTokens } from "../data/supervised-example.ts";
 import type { SupervisedExample } from "../data/supervised-example.ts";
 import { createTokenizer } from "../data/tokenizer.ts";
 import { DatasetError, messageOf, TunesmithError, UnsupportedModel } from "../errors.ts";
-import { writeFileAtomically } from "../model/atomic-write.ts";
+import { removeTemporarySiblings, writeFileAtomically } from "../model/atomic-write.ts";
 import { openBaseModel, sha256OfModel } from "../model/base-model.ts";
 import type { BaseModel } from "../model/base-model.ts";
 import { loadDecoderWeights } from "../model/decoder-weights.ts";
@@ -45,6 +45,7 @@ export async function runTrainer(
   try {
     const recipe = JSON.parse(await readFile(paths.recipe, "utf8")) as JobRecipe;
     const started = performance.now();
+    await removeTemporarySiblings(directory);
     await checkModel(recipe, signal);
     const model = await openBaseModel(recipe.baseModel.path);
     const maxLength = Math.min(recipe.maxLength, model.config.maxPositions);
@@ -102,8 +103,13 @@ export async function runTrainer(
     // The full story goes to the trainer's log; the event carries what the job's owner can act on.
     if (!(error instanceof TunesmithError))
       process.stderr.write(`${(error as Error).stack ?? messageOf(error)}\n`);
-    await events.append({ type: "failed", at: Date.now(), error: describe(error) });
-    await events.flush();
+    try {
+      await events.append({ type: "failed", at: Date.now(), error: describe(error) });
+      await events.flush();
+    } catch (unreported) {
+      // The disk is so full that not even this fits: standard error is the last way to say it.
+      process.stderr.write(`${messageOf(error)}\n${messageOf(unreported)}\n`);
+    }
     return TRAINER_EXIT.failed;
   } finally {
     await events.close();

@@ -1,17 +1,11 @@
 // The real base model, where a quickstart or a pull has already fetched it; nothing is downloaded here.
 import { afterAll, describe, expect, test } from "vitest";
-import { loadConfig } from "../../src/config.ts";
 import { openBaseModel } from "../../src/model/base-model.ts";
-import { resolveBaseModel } from "../../src/model/resolve-base-model.ts";
 import { tensorShapes } from "../../src/model/tensor-shapes.ts";
+import { smollm2 } from "../smollm2.ts";
 
-const resolved = await resolveBaseModel("smollm2-135m-instruct", {
-  homeDirectory: loadConfig().homeDirectory,
-  offline: true,
-}).catch(() => null);
-
-describe.skipIf(resolved === null)("SmolLM2-135M-Instruct from the cache", async () => {
-  const model = resolved && (await openBaseModel(resolved.path));
+describe.skipIf(smollm2 === null)("SmolLM2-135M-Instruct from the cache", async () => {
+  const model = smollm2 && (await openBaseModel(smollm2.path));
   afterAll(() => model?.close());
 
   test("config and weights", () => {
