@@ -30,7 +30,7 @@ const WARM_UP_STEPS = 4;
 const steps = Number(options.steps);
 const threads = Number(options.threads);
 
-const resolved = await resolveBaseModel(options.model, { homeDirectory: loadConfig().homeDirectory });
+const resolved = await resolveBaseModel(options.model, loadConfig());
 const model = await openBaseModel(resolved.path);
 const { config } = model;
 const generator = new Generator({ config, weights: loadDecoderWeights(model, 2048), threads });

@@ -44,7 +44,7 @@ const lora: LoraPlan = {
     options.targets === "all" ? LORA_TARGETS : LORA_TARGETS.filter((one) => options.targets.includes(one)),
 };
 
-const resolved = await resolveBaseModel(options.model, { homeDirectory: loadConfig().homeDirectory });
+const resolved = await resolveBaseModel(options.model, loadConfig());
 const model = await openBaseModel(resolved.path);
 const examples = await encodedRows();
 const weights = loadDecoderWeights(model, maxLength);

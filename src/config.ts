@@ -111,7 +111,7 @@ export const SETTINGS = {
   }),
   threads: setting({
     variable: "TUNESMITH_THREADS",
-    help: "Threads of one training run; 0 takes one for each core. Results repeat bit by bit only with an equal number.",
+    help: "Threads that a training run computes with, and as many again that answering does; 0 takes one for each core. Results repeat bit by bit only with an equal number.",
     default: "0",
     parse: wholeNumber(0, 1024),
   }),

@@ -72,6 +72,11 @@ export class Cancelled extends TunesmithError {
   }
 }
 
+/** Whether the system refused a write because the disk is full or the user's quota is used up. */
+export function isFullDisk(error: unknown): boolean {
+  return error instanceof Error && "code" in error && (error.code === "ENOSPC" || error.code === "EDQUOT");
+}
+
 /** The message of anything thrown, for logs and wrapping. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);

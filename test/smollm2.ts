@@ -9,11 +9,12 @@ import type { ResolvedBaseModel } from "../src/model/resolve-base-model.ts";
 
 export { DEFAULT_BASE_MODEL as SMOLLM2 };
 
-const { homeDirectory } = loadConfig();
+const { homeDirectory, hubUrl } = loadConfig();
 
 /** Null without the model: tests are then skipped by name. */
 export const smollm2: ResolvedBaseModel | null = await resolveBaseModel(DEFAULT_BASE_MODEL, {
   homeDirectory,
+  hubUrl,
   offline: true,
 }).catch(() => null);
 

@@ -173,7 +173,7 @@ function addModels(program: Command, client: Client, parts: ProgramParts): void 
   models
     .command("pull")
     .description("download a base model to this machine")
-    .argument("<model>", "catalogue name or Hugging Face repository")
+    .argument("<model>", "name of a base model in the catalogue; a path is used where it lies")
     .action(async (model: string, _options: object, command: Command) => {
       parts.finish(await parts.pull(model, command.optsWithGlobals<GlobalOptions>().json ?? false));
     });

@@ -13,7 +13,7 @@ export interface BatchExample {
  * Tokens of one forward and backward pass. Matrix products run near full speed from about 128 rows on; more only costs
  * memory (about 0.7 MB a token for a 135M model). A longer row makes a pass of its own.
  */
-export const PASS_TOKENS = 512;
+export const PASS_TOKENS = 400;
 
 /**
  * Rows of a pass are padded to the longest in attention, which wastes scores (B * T² less the sum of t²). This many cost

@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { constants, createReadStream } from "node:fs";
 import { copyFile, link, mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { DatasetError, OutOfSpace, TunesmithError } from "../errors.ts";
+import { DatasetError, isFullDisk, OutOfSpace, TunesmithError } from "../errors.ts";
 import type { BlobStore } from "../store/blobs.ts";
 import type { FileStore } from "../store/files.ts";
 import { jobPaths, type JobRecipe } from "../training/job-directory.ts";
@@ -98,14 +98,11 @@ export async function readRecipe(jobDirectory: string): Promise<JobRecipe | null
   }
 }
 
-/** What the disk says when it is full or the user's quota is used up. */
-const FULL_DISK_CODES: readonly unknown[] = ["ENOSPC", "EDQUOT"];
-
 async function writing(jobDirectory: string, write: () => Promise<void>): Promise<void> {
   try {
     await write();
   } catch (error) {
-    if (error instanceof Error && "code" in error && FULL_DISK_CODES.includes(error.code)) {
+    if (isFullDisk(error)) {
       throw new OutOfSpace(
         `The disk that holds ${jobDirectory} is full, so the job could not be prepared. Free some space and create the job again.`,
         { cause: error, code: "server_error" },

@@ -8,16 +8,13 @@ import type { BlobStore } from "../store/blobs.ts";
 import type { FinishedJob, FineTuningQueue, Lease } from "../store/fine-tuning-queue.ts";
 import type { Job } from "../store/fine-tuning-rows.ts";
 import type { NewModel } from "../store/models.ts";
-import { jobPaths } from "../training/job-directory.ts";
+import { jobPaths, KEPT_EPOCHS } from "../training/job-directory.ts";
 import { newId } from "../wire/ids.ts";
 import { newModelName } from "../wire/model-names.ts";
 import { LeaseLost } from "./lease-lost.ts";
 import type { TrainingOutcome } from "./train.ts";
 import { toWireMetrics } from "./trainer-events.ts";
 import type { Logger } from "./worker.ts";
-
-/** Checkpoints of this many last epochs are kept for clients, as OpenAI does; the last of them is the model itself. */
-const KEPT_EPOCHS = 3;
 
 const RESULT_FILENAME = "step_metrics.csv";
 

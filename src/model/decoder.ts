@@ -11,6 +11,11 @@ import type { LoraSites } from "./lora.ts";
 import type { ModelConfig } from "./model-config.ts";
 import { layerTensorShapes } from "./tensor-shapes.ts";
 
+/** The name of a layer's feed in a graph of the whole decoder: "layers.3.mlp.up_proj.weight". */
+export function layerFeed(layer: number, name: string): string {
+  return `layers.${layer}.${name}`;
+}
+
 /** Declares one layer's weights as graph inputs; `prefix` keeps the layers of a whole-model graph apart. */
 export function declareLayerWeights(g: Graph, config: ModelConfig, prefix = ""): LayerWeights {
   const weights: LayerWeights = new Map();
@@ -46,9 +51,9 @@ export interface PastLayout {
   sizes: Value;
 }
 
-/** Values of a layer worth keeping for its backward pass: what is left over is cheap to compute again. */
-export interface LayerTrace {
-  saved: Record<string, Value>;
+export interface LayerResult {
+  /** [N, D]. */
+  output: Value;
   /** Rotated keys and values [N, K*E], what a cache keeps. */
   keys: Value;
   values: Value;
@@ -83,7 +88,7 @@ export function decoderLayer(
   layout: TokenLayout,
   sites: LoraSites,
   pastKeysValues: { keys: Value; values: Value } | null = null,
-): { output: Value; trace: LayerTrace } {
+): LayerResult {
   const weight = (name: string): Value => weights.get(name) as Value;
   const norm = (input: Value, name: string): Value =>
     g.op("SimplifiedLayerNormalization", [input, weight(name)], { epsilon: config.rmsNormEpsilon });
@@ -109,7 +114,7 @@ export function decoderLayer(
   const up = linear(g, normedMlp, weight("mlp.up_proj.weight"), sites, "up_proj");
   const activated = g.mul(g.op("QuickGelu", [gate], { alpha: 1 }), up);
   const output = g.add(attended, linear(g, activated, weight("mlp.down_proj.weight"), sites, "down_proj"));
-  return { output, trace: { saved: { queries, keys, values, context, attended, gate, up }, keys, values } };
+  return { output, keys, values };
 }
 
 /**

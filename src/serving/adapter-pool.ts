@@ -4,10 +4,10 @@ import { createHash } from "node:crypto";
 import { readAdapter } from "../model/adapter.ts";
 import type { LoraAdapter } from "../model/adapter.ts";
 import { LORA_TARGET_PATH } from "../model/lora-targets.ts";
+import { layerFeed } from "../model/decoder.ts";
 import type { ModelConfig } from "../model/model-config.ts";
 import { float32 } from "../runtime/tensor.ts";
 import type { HostTensor } from "../runtime/tensor.ts";
-import { layerFeed } from "./generation-graph.ts";
 import type { LoadedAdapter } from "./generator.ts";
 
 /** Adapters in memory: at 10 MB each for a 135M model with rank 8 on all layers, 320 MB. */

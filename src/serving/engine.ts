@@ -18,7 +18,10 @@ export interface CompletionRequest {
   maxTokens: number | null;
   temperature: number;
   topP: number;
-  /** Same seed, same request, same model: same text. Null: random. */
+  /**
+   * The same request with the same seed draws the same random numbers, so as a rule it gives the same text. A best effort:
+   * answers that run beside it share its matrix products, whose sums may then round to another token. Null: random.
+   */
   seed: number | null;
   /** Generation ends before any of these texts; they are not part of the answer. */
   stop: readonly string[];

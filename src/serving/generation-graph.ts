@@ -2,16 +2,11 @@
 // graph reads a prompt (one row, many tokens) and decodes (many rows, one token each).
 import { Graph } from "../graph/graph.ts";
 import type { Value } from "../graph/value.ts";
-import { declareLayerWeights, declareLayout, decoderLayer } from "../model/decoder.ts";
+import { declareLayerWeights, declareLayout, decoderLayer, layerFeed } from "../model/decoder.ts";
 import type { LoraSite } from "../model/lora.ts";
 import type { LoraTarget } from "../model/lora-targets.ts";
 import type { ModelConfig } from "../model/model-config.ts";
 import { loraShapes } from "../model/tensor-shapes.ts";
-
-/** The name of a layer's feed: "layers.3.mlp.up_proj.weight". */
-export function layerFeed(layer: number, name: string): string {
-  return `layers.${layer}.${name}`;
-}
 
 /**
  * Inputs: tokens int32 [N], last int32 [B] (the flat place of each row's last token), the layout of model/decoder with a
@@ -43,9 +38,9 @@ export function buildGenerationGraph(config: ModelConfig, targets: readonly Lora
       keys: g.input(layerFeed(layer, "past_keys"), "float32", ["B", K, "S", E]),
       values: g.input(layerFeed(layer, "past_values"), "float32", ["B", K, "S", E]),
     };
-    const { output, trace } = decoderLayer(g, config, x, weights, layout, { scale: 1, sites }, past);
+    const { output, keys, values } = decoderLayer(g, config, x, weights, layout, { scale: 1, sites }, past);
     x = output;
-    keysValues.push(trace.keys, trace.values);
+    keysValues.push(keys, values);
   }
   const norm = g.input("norm", "float32", [D]);
   // A tied head is the embedding under a second name: one array, fed twice.

@@ -4,6 +4,7 @@ import { layOut } from "../data/batches.ts";
 import type { PassLayout } from "../data/batches.ts";
 import { encodeOnnx } from "../graph/onnx.ts";
 import { causalMask } from "../model/attention-mask.ts";
+import { layerFeed } from "../model/decoder.ts";
 import type { DecoderWeights } from "../model/decoder-weights.ts";
 import type { LoraTarget } from "../model/lora-targets.ts";
 import type { ModelConfig } from "../model/model-config.ts";
@@ -11,7 +12,7 @@ import { createSession } from "../runtime/session.ts";
 import type { Feeds, Session } from "../runtime/session.ts";
 import { float32, int32, int64 } from "../runtime/tensor.ts";
 import type { HostTensor } from "../runtime/tensor.ts";
-import { buildGenerationGraph, layerFeed } from "./generation-graph.ts";
+import { buildGenerationGraph } from "./generation-graph.ts";
 import { KeyValueCache } from "./key-value-cache.ts";
 
 /** Prompt tokens of one run: the thread stands still for it, about half a second at 135M parameters on two cores. */

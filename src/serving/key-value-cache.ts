@@ -2,26 +2,31 @@
 // per layer [rows, K, places, E]. Rows are added at the end, and a removed row's place is taken by the last one, so that the
 // rows in use are always one contiguous piece.
 import { FORBIDDEN } from "../model/attention-mask.ts";
+import { layerFeed } from "../model/decoder.ts";
 import type { ModelConfig } from "../model/model-config.ts";
 import { float32 } from "../runtime/tensor.ts";
 import type { HostTensor } from "../runtime/tensor.ts";
-import { layerFeed } from "./generation-graph.ts";
 
 /** Places grow in steps of this: few reallocations, and at most so many masked places are computed in vain. */
 const PLACE_STEP = 64;
 
+/** What the arrays have room for. */
+interface Capacity {
+  rows: number;
+  places: number;
+}
+
 export class KeyValueCache {
   readonly #config: ModelConfig;
-  /** Per layer keys, values, keys, values…; each [rowCapacity, K, placeCapacity, E]. */
-  #arrays: Float32Array[];
-  #rowCapacity = 1;
-  #placeCapacity = 1;
+  #capacity: Capacity = { rows: 1, places: 1 };
+  /** Per layer keys, values, keys, values…; each [rows, K, places, E] of the capacity. */
+  readonly #arrays: Float32Array[];
   #lengths: number[] = [];
   #feeds: Record<string, HostTensor> | null = null;
 
   constructor(config: ModelConfig) {
     this.#config = config;
-    this.#arrays = this.#allocate();
+    this.#arrays = Array.from({ length: config.layerCount * 2 }, () => this.#newArray());
   }
 
   get rows(): number {
@@ -33,21 +38,31 @@ export class KeyValueCache {
     return this.#lengths[row] as number;
   }
 
-  /** Row-places of the arrays if one more row were added and rows grew to `length`: what memory is counted in. */
+  /** Row-places of the arrays once rows were added and the longest had grown to `length`: what memory is counted in. */
   sizeWith(extraRows: number, length: number): number {
-    const longest = Math.max(length, ...this.#lengths);
-    return (this.rows + extraRows) * roundUp(longest);
+    const { rows, places } = this.#capacityFor(this.rows + extraRows, length);
+    return rows * places;
+  }
+
+  /** Makes room for so many more rows of this length at once: each time the arrays grow, all of them is copied. */
+  reserve(extraRows: number, length: number): void {
+    this.#resize(this.#capacityFor(this.rows + extraRows, length));
+  }
+
+  /** Gives back the memory of rows that have left and of places that no row reaches. */
+  trim(): void {
+    this.#resize({ rows: Math.max(this.rows, 1), places: roundUp(Math.max(0, ...this.#lengths)) });
   }
 
   /** Adds an empty row, or a copy of row 0 of another cache; gives its index. */
   addRow(source?: KeyValueCache): number {
     const row = this.rows;
     const length = source?.length(0) ?? 0;
-    this.#reserve(row + 1, length);
+    this.reserve(1, length);
     this.#lengths.push(length);
     if (source !== undefined) {
       for (const [i, array] of this.#arrays.entries())
-        this.#copyRow(source.#arrays[i] as Float32Array, source.#placeCapacity, 0, array, row, length);
+        this.#copyRow(source.#arrays[i] as Float32Array, source.#capacity.places, 0, array, row, length);
     }
     this.#feeds = null;
     return row;
@@ -58,7 +73,7 @@ export class KeyValueCache {
     const last = this.rows - 1;
     if (row !== last) {
       const length = this.length(last);
-      for (const array of this.#arrays) this.#copyRow(array, this.#placeCapacity, last, array, row, length);
+      for (const array of this.#arrays) this.#copyRow(array, this.#capacity.places, last, array, row, length);
       this.#lengths[row] = length;
     }
     this.#lengths.pop();
@@ -69,7 +84,7 @@ export class KeyValueCache {
   append(row: number, keysValues: Float32Array, start: number, count: number): void {
     const { keyValueHeads: K, headWidth: E } = this.#config;
     const from = this.length(row);
-    this.#reserve(this.rows, from + count);
+    this.reserve(0, from + count);
     const width = this.#arrays.length * K * E;
     for (let t = 0; t < count; t++) {
       let source = (start + t) * width;
@@ -86,7 +101,7 @@ export class KeyValueCache {
   /** past_keys and past_values of every layer, the mask of filled places, and S. */
   feeds(): { feeds: Readonly<Record<string, HostTensor>>; places: number } {
     const { keyValueHeads: K, headWidth: E } = this.#config;
-    const [rows, places] = [this.rows, this.#placeCapacity];
+    const [rows, places] = [this.rows, this.#capacity.places];
     if (this.#feeds === null) {
       this.#feeds = {};
       for (const [i, array] of this.#arrays.entries()) {
@@ -100,24 +115,31 @@ export class KeyValueCache {
     return { feeds: { ...this.#feeds, past_mask: float32(mask, [rows, 1, 1, places]) }, places };
   }
 
-  #reserve(rows: number, length: number): void {
-    if (rows <= this.#rowCapacity && length <= this.#placeCapacity) return;
-    const [old, oldPlaces] = [this.#arrays, this.#placeCapacity];
-    this.#rowCapacity = rows <= this.#rowCapacity ? this.#rowCapacity : Math.max(rows, this.#rowCapacity * 2);
-    if (length > this.#placeCapacity) this.#placeCapacity = roundUp(length);
-    this.#arrays = this.#allocate();
+  /** As it is where that is enough; arrays that must be made anew hold what is needed. */
+  #capacityFor(rows: number, length: number): Capacity {
+    const now = this.#capacity;
+    if (rows <= now.rows && length <= now.places) return now;
+    return { rows, places: roundUp(Math.max(length, ...this.#lengths)) };
+  }
+
+  /** Array after array, so that only one is there twice at a time. */
+  #resize(capacity: Capacity): void {
+    const old = this.#capacity;
+    if (capacity.rows === old.rows && capacity.places === old.places) return;
+    this.#capacity = capacity;
     for (const [i, array] of this.#arrays.entries()) {
+      const resized = this.#newArray();
       for (const [row, held] of this.#lengths.entries()) {
-        this.#copyRow(old[i] as Float32Array, oldPlaces, row, array, row, held);
+        this.#copyRow(array, old.places, row, resized, row, held);
       }
+      this.#arrays[i] = resized;
     }
     this.#feeds = null;
   }
 
-  #allocate(): Float32Array[] {
-    const { layerCount, keyValueHeads: K, headWidth: E } = this.#config;
-    const size = this.#rowCapacity * K * this.#placeCapacity * E;
-    return Array.from({ length: layerCount * 2 }, () => new Float32Array(size));
+  #newArray(): Float32Array {
+    const { keyValueHeads: K, headWidth: E } = this.#config;
+    return new Float32Array(this.#capacity.rows * K * this.#capacity.places * E);
   }
 
   #copyRow(
@@ -137,7 +159,7 @@ export class KeyValueCache {
 
   #offset(row: number, head: number, place: number): number {
     const { keyValueHeads: K, headWidth: E } = this.#config;
-    return ((row * K + head) * this.#placeCapacity + place) * E;
+    return ((row * K + head) * this.#capacity.places + place) * E;
   }
 }
 

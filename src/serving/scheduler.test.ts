@@ -25,21 +25,30 @@ class FakeCache {
   sizeWith(extraRows: number, length: number): number {
     return (this.rows + extraRows) * Math.max(length, ...this.lengths);
   }
+  reserve(): void {}
+  trim(): void {}
 }
 
 class FakeGenerator {
   /** Rows of each decode step, and prompt lengths. */
   readonly steps: number[] = [];
   readonly prompts: number[] = [];
+  readonly caches: FakeCache[] = [];
+  /** Most row-places that were ever in use after a step, copies of prompts included. */
+  peakPlaces = 0;
   failNextStep = false;
+  failNextPrompt = false;
 
   newCache(): FakeCache {
-    return new FakeCache();
+    const cache = new FakeCache();
+    this.caches.push(cache);
+    return cache;
   }
 
   async readPrompt(tokens: readonly number[]): Promise<{ cache: FakeCache; logits: Float32Array }> {
     await Promise.resolve();
     this.prompts.push(tokens.length);
+    if (this.failNextPrompt) throw new Error("unreadable");
     const cache = new FakeCache();
     cache.addRow();
     cache.lengths[0] = tokens.length;
@@ -56,6 +65,8 @@ class FakeGenerator {
       cache.lengths[row] = (cache.lengths[row] as number) + 1;
       all.set(logitsOf(cache.lengths[row] as number), row * VOCABULARY);
     }
+    const places = this.caches.reduce((sum, each) => sum + each.sizeWith(0, 0), 0);
+    this.peakPlaces = Math.max(this.peakPlaces, places);
     return all;
   }
 }
@@ -66,6 +77,11 @@ function logitsOf(length: number): Float32Array {
   return logits;
 }
 
+interface AskOptions {
+  adapterKey?: string;
+  signal?: AbortSignal;
+}
+
 function setUp(limits: Partial<SchedulerLimits> = {}) {
   const generator = new FakeGenerator();
   const scheduler = new Scheduler(generator as unknown as Generator, {
@@ -74,29 +90,37 @@ function setUp(limits: Partial<SchedulerLimits> = {}) {
     maxWaiting: 8,
     ...limits,
   });
-  /** An answer of `count` tokens to a prompt of `length`, as a promise of its tokens. */
-  const ask = (length: number, count: number, options: { adapterKey?: string; signal?: AbortSignal } = {}) =>
-    new Promise<number[]>((resolve, reject) => {
-      const tokens: number[] = [];
-      const answer: Answer = {
-        sampler: { sample: mostLikely },
-        fail: reject,
-        token: (token) => {
-          tokens.push(token);
-          if (tokens.length < count) return true;
-          resolve(tokens);
-          return false;
-        },
-      };
-      scheduler.submit({
-        tokens: Array.from({ length }, () => 0),
-        adapterKey: options.adapterKey ?? "",
-        adapter: NO_ADAPTER,
-        answers: [answer],
-        signal: options.signal ?? new AbortController().signal,
-      });
+  /** One answer for each count, of so many tokens, to a prompt of `length`; as promises of their tokens. */
+  const askForAll = (length: number, counts: readonly number[], options: AskOptions = {}) => {
+    const answers: Answer[] = [];
+    const results = counts.map(
+      (count) =>
+        new Promise<number[]>((resolve, reject) => {
+          const tokens: number[] = [];
+          answers.push({
+            sampler: { sample: mostLikely },
+            fail: reject,
+            token: (token) => {
+              tokens.push(token);
+              if (tokens.length < count) return true;
+              resolve(tokens);
+              return false;
+            },
+          });
+        }),
+    );
+    scheduler.submit({
+      tokens: Array.from({ length }, () => 0),
+      adapterKey: options.adapterKey ?? "",
+      adapter: NO_ADAPTER,
+      answers,
+      signal: options.signal ?? new AbortController().signal,
     });
-  return { generator, scheduler, ask };
+    return results;
+  };
+  const ask = async (length: number, count: number, options: AskOptions = {}): Promise<number[]> =>
+    (await askForAll(length, [count], options)[0]) as number[];
+  return { generator, scheduler, ask, askForAll };
 }
 
 function counting(from: number, count: number): number[] {
@@ -143,6 +167,55 @@ describe("Scheduler", () => {
     // The second prompt was read again, with the part of the answer it already had.
     expect(generator.prompts).toHaveLength(3);
     expect(generator.prompts[2]).toBeGreaterThan(7);
+  });
+
+  it("admits the answers to one prompt as rows become free, and reads the prompt once", async () => {
+    const { askForAll, ask, generator } = setUp({ maxRows: 4 });
+    const counts = [2, 9, 3, 1, 4, 5, 1, 6, 2, 3];
+    const answers = askForAll(10, counts);
+    const later = ask(3, 2);
+    expect(await Promise.all(answers)).toEqual(counts.map((count) => counting(10, count)));
+    expect(await later).toEqual(counting(3, 2));
+    expect(Math.max(...generator.steps)).toBe(4);
+    expect(generator.prompts).toEqual([10, 3]);
+  });
+
+  it("keeps many answers to one prompt within the places, the kept prompt included", async () => {
+    const { askForAll, generator } = setUp({ maxRows: 16, maxCachePlaces: 100 });
+    const answers = askForAll(
+      20,
+      Array.from({ length: 30 }, () => 4),
+    );
+    for (const tokens of await Promise.all(answers)) expect(tokens).toEqual(counting(20, 4));
+    // Beside the prompt, 80 places: three answers of up to 24 tokens, for a moment four of 20.
+    expect(generator.peakPlaces).toBeGreaterThan(60);
+    expect(generator.peakPlaces).toBeLessThanOrEqual(100);
+    expect(Math.max(...generator.steps)).toBe(4);
+  });
+
+  it("lets a single answer fill its context, one at a time if need be", async () => {
+    const { askForAll, generator } = setUp({ maxCachePlaces: 10 });
+    expect(await Promise.all(askForAll(20, [3, 3]))).toEqual([counting(20, 3), counting(20, 3)]);
+    expect(Math.max(...generator.steps)).toBe(1);
+  });
+
+  it("sends the newest answer back whichever adapter it has", async () => {
+    const { ask, generator } = setUp({ maxCachePlaces: 20 });
+    const first = ask(6, 12, { adapterKey: "a" });
+    const second = ask(7, 12, { adapterKey: "b" });
+    expect(await Promise.all([first, second])).toEqual([counting(6, 12), counting(7, 12)]);
+    expect(generator.peakPlaces).toBeLessThanOrEqual(20);
+    expect(generator.prompts.slice(0, 2)).toEqual([6, 7]);
+    expect(generator.prompts.length).toBeGreaterThan(2);
+  });
+
+  it("fails every answer to a prompt that cannot be read, and serves the next", async () => {
+    const { ask, askForAll, generator } = setUp();
+    generator.failNextPrompt = true;
+    for (const result of await Promise.allSettled(askForAll(3, [5, 5])))
+      expect(result.status).toBe("rejected");
+    generator.failNextPrompt = false;
+    expect(await ask(3, 5)).toEqual(counting(3, 5));
   });
 
   it("drops an answer whose client has gone, within a step", async () => {

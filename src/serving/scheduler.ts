@@ -8,7 +8,10 @@ import type { Sampler } from "./sampler.ts";
 export interface SchedulerLimits {
   /** Answers decoded at a time: beyond 16 a step of a 135M model on two cores only grows longer. */
   maxRows: number;
-  /** Row-places of all caches together: 32,768 are 1.5 GB for a 135M model. A single answer may always fill its context. */
+  /**
+   * Row-places of all caches together: 32,768 are 1.5 GB for a 135M model. A single answer may always fill its context, and
+   * the prompt that is just being read comes on top.
+   */
   maxCachePlaces: number;
   /** Prompts waiting for a row; more are turned away at once rather than kept until their client gives up. */
   maxWaiting: number;
@@ -34,11 +37,22 @@ export interface PromptRequest {
   signal: AbortSignal;
 }
 
+/** A prompt that some of its answers still wait with. */
+interface Waiting {
+  request: PromptRequest;
+  /** Those without a row, in order. */
+  answers: Answer[];
+  /** What reading the prompt gave, kept for the answers that found no room at once. */
+  prompt: Awaited<ReturnType<Generator["readPrompt"]>> | null;
+}
+
 interface Row {
   answer: Answer;
   signal: AbortSignal;
   /** Prompt and answer so far; the last token is not yet in the cache. */
   tokens: number[];
+  /** Grows with each admission: tells who came last. */
+  admission: number;
 }
 
 interface Group {
@@ -51,8 +65,9 @@ interface Group {
 export class Scheduler {
   readonly #generator: Generator;
   readonly #limits: SchedulerLimits;
-  readonly #waiting: PromptRequest[] = [];
+  readonly #waiting: Waiting[] = [];
   readonly #groups = new Map<string, Group>();
+  #admissions = 0;
   #running: Promise<void> | null = null;
   #closed = false;
 
@@ -70,8 +85,8 @@ export class Scheduler {
         { code: "server_is_overloaded" },
       );
     }
-    this.#waiting.push(request);
-    this.#running ??= this.#run().finally(() => (this.#running = null));
+    this.#waiting.push({ request, answers: [...request.answers], prompt: null });
+    this.#running ??= this.#run();
   }
 
   /** Fails whatever waits or runs, and resolves when the last step is over. */
@@ -83,19 +98,20 @@ export class Scheduler {
   async #run(): Promise<void> {
     while (!this.#closed && (this.#waiting.length > 0 || this.#groups.size > 0)) {
       this.#dropAborted();
-      const next = this.#nextAdmissible();
-      if (next !== null) await this.#admit(next);
+      await this.#admitNext();
       for (const [key, group] of this.#groups) {
         await this.#step(key, group);
         if (this.#closed) break;
       }
     }
     if (this.#closed) this.#failAll(new Unavailable("The server is shutting down. Try again in a moment."));
+    // In the same turn as the look at the queue, or a prompt that comes in between would find a loop that has ended.
+    this.#running = null;
   }
 
   #dropAborted(): void {
     for (let i = this.#waiting.length - 1; i >= 0; i--) {
-      if (this.#waiting[i]?.signal.aborted === true) this.#waiting.splice(i, 1);
+      if (this.#waiting[i]?.request.signal.aborted === true) this.#waiting.splice(i, 1);
     }
     for (const [key, group] of this.#groups) {
       for (let row = group.rows.length - 1; row >= 0; row--) {
@@ -104,15 +120,57 @@ export class Scheduler {
     }
   }
 
-  /** The longest-waiting prompt, once there is room for it; later ones do not overtake it. */
-  #nextAdmissible(): PromptRequest | null {
+  /**
+   * Gives rows to the answers of the longest-waiting prompt, as many as there is room for. The rest of them wait with the
+   * prompt as it was read; later prompts do not overtake them.
+   */
+  async #admitNext(): Promise<void> {
     const next = this.#waiting[0];
-    if (next === undefined) return null;
-    const rows = this.#rowCount();
-    if (rows > 0 && rows + next.answers.length > this.#limits.maxRows) return null;
-    if (rows > 0 && this.#places(next) > this.#limits.maxCachePlaces) return null;
+    if (next === undefined || this.#admissible(next) === 0) return;
     this.#waiting.shift();
-    return next;
+    const { tokens, adapter, signal } = next.request;
+    try {
+      next.prompt ??= await this.#generator.readPrompt(tokens, adapter, signal);
+      let rows = this.#admissible(next);
+      for (let answer = next.answers[0]; rows > 0 && answer !== undefined; answer = next.answers[0]) {
+        const token = answer.sampler.sample(next.prompt.logits);
+        if (answer.token(token)) {
+          const group = this.#groupOf(next.request);
+          group.cache.reserve(rows, tokens.length);
+          group.cache.addRow(next.prompt.cache);
+          group.rows.push({ answer, signal, tokens: [...tokens, token], admission: this.#admissions++ });
+          rows -= 1;
+        }
+        next.answers.shift();
+      }
+    } catch (error) {
+      const failed = next.answers.splice(0);
+      if (!signal.aborted) for (const answer of failed) answer.fail(error);
+    }
+    if (next.answers.length > 0) this.#waiting.unshift(next);
+  }
+
+  #groupOf({ adapterKey, adapter }: PromptRequest): Group {
+    let group = this.#groups.get(adapterKey);
+    if (group === undefined) {
+      group = { adapter, cache: this.#generator.newCache(), rows: [] };
+      this.#groups.set(adapterKey, group);
+    }
+    return group;
+  }
+
+  /** How many answers of this prompt may get a row now; one may always when nothing runs. */
+  #admissible(waiting: Waiting): number {
+    const { request, answers } = waiting;
+    const rows = this.#rowCount();
+    let count = Math.min(answers.length, this.#limits.maxRows - rows);
+    const places = (): number =>
+      this.#placesWith(request.adapterKey, count, request.tokens.length) +
+      this.#keptPlaces(waiting) +
+      // Unless all its answers get in, the prompt is kept for the others.
+      (count < answers.length ? request.tokens.length : 0);
+    while (count > 0 && !this.#fits(places)) count -= 1;
+    return rows === 0 ? Math.max(count, 1) : count;
   }
 
   #rowCount(): number {
@@ -121,39 +179,31 @@ export class Scheduler {
     return rows;
   }
 
-  /** Row-places in use once this prompt has joined. */
-  #places({ adapterKey, tokens, answers }: PromptRequest): number {
-    let places = 0;
-    let joined = false;
+  /** Row-places of the caches once a group has so many more rows and its longest row this length. */
+  #placesWith(adapterKey: string, extraRows: number, length: number): number {
+    let places = this.#groups.has(adapterKey) ? 0 : extraRows * length;
     for (const [key, { cache }] of this.#groups) {
-      places += key === adapterKey ? cache.sizeWith(answers.length, tokens.length) : cache.sizeWith(0, 0);
-      joined ||= key === adapterKey;
+      places += key === adapterKey ? cache.sizeWith(extraRows, length) : cache.sizeWith(0, 0);
     }
-    return joined ? places : places + answers.length * tokens.length;
+    return places;
   }
 
-  async #admit(request: PromptRequest): Promise<void> {
-    const { tokens, adapterKey, adapter, answers, signal } = request;
-    try {
-      const { cache, logits } = await this.#generator.readPrompt(tokens, adapter, signal);
-      for (const answer of answers) {
-        const token = answer.sampler.sample(logits);
-        if (!answer.token(token)) continue;
-        let group = this.#groups.get(adapterKey);
-        if (group === undefined) {
-          group = { adapter, cache: this.#generator.newCache(), rows: [] };
-          this.#groups.set(adapterKey, group);
-        }
-        group.cache.addRow(cache);
-        group.rows.push({ answer, signal, tokens: [...tokens, token] });
-      }
-    } catch (error) {
-      if (!signal.aborted) for (const answer of answers) answer.fail(error);
-    }
+  /** Row-places of the prompts that were read and wait on, but for one. */
+  #keptPlaces(except: Waiting | null): number {
+    const kept = this.#waiting.filter((waiting) => waiting.prompt !== null && waiting !== except);
+    return kept.reduce((sum, { request }) => sum + request.tokens.length, 0);
+  }
+
+  /** Whether so many places are within the limit, if need be once the caches have given back what they do not use. */
+  #fits(places: () => number): boolean {
+    if (places() <= this.#limits.maxCachePlaces) return true;
+    for (const { cache } of this.#groups.values()) cache.trim();
+    return places() <= this.#limits.maxCachePlaces;
   }
 
   async #step(key: string, group: Group): Promise<void> {
     this.#makeRoom(key, group);
+    if (group.rows.length === 0) return;
     const pending = group.rows.map((row) => row.tokens.at(-1) as number);
     try {
       const logits = await this.#generator.step(group.cache, pending, group.adapter);
@@ -172,21 +222,29 @@ export class Scheduler {
   }
 
   /**
-   * Answers grow, so what was admitted may outgrow the caches: the newest answers then give up their rows and come back
-   * later, reading prompt and answer so far again. The oldest always stays.
+   * Answers grow, so what was admitted may outgrow the caches. Then prompts that were kept are dropped, to be read again; and
+   * while that is not enough, the newest answer gives up its row and comes back later, reading prompt and answer so far
+   * again. The oldest always stays.
    */
   #makeRoom(key: string, group: Group): void {
-    const others = [...this.#groups.values()].filter((one) => one !== group);
-    const elsewhere = others.reduce((sum, { cache }) => sum + cache.sizeWith(0, 0), 0);
-    const longest = (): number => Math.max(...group.rows.map((row) => row.tokens.length));
-    while (
-      group.rows.length > 1 &&
-      elsewhere + group.cache.sizeWith(0, longest()) > this.#limits.maxCachePlaces
-    ) {
-      const { answer, signal, tokens } = group.rows.at(-1) as Row;
-      this.#remove(key, group, group.rows.length - 1);
-      this.#waiting.unshift({ tokens, adapterKey: key, adapter: group.adapter, answers: [answer], signal });
-    }
+    const longest = (): number => Math.max(0, ...group.rows.map((row) => row.tokens.length));
+    const places = (): number => this.#placesWith(key, 0, longest()) + this.#keptPlaces(null);
+    if (this.#fits(places)) return;
+    for (const waiting of this.#waiting) waiting.prompt = null;
+    while (this.#rowCount() > 1 && !this.#fits(places)) this.#evictNewest();
+  }
+
+  #evictNewest(): void {
+    const running = [...this.#groups].flatMap(([key, group]) =>
+      group.rows.map((row, index) => ({ key, group, row, index })),
+    );
+    const { key, group, row, index } = running.reduce((newest, one) =>
+      one.row.admission > newest.row.admission ? one : newest,
+    );
+    this.#remove(key, group, index);
+    const { answer, signal, tokens } = row;
+    const request = { tokens, adapterKey: key, adapter: group.adapter, answers: [answer], signal };
+    this.#waiting.unshift({ request, answers: [answer], prompt: null });
   }
 
   #remove(key: string, group: Group, row: number): void {

@@ -4,7 +4,7 @@ import { createHash, randomUUID } from "node:crypto";
 import { mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
-import { InvalidRequest, OutOfSpace } from "../errors.ts";
+import { InvalidRequest, isFullDisk, OutOfSpace } from "../errors.ts";
 import { isId } from "../wire/ids.ts";
 
 export interface WrittenBlob {
@@ -29,8 +29,6 @@ export interface BlobStoreOptions {
 /** A leftover younger than this may belong to another process that is writing it; older ones were left by a crash. */
 const SWEEP_AGE_MS = 60 * 60 * 1000;
 const TEMPORARY = ".part";
-/** What the disk says when it is full or the user's quota is used up. */
-const FULL_DISK_CODES: readonly unknown[] = ["ENOSPC", "EDQUOT"];
 
 export class BlobStore {
   readonly #directory: string;
@@ -61,7 +59,7 @@ export class BlobStore {
     } catch (error) {
       await rm(temporary, { force: true });
       await rm(target, { force: true });
-      if (error instanceof Error && "code" in error && FULL_DISK_CODES.includes(error.code)) {
+      if (isFullDisk(error)) {
         throw new OutOfSpace(
           `The disk that holds ${this.#directory} is full, so the file was not stored. Free some space and send it again.`,
           { cause: error },

@@ -22,7 +22,7 @@ beforeEach(async () => {
   files = new FileStore(database, clock);
   jobs = new FineTuningStore(database, clock);
   queue = new FineTuningQueue(database, clock);
-  models = new ModelStore(database, "/home/t", clock);
+  models = new ModelStore(database, "/data/t", clock);
 });
 afterEach(() => database.destroy());
 
@@ -152,7 +152,7 @@ test("success shows everything together", async () => {
     trainedTokens: 5,
     finishedAt: now / 1000,
   });
-  expect(await models.get(end.model.id)).toMatchObject({ adapterDirectory: "/home/t/jobs/x/adapter" });
+  expect(await models.get(end.model.id)).toMatchObject({ adapterDirectory: "/data/t/jobs/x/adapter" });
   expect((await jobs.listCheckpoints(jobId, { limit: 10 })).data).toMatchObject([
     { step: 3, model: end.model.id },
   ]);

@@ -80,11 +80,7 @@ export async function saveCheckpoint(
 
 /** Steps of the checkpoints in a folder, ascending; temporary leftovers of a killed trainer are not among them. */
 export async function checkpointSteps(folder: string): Promise<number[]> {
-  const names = await readdir(folder).catch((error: NodeJS.ErrnoException) => {
-    if (error.code === "ENOENT") return [];
-    throw error;
-  });
-  return names
+  return (await namesIn(folder))
     .flatMap((name) => /^step-(\d+)$/.exec(name)?.[1] ?? [])
     .map(Number)
     .sort((a, b) => a - b);
@@ -132,12 +128,19 @@ export async function loadCheckpoint(
 
 /** Removes what a killed trainer left half-written, and every checkpoint but those to keep. */
 export async function pruneCheckpoints(folder: string, keep: ReadonlySet<number>): Promise<void> {
-  const names = await readdir(folder).catch(() => []);
-  for (const name of names) {
+  for (const name of await namesIn(folder)) {
     const step = /^step-(\d+)$/.exec(name)?.[1];
     if (step === undefined || !keep.has(Number(step)))
       await rm(join(folder, name), { recursive: true, force: true });
   }
+}
+
+/** Nothing in a folder that is not there yet; any other failure must not pass for an empty one. */
+async function namesIn(folder: string): Promise<string[]> {
+  return readdir(folder).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return [];
+    throw error;
+  });
 }
 
 export function checkpointPath(folder: string, step: number): string {

@@ -1,9 +1,11 @@
-// Runs a decoder layer by layer for training: forward keeping what backward needs, loss, backward into a flat gradient.
-// It owns the sessions; weights and parameters are its caller's. A pass is a handful of rows (data/batches).
+// Runs a decoder for training: forward, loss, and backward into a flat gradient. Short passes run as one graph, long ones
+// layer by layer, which takes less memory. It owns the sessions; weights and parameters are its caller's. A pass is a
+// handful of rows (data/batches).
 import { encodeOnnx } from "../graph/onnx.ts";
 import type { Graph } from "../graph/graph.ts";
 import type { PassLayout, SupervisedPass } from "../data/batches.ts";
 import { causalMask } from "../model/attention-mask.ts";
+import { layerFeed } from "../model/decoder.ts";
 import { embed } from "../model/decoder-weights.ts";
 import type { DecoderWeights } from "../model/decoder-weights.ts";
 import type { ModelConfig } from "../model/model-config.ts";
@@ -14,13 +16,14 @@ import { float32, int32, int64 } from "../runtime/tensor.ts";
 import type { HostTensor } from "../runtime/tensor.ts";
 import { buildHeadGraphs, HEAD_ROWS } from "./head-graphs.ts";
 import { buildLayerGraphs } from "./layer-graphs.ts";
+import { buildStepGraph } from "./step-graph.ts";
 import type { LoraParameters, LoraPlan } from "./lora-parameters.ts";
 
 /**
- * A pass of more tokens keeps only the layers' inputs and computes the rest again in the backward pass: a third more
- * work, a tenth of the memory. 1,024 tokens of a 135M model keep about 0.7 GB.
+ * A pass of more tokens runs layer by layer and computes each layer twice. One graph for all is a third faster and keeps
+ * every activation, about 1.6 MB a token of a 135M model and T² scores a row.
  */
-const RECOMPUTE_ABOVE_TOKENS = 1024;
+const WHOLE_STEP_TOKENS = 400;
 
 export interface PassResult {
   /** Sum of -log p over the pass's supervised tokens, in nats. */
@@ -39,6 +42,8 @@ export interface DecoderRunnerOptions {
   parameters: LoraParameters;
   lora: LoraPlan;
   threads: number;
+  /** Longest pass that runs as one graph; 0: none, for the least memory. */
+  wholeStepTokens?: number;
 }
 
 export class DecoderRunner {
@@ -56,19 +61,19 @@ export class DecoderRunner {
 
   /** Loss and accuracy of a pass, without gradients and without dropout. */
   async evaluate(pass: SupervisedPass): Promise<PassResult> {
-    const session = await this.#session("evaluate", this.#layerGraphs.evaluate);
+    const session = await this.#session("forward", () => this.#layerGraphs.forward);
     const shared = this.#sharedFeeds(pass.layout);
     let x = embed(this.#options.weights, pass.layout.tokens);
     for (const layer of this.#layers()) {
       const dropout = this.#dropout(pass.layout, layer, null);
-      x = (await session.run({ ...shared, ...this.#layerFeeds(layer), ...dropout, x }))["output"] as typeof x;
+      x = outputOf(await session.run({ ...shared, ...this.#layerFeeds(layer), ...dropout, x }));
     }
     return this.#head(pass, x, null);
   }
 
   /**
    * Loss of a pass, and `rowWeight` times the gradient of its sum added to `gradients` (flat, as LoraParameters.data).
-   * Throws the signal's reason between two layers once it is aborted; `gradients` is then half written.
+   * Throws the signal's reason between two runs once it is aborted; `gradients` is then half written.
    */
   async train(
     pass: SupervisedPass,
@@ -78,28 +83,21 @@ export class DecoderRunner {
     signal?: AbortSignal,
   ): Promise<PassResult> {
     const { layout } = pass;
-    const keep = layout.tokens.length <= RECOMPUTE_ABOVE_TOKENS;
-    const forward = keep
-      ? await this.#session("forward", this.#layerGraphs.forward)
-      : await this.#session("evaluate", this.#layerGraphs.evaluate);
-    const backward = keep
-      ? await this.#session("backward", this.#layerGraphs.backward)
-      : await this.#session("recomputingBackward", this.#layerGraphs.recomputingBackward);
+    if (layout.tokens.length <= (this.#options.wholeStepTokens ?? WHOLE_STEP_TOKENS)) {
+      signal?.throwIfAborted();
+      return this.#trainWhole(pass, rowWeight, gradients, dropoutStream);
+    }
+    const forward = await this.#session("forward", () => this.#layerGraphs.forward);
+    const backward = await this.#session("backward", () => this.#layerGraphs.backward);
     const shared = this.#sharedFeeds(layout);
 
-    const traces: (Fetches & { x: HostTensor<"float32"> })[] = [];
+    const inputs: HostTensor<"float32">[] = [];
     let x = embed(this.#options.weights, layout.tokens);
     for (const layer of this.#layers()) {
       signal?.throwIfAborted();
+      inputs.push(x);
       const dropout = this.#dropout(layout, layer, dropoutStream);
-      const { output, ...saved } = await forward.run({
-        ...shared,
-        ...this.#layerFeeds(layer),
-        ...dropout,
-        x,
-      });
-      traces.push({ ...saved, x });
-      x = output as typeof x;
+      x = outputOf(await forward.run({ ...shared, ...this.#layerFeeds(layer), ...dropout, x }));
     }
 
     const dOutput = new Float32Array(x.data.length);
@@ -108,19 +106,56 @@ export class DecoderRunner {
     let d = float32(dOutput, x.shape);
     for (const layer of this.#layers().reverse()) {
       signal?.throwIfAborted();
-      const trace = traces.pop() as Fetches;
+      const x = inputs.pop() as HostTensor<"float32">;
       const dropout = this.#dropout(layout, layer, dropoutStream);
       const results = await backward.run({
         ...shared,
         ...this.#layerFeeds(layer),
-        ...trace,
         ...dropout,
+        x,
         d_output: d,
       });
-      this.#accumulate(gradients, layer, results);
+      for (const { layer: of, target, matrix, offset } of this.#options.parameters.slots) {
+        if (of === layer) addTo(gradients, offset, results[`d_${target}.${matrix}`]);
+      }
       d = results["d_x"] as typeof d;
     }
     return result;
+  }
+
+  /** `train` as one run. */
+  async #trainWhole(
+    { layout, lossRows, targets }: SupervisedPass,
+    rowWeight: number,
+    gradients: Float32Array,
+    dropoutStream: DropoutStream,
+  ): Promise<PassResult> {
+    const { weights, parameters, config, lora } = this.#options;
+    const session = await this.#session("step", () => buildStepGraph(config, lora));
+    const perLayer: Record<string, HostTensor> = {};
+    for (const layer of this.#layers()) {
+      const feeds = { ...this.#layerFeeds(layer), ...this.#dropout(layout, layer, dropoutStream) };
+      for (const [name, tensor] of Object.entries(feeds)) perLayer[layerFeed(layer, name)] = tensor;
+    }
+    const rowPlaces = new Int32Array(layout.tokens.length);
+    const rowMask = new Float32Array(layout.tokens.length);
+    for (const [i, row] of lossRows.entries()) {
+      rowPlaces[row] = i;
+      rowMask[row] = 1;
+    }
+    const results = await session.run({
+      ...this.#sharedFeeds(layout),
+      ...perLayer,
+      ...this.#targetFeeds(targets, rowWeight),
+      x: embed(weights, layout.tokens),
+      loss_rows: int32(lossRows, [lossRows.length]),
+      row_places: int32(rowPlaces, [rowPlaces.length]),
+      row_mask: float32(rowMask, [rowMask.length, 1]),
+    });
+    for (const { layer, target, matrix, offset } of parameters.slots) {
+      addTo(gradients, offset, results[`d_${layerFeed(layer, `${target}.${matrix}`)}`]);
+    }
+    return countResult(results);
   }
 
   async release(): Promise<void> {
@@ -133,10 +168,10 @@ export class DecoderRunner {
   }
 
   /** Sessions are made at their first use: a run that never meets a long row never compiles the graph for it. */
-  #session(name: string, graph: Graph): Promise<Session> {
+  #session(name: string, graph: () => Graph): Promise<Session> {
     let session = this.#sessions.get(name);
     if (session === undefined) {
-      session = createSession(encodeOnnx(graph), { threads: this.#options.threads });
+      session = createSession(encodeOnnx(graph()), { threads: this.#options.threads });
       this.#sessions.set(name, session);
     }
     return session;
@@ -187,49 +222,65 @@ export class DecoderRunner {
     hidden: HostTensor<"float32">,
     training: { rowWeight: number; dOutput: Float32Array } | null,
   ): Promise<PassResult> {
-    const { head, finalNorm: norm } = this.#options.weights;
-    const session =
-      training === null
-        ? await this.#session("head", this.#headGraphs.evaluate)
-        : await this.#session("trainingHead", this.#headGraphs.train);
+    const session = await this.#session(training === null ? "head" : "trainingHead", () =>
+      training === null ? this.#headGraphs.evaluate : this.#headGraphs.train,
+    );
     const width = hidden.shape[1] as number;
-    const result: PassResult = { lossSum: 0, correct: 0, supervised: lossRows.length };
+    const total: PassResult = { lossSum: 0, correct: 0, supervised: 0 };
     for (let start = 0; start < lossRows.length; start += HEAD_ROWS) {
       const chunk = lossRows.subarray(start, start + HEAD_ROWS);
-      const count = chunk.length;
-      const rows = new Float32Array(count * width);
+      const rows = new Float32Array(chunk.length * width);
       for (const [i, row] of chunk.entries()) {
         rows.set(hidden.data.subarray(row * width, (row + 1) * width), i * width);
       }
       const results = await session.run({
-        norm,
-        head,
-        rows: float32(rows, [count, width]),
-        targets: int64(BigInt64Array.from(targets.subarray(start, start + count), BigInt), [count, 1]),
-        row_weight: float32(new Float32Array(count).fill(training?.rowWeight ?? 0), [count, 1]),
+        ...this.#targetFeeds(targets.subarray(start, start + chunk.length), training?.rowWeight ?? 0),
+        rows: float32(rows, [chunk.length, width]),
       });
-      const logProbability = results["log_probability"]?.data as Float32Array;
-      const best = results["best_log_probability"]?.data as Float32Array;
-      for (let i = 0; i < count; i++) {
-        result.lossSum -= logProbability[i] as number;
-        if ((logProbability[i] as number) >= (best[i] as number)) result.correct += 1;
-      }
+      const { lossSum, correct, supervised } = countResult(results);
+      total.lossSum += lossSum;
+      total.correct += correct;
+      total.supervised += supervised;
       if (training === null) continue;
       const dRows = results["d_rows"]?.data as Float32Array;
       for (const [i, row] of chunk.entries()) {
         training.dOutput.set(dRows.subarray(i * width, (i + 1) * width), row * width);
       }
     }
-    return result;
+    return total;
   }
 
-  #accumulate(gradients: Float32Array, layer: number, results: Fetches): void {
-    for (const { layer: of, target, matrix, offset } of this.#options.parameters.slots) {
-      if (of !== layer) continue;
-      const gradient = results[`d_${target}.${matrix}`]?.data as Float32Array;
-      for (let i = 0; i < gradient.length; i++) {
-        gradients[offset + i] = (gradients[offset + i] as number) + (gradient[i] as number);
-      }
-    }
+  /** What the loss head needs besides rows. */
+  #targetFeeds(targets: Int32Array, rowWeight: number): Feeds {
+    const { head, finalNorm: norm } = this.#options.weights;
+    return {
+      norm,
+      head,
+      targets: int64(BigInt64Array.from(targets, BigInt), [targets.length, 1]),
+      row_weight: float32(new Float32Array(targets.length).fill(rowWeight), [targets.length, 1]),
+    };
+  }
+}
+
+function outputOf(results: Fetches): HostTensor<"float32"> {
+  return results["output"] as HostTensor<"float32">;
+}
+
+/** Sums over the rows of a loss head's outputs. */
+function countResult(results: Fetches): PassResult {
+  const logProbability = results["log_probability"]?.data as Float32Array;
+  const best = results["best_log_probability"]?.data as Float32Array;
+  const result: PassResult = { lossSum: 0, correct: 0, supervised: logProbability.length };
+  for (const [i, value] of logProbability.entries()) {
+    result.lossSum -= value;
+    if (value >= (best[i] as number)) result.correct += 1;
+  }
+  return result;
+}
+
+function addTo(gradients: Float32Array, offset: number, gradient: HostTensor<"float32"> | undefined): void {
+  const { data } = gradient as HostTensor<"float32">;
+  for (let i = 0; i < data.length; i++) {
+    gradients[offset + i] = (gradients[offset + i] as number) + (data[i] as number);
   }
 }

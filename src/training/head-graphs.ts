@@ -13,20 +13,16 @@ import type { ModelConfig } from "../model/model-config.ts";
  */
 export const HEAD_ROWS = 256;
 
-export interface HeadGraphs {
-  /**
-   * rows [M, D], norm [D], head [V, D], targets int64 [M, 1] to log_probability [M, 1] of each target and the
-   * best_log_probability [M, 1] of any token.
-   */
-  evaluate: Graph;
-  /** The same and row_weight [M, 1] to the same and d_rows [M, D], the gradient of -sum(row_weight * log_probability). */
-  train: Graph;
+export interface LossHead {
+  /** Per row: log_probability [M, 1] of the target, best_log_probability [M, 1] of any token. */
+  outputs: { log_probability: Value; best_log_probability: Value };
+  /** [M, D]: the gradient of -sum(row_weight * log_probability) by the rows. */
+  dRows: Value;
 }
 
-export function buildHeadGraphs(config: ModelConfig): HeadGraphs {
+/** Puts the loss behind rows [M, D]; declares norm [D], head [V, D], targets int64 [M, 1] and row_weight [M, 1]. */
+export function lossHead(g: Graph, config: ModelConfig, rows: Value): LossHead {
   const { hiddenSize: D, vocabSize: V } = config;
-  const g = new Graph();
-  const rows = g.input("rows", "float32", ["M", D]);
   const norm = g.input("norm", "float32", [D]);
   const head = g.input("head", "float32", [V, D]);
   const targets = g.input("targets", "int64", ["M", 1]);
@@ -34,16 +30,31 @@ export function buildHeadGraphs(config: ModelConfig): HeadGraphs {
   const [normed] = g.apply("SimplifiedLayerNormalization", [rows, norm], { epsilon: config.rmsNormEpsilon });
   const hidden = normed as Value;
   const logProbabilities = g.op("LogSoftmax", [g.gemm(hidden, head, { transB: true })], {});
-  const outputs = {
-    log_probability: g.op("GatherElements", [logProbabilities, targets], {}),
-    best_log_probability: g.op("ReduceMax", [logProbabilities], { axes: [1], keepDims: true }),
-  };
   const expected = g.gemm(g.op("Exp", [logProbabilities], {}), head);
   const actual = g.op("Gather", [head, g.reshape(targets, ["M"])], { inverse: null });
   const gradient = g.mul(g.sub(expected, actual), weights);
   const [dRows] = backward(g, [{ value: hidden, gradient }], [rows]);
   return {
-    evaluate: subgraph(g, outputs),
-    train: subgraph(g, { ...outputs, d_rows: dRows as Value }),
+    outputs: {
+      log_probability: g.op("GatherElements", [logProbabilities, targets], {}),
+      best_log_probability: g.op("ReduceMax", [logProbabilities], { axes: [1], keepDims: true }),
+    },
+    dRows: dRows as Value,
+  };
+}
+
+export interface HeadGraphs {
+  /** rows [M, D] and the inputs of `lossHead` but row_weight to its outputs. */
+  evaluate: Graph;
+  /** The same and row_weight to the same and d_rows. */
+  train: Graph;
+}
+
+export function buildHeadGraphs(config: ModelConfig): HeadGraphs {
+  const g = new Graph();
+  const { outputs, dRows } = lossHead(g, config, g.input("rows", "float32", ["M", config.hiddenSize]));
+  return {
+    evaluate: subgraph(g, { ...outputs }),
+    train: subgraph(g, { ...outputs, d_rows: dRows }),
   };
 }

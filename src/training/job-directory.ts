@@ -65,6 +65,12 @@ export interface StepMetrics {
   fullValidMeanTokenAccuracy?: number;
 }
 
+/**
+ * The last epochs whose checkpoints stay, as OpenAI keeps them: each becomes a model, the last of them the job's own. The
+ * trainer removes the others as it goes.
+ */
+export const KEPT_EPOCHS = 3;
+
 /** One line of events.jsonl. A resumed run repeats the steps after its checkpoint with the same values: readers key metrics by step. */
 export type TrainerEvent =
   | {

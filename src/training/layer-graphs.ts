@@ -1,25 +1,41 @@
-// The two graphs that training runs once per decoder layer: forward, and backward from what forward saved. Running layer by
-// layer keeps one copy of the weights (fed, not built in), bounds memory to what is saved, and compiles in milliseconds.
+// The two graphs that training on long passes runs once per decoder layer: forward, and backward from the layer's input alone.
+// What is kept between them is one [N, D] array a layer, so that memory hardly grows with the length of a row; the price is
+// computing each layer forward twice. Short passes use step-graph.ts.
 import { Graph } from "../graph/graph.ts";
 import { backward } from "../graph/backward.ts";
 import { subgraph } from "../graph/subgraph.ts";
 import type { Value } from "../graph/value.ts";
 import { declareLayerWeights, declareLayout, decoderLayer } from "../model/decoder.ts";
-import type { LoraSite } from "../model/lora.ts";
+import type { LoraSite, LoraSites } from "../model/lora.ts";
 import type { LoraTarget } from "../model/lora-targets.ts";
 import type { ModelConfig } from "../model/model-config.ts";
 import { loraShapes } from "../model/tensor-shapes.ts";
 import type { LoraPlan } from "./lora-parameters.ts";
 
 export interface LayerGraphs {
-  /** x and weights to `output` and everything in `saved`. */
+  /** x and weights to `output`. */
   forward: Graph;
-  /** The same feeds, what was saved and `d_output` to `d_x` and `d_<site>.lora_A`, `d_<site>.lora_B`. */
+  /** The same feeds and `d_output` to `d_x` and `d_<site>.lora_A`, `d_<site>.lora_B`; computes the layer again from x. */
   backward: Graph;
-  /** For rows too long to keep `saved`: computes the layer again from x alone. */
-  recomputingBackward: Graph;
-  /** Forward without anything saved, for evaluation. */
-  evaluate: Graph;
+}
+
+/** Declares one layer's LoRA pairs; `prefix` keeps the layers of a whole-model graph apart. */
+export function declareLora(g: Graph, config: ModelConfig, lora: LoraPlan, prefix = ""): LoraSites {
+  const sites = new Map<LoraTarget, LoraSite>();
+  for (const target of lora.targetModules) {
+    const shapes = loraShapes(config, target, lora.rank);
+    const dropout =
+      lora.dropout > 0 ? g.input(`${prefix}${target}.dropout`, "float32", ["N", shapes.a[1]]) : null;
+    const a = g.input(`${prefix}${target}.lora_A`, "float32", shapes.a);
+    const b = g.input(`${prefix}${target}.lora_B`, "float32", shapes.b);
+    sites.set(target, { a, b, dropout });
+  }
+  return { scale: lora.alpha / lora.rank, sites };
+}
+
+/** The trainable inputs of a layer. */
+export function loraMatrices({ sites }: LoraSites): Value[] {
+  return [...sites.values()].flatMap(({ a, b }) => [a, b]);
 }
 
 /** Builds and differentiates one layer. Gradients are those of a loss whose gradient by the layer's output is `d_output`. */
@@ -28,33 +44,13 @@ export function buildLayerGraphs(config: ModelConfig, lora: LoraPlan): LayerGrap
   const x = g.input("x", "float32", ["N", config.hiddenSize]);
   const weights = declareLayerWeights(g, config);
   const layout = declareLayout(g, config, { past: false });
-  const sites = new Map<LoraTarget, LoraSite>();
-  const targets: [string, Value][] = [["x", x]];
-  for (const target of lora.targetModules) {
-    const { a: shapeA, b: shapeB } = loraShapes(config, target, lora.rank);
-    const a = g.input(`${target}.lora_A`, "float32", shapeA);
-    const b = g.input(`${target}.lora_B`, "float32", shapeB);
-    const dropout = lora.dropout > 0 ? g.input(`${target}.dropout`, "float32", ["N", shapeA[1]]) : null;
-    sites.set(target, { a, b, dropout });
-    targets.push([a.name, a], [b.name, b]);
-  }
-  const { output, trace } = decoderLayer(g, config, x, weights, layout, {
-    scale: lora.alpha / lora.rank,
-    sites,
-  });
+  const sites = declareLora(g, config, lora);
+  const { output } = decoderLayer(g, config, x, weights, layout, sites);
   const gradient = g.input("d_output", "float32", ["N", config.hiddenSize]);
-  const gradients = backward(
-    g,
-    [{ value: output, gradient }],
-    targets.map(([, value]) => value),
-  );
+  const targets = [x, ...loraMatrices(sites)];
+  const gradients = backward(g, [{ value: output, gradient }], targets);
   const gradientOutputs = Object.fromEntries(
-    targets.map(([name], i) => [`d_${name}`, gradients[i] as Value]),
+    targets.map((target, i) => [`d_${target.name}`, gradients[i] as Value]),
   );
-  return {
-    forward: subgraph(g, { output, ...trace.saved }),
-    backward: subgraph(g, gradientOutputs, trace.saved),
-    recomputingBackward: subgraph(g, gradientOutputs),
-    evaluate: subgraph(g, { output }),
-  };
+  return { forward: subgraph(g, { output }), backward: subgraph(g, gradientOutputs) };
 }

@@ -7,6 +7,7 @@ import { loraShapes } from "../model/tensor-shapes.ts";
 import { createRandom } from "../random.ts";
 import { float32 } from "../runtime/tensor.ts";
 import type { HostTensor } from "../runtime/tensor.ts";
+import { STREAM } from "./random-streams.ts";
 
 export interface LoraPlan {
   rank: number;
@@ -75,7 +76,7 @@ export class LoraParameters {
       const view = this.data.subarray(offset, offset + length);
       if (matrix === "lora_B") view.fill(0);
       else {
-        const random = createRandom(seed, i);
+        const random = createRandom(seed, STREAM.initialAdapter, i);
         const bound = 1 / Math.sqrt(shape[1]);
         for (let j = 0; j < length; j++) view[j] = (random.next() * 2 - 1) * bound;
       }

@@ -2,6 +2,7 @@
 // gradient of the whole batch, because each row is weighted by the batch's count of supervised tokens.
 import type { BatchExample } from "../data/batches.ts";
 import { countSupervised, splitIntoPasses, supervisedPass } from "../data/batches.ts";
+import { TunesmithError } from "../errors.ts";
 import type { DecoderRunner, DropoutStream, PassResult } from "./decoder-runner.ts";
 import type { LoraParameters } from "./lora-parameters.ts";
 import { clipScale, l2Norm } from "./optimizer.ts";
@@ -25,7 +26,10 @@ export interface StepOptions {
   signal?: AbortSignal;
 }
 
-/** Moves the parameters one step along the mean loss of the examples. Aborting leaves parameters and moments untouched. */
+/**
+ * Moves the parameters one step along the mean loss of the examples. Aborting leaves parameters and moments untouched, and so
+ * does a loss or gradient that is no finite number: that throws TunesmithError (training_diverged).
+ */
 export async function trainStep(
   runner: DecoderRunner,
   parameters: LoraParameters,
@@ -35,8 +39,18 @@ export async function trainStep(
 ): Promise<StepResult> {
   const { gradients, metrics } = await lossAndGradients(runner, parameters, examples, dropoutStream, signal);
   const gradientNorm = l2Norm(gradients);
+  if (!Number.isFinite(metrics.loss) || !Number.isFinite(gradientNorm)) {
+    throw diverged(optimizer.step + 1, metrics.loss, gradientNorm, learningRate);
+  }
   optimizer.update(parameters.data, gradients, learningRate, clipScale(gradientNorm, clipNorm));
   return { ...metrics, gradientNorm };
+}
+
+function diverged(step: number, loss: number, gradientNorm: number, learningRate: number): TunesmithError {
+  return new TunesmithError(
+    `Training has diverged: at step ${step} the loss is ${loss} and the norm of the gradient ${gradientNorm}, where finite numbers are expected. The learning rate was ${learningRate}. Create the job again with a lower learning_rate_multiplier.`,
+    { code: "training_diverged", param: "learning_rate_multiplier" },
+  );
 }
 
 /** Mean loss of the examples and its gradient by every parameter, flat as `parameters.data`. */

@@ -14,21 +14,17 @@ import {
 import type { TrainingState } from "./checkpoint.ts";
 import type { DecoderRunner } from "./decoder-runner.ts";
 import type { EventLog } from "./event-log.ts";
+import { KEPT_EPOCHS } from "./job-directory.ts";
 import type { JobRecipe, StepMetrics } from "./job-directory.ts";
 import { learningRateAt } from "./optimizer.ts";
+import { STREAM } from "./random-streams.ts";
 import { evaluateLoss, trainStep } from "./train-step.ts";
-
-/** The last epochs whose checkpoints stay, as OpenAI keeps them. */
-const KEPT_EPOCHS = 3;
 
 /** Validation batches over a run besides the full ones at epoch ends: enough for a curve, little enough to cost little. */
 const VALIDATION_BATCHES = 10;
 
 /** Examples of a validation batch when the training batch is smaller: a loss over fewer says little. */
 const MIN_VALIDATION_BATCH = 4;
-
-/** Keeps streams of random numbers apart. */
-const STREAM = { dropout: 1, validation: 2 } as const;
 
 export interface TrainingRun {
   recipe: JobRecipe;
@@ -52,8 +48,9 @@ export function totalSteps(recipe: JobRecipe, exampleCount: number): number {
 }
 
 /**
- * Trains to the last step, from the newest checkpoint where there is one. When the signal aborts it writes a checkpoint of
- * the last finished step and throws the signal's reason.
+ * Trains to the last step, from the newest checkpoint where there is one. When the signal aborts it throws the signal's
+ * reason. Between steps and inside one it first writes a checkpoint of the last finished step. While a step validates, its
+ * update is made but its metrics are not: no checkpoint can stand for it, and a later run goes on from the newest one there is.
  */
 export async function train(run: TrainingRun): Promise<void> {
   const { recipe, state, training, events, checkpointFolder: folder } = run;
@@ -79,11 +76,14 @@ export async function train(run: TrainingRun): Promise<void> {
     lastCheckpoint = { step, at: run.now() };
   };
 
+  let epoch = -1;
+  let batches: number[][] = [];
   for (let step = start + 1; step <= total; step++) {
-    const epoch = Math.floor((step - 1) / stepsPerEpoch);
-    const batch = epochBatches(training.length, batchSize, recipe.seed, epoch)[
-      (step - 1) % stepsPerEpoch
-    ] as number[];
+    if (Math.floor((step - 1) / stepsPerEpoch) !== epoch) {
+      epoch = Math.floor((step - 1) / stepsPerEpoch);
+      batches = epochBatches(training.length, batchSize, recipe.seed, epoch);
+    }
+    const batch = batches[(step - 1) % stepsPerEpoch] as number[];
     const examples = batch.map((i) => training[i] as BatchExample);
     try {
       run.signal.throwIfAborted();

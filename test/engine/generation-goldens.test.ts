@@ -3,7 +3,7 @@
 import { describe, expect, it } from "vitest";
 import type { HostTensor } from "../../src/runtime/tensor.ts";
 import { float32 } from "../../src/runtime/tensor.ts";
-import { layerFeed } from "../../src/serving/generation-graph.ts";
+import { layerFeed } from "../../src/model/decoder.ts";
 import { Generator, NO_ADAPTER } from "../../src/serving/generator.ts";
 import type { LoadedAdapter } from "../../src/serving/generator.ts";
 import { mostLikely } from "../../src/serving/sampler.ts";

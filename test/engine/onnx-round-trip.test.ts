@@ -46,9 +46,9 @@ describe("a graph read back from its ONNX bytes", () => {
     for (const dropout of [0, 0.1]) {
       const graphs = buildLayerGraphs(config, { rank: 2, alpha: 3, dropout, targetModules: LORA_TARGETS });
       for (const graph of Object.values(graphs) as Graph[]) expectRoundTrip(graph);
-      const feeds = layerFeeds(graphs.recomputingBackward, config, [2, 3]);
-      const expected = evaluate(graphs.recomputingBackward, feeds);
-      const found = evaluate(expectRoundTrip(graphs.recomputingBackward), feeds);
+      const feeds = layerFeeds(graphs.backward, config, [2, 3]);
+      const expected = evaluate(graphs.backward, feeds);
+      const found = evaluate(expectRoundTrip(graphs.backward), feeds);
       // Constants are rounded to float32 on the way.
       for (const [name, value] of Object.entries(expected))
         expect(difference(found[name], value)).toBeLessThan(1e-6);

@@ -9,10 +9,13 @@ import { loadTinyModel, relativeError, TINY_MODELS } from "./goldens.ts";
 const LOSS_TOLERANCE = 1e-5;
 const GRADIENT_TOLERANCE = 1e-4;
 
+// One graph for a whole pass, and layer by layer.
+const RUNNERS = [{ wholeStepTokens: 512 }, { wholeStepTokens: 0 }];
+
 describe.each(TINY_MODELS)("%s against PyTorch", (name) => {
-  it("has the golden loss and every golden gradient", async () => {
+  it.each(RUNNERS)("has the golden loss and every golden gradient (%o)", async (mode) => {
     const { golden, expected, examples, parameters, ...model } = await loadTinyModel(name);
-    const runner = new DecoderRunner({ ...model, parameters, threads: 1 });
+    const runner = new DecoderRunner({ ...model, ...mode, parameters, threads: 1 });
     const { gradients, metrics } = await lossAndGradients(runner, parameters, examples, []);
     expect(Math.abs(metrics.loss / golden.loss.adapter - 1)).toBeLessThan(LOSS_TOLERANCE);
     expect(parameters.slots).toHaveLength(2 * 7 * 2);
@@ -29,9 +32,9 @@ describe.each(TINY_MODELS)("%s against PyTorch", (name) => {
     await runner.release();
   });
 
-  it("takes the golden ten steps", async () => {
+  it.each(RUNNERS)("takes the golden ten steps (%o)", async (mode) => {
     const { golden, expected, examples, parameters, ...model } = await loadTinyModel(name);
-    const runner = new DecoderRunner({ ...model, parameters, threads: 1 });
+    const runner = new DecoderRunner({ ...model, ...mode, parameters, threads: 1 });
     const {
       weight_decay: weightDecay,
       max_grad_norm: clipNorm,
