@@ -1,5 +1,6 @@
 // Settings: defaults, the environment, options in front, and the messages for what is wrong.
 import { expect, test } from "vitest";
+import { DEFAULT_BASE_MODEL } from "./model/catalogue.ts";
 import { isLoopback, loadConfig, SETTINGS, unknownVariables } from "./config.ts";
 
 test("without an environment every setting has its default", () => {
@@ -20,6 +21,11 @@ test("without an environment every setting has its default", () => {
     "gpt-4o-mini-2024-07-18": "smollm2-135m-instruct",
     "gpt-3.5-turbo": "gpt-3.5-turbo-0125",
   });
+});
+
+test("OpenAI's names stand for the catalogue's own default", () => {
+  // config.ts may not import it, and the command line would have to load the catalogue for its help.
+  expect(loadConfig({}, {}).modelAliases["gpt-4o-mini-2024-07-18"]).toBe(DEFAULT_BASE_MODEL);
 });
 
 test("options come before the environment, and the environment before defaults", () => {

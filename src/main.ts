@@ -1,7 +1,6 @@
 // The composition root: builds every room from the configuration and wires them. The only file that knows all rooms; it holds
 // wiring, start and stop, and no logic of any room.
-import { readdirSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
+import { existsSync, readdirSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import type { FastifyBaseLogger, FastifyInstance } from "fastify";
@@ -10,16 +9,16 @@ import { createApp } from "./api/app.ts";
 import type { BaseModelCatalogue } from "./api/model-directory.ts";
 import { loadConfig, unknownVariables } from "./config.ts";
 import type { Config } from "./config.ts";
-import { messageOf } from "./errors.ts";
+import { InvalidRequest, messageOf } from "./errors.ts";
 import { readDataset } from "./data/dataset.ts";
 import { createFineTune } from "./jobs/fine-tune.ts";
 import { createWorker } from "./jobs/worker.ts";
 import type { Worker } from "./jobs/worker.ts";
-import { openBaseModel } from "./model/base-model.ts";
 import { CATALOGUE, catalogueEntry } from "./model/catalogue.ts";
 import type { Progress } from "./model/download.ts";
-import { resolveBaseModel } from "./model/resolve-base-model.ts";
+import { modelDirectory, resolveBaseModel } from "./model/resolve-base-model.ts";
 import type { ResolvedBaseModel } from "./model/resolve-base-model.ts";
+import { shareWork } from "./model/shared-work.ts";
 import { EmbeddedEngine } from "./serving/embedded-engine.ts";
 import type { ChatEngine } from "./serving/engine.ts";
 import { BlobStore } from "./store/blobs.ts";
@@ -28,6 +27,8 @@ import { openDatabase } from "./store/database.ts";
 import { FileStore } from "./store/files.ts";
 import { FineTuningQueue } from "./store/fine-tuning-queue.ts";
 import { FineTuningStore } from "./store/fine-tuning.ts";
+import { lockHome } from "./store/home-lock.ts";
+import type { HomeLock } from "./store/home-lock.ts";
 import { ModelStore } from "./store/models.ts";
 
 /** What a worker is made from. */
@@ -63,18 +64,35 @@ export interface Server {
   };
   /** Starts the worker and listens. Resolves to the address, e.g. http://127.0.0.1:8080. */
   listen(): Promise<string>;
-  /** Takes no more requests, lets those in flight finish within the grace, stops the worker, closes the database. */
+  /** Takes no more requests, lets those in flight finish within the grace, stops the worker, closes the database, frees the home folder. */
   stop(): Promise<void>;
 }
 
 /** How often blobs of expired files are removed. */
 const SWEEP_INTERVAL_MS = 60 * 60 * 1000;
 
-/** Builds a server that does not listen yet. */
+/**
+ * Builds a server that does not listen yet. It has its home folder to itself until it is stopped. Throws Conflict when another
+ * server has it.
+ */
 export async function createServer(config: Config, overrides: ServerOverrides = {}): Promise<Server> {
   const logger = overrides.logger ?? createLogger(config);
-  // Training data and adapters are nobody else's business.
-  await mkdir(config.homeDirectory, { recursive: true, mode: 0o700 });
+  checkAliases(config, logger);
+  const lock = await lockHome(config.homeDirectory);
+  try {
+    return await buildServer(config, overrides, logger, lock);
+  } catch (error) {
+    await lock.release();
+    throw error;
+  }
+}
+
+async function buildServer(
+  config: Config,
+  overrides: ServerOverrides,
+  logger: FastifyBaseLogger,
+  lock: HomeLock,
+): Promise<Server> {
   const database = await openDatabase(join(config.homeDirectory, "tunesmith.db"));
   const { now = Date.now } = overrides;
   const stores = {
@@ -133,6 +151,7 @@ export async function createServer(config: Config, overrides: ServerOverrides = 
         stopping.abort();
         await engine.close();
         await database.destroy();
+        await lock.release();
         logger.info({}, "Stopped");
       })();
       return stopped;
@@ -189,15 +208,7 @@ function createJobWorker(parts: WorkerParts): Worker {
     ...parts,
     homeDirectory: config.homeDirectory,
     organization: config.organization,
-    resolveBaseModel: async (id, signal) => {
-      const { path, sha256 } = await resolveBaseModel(id, { ...sourcesOf(config), signal });
-      const model = await openBaseModel(path);
-      try {
-        return { path, sha256, contextLength: model.config.maxPositions };
-      } finally {
-        await model.close();
-      }
-    },
+    resolveBaseModel: (id, signal) => resolveBaseModel(id, { ...sourcesOf(config), signal }),
     readDataset,
   });
   return createWorker({ queue: parts.queue, run, logger });
@@ -227,8 +238,30 @@ function baseModelCatalogue(config: Config): BaseModelCatalogue {
         created: BASE_MODELS_CREATED,
       })),
     isKnown,
-    resolve: (id) => resolveBaseModel(id, sourcesOf(config)),
+    resolve: shareWork((id, signal) => resolveBaseModel(id, { ...sourcesOf(config), signal })),
   };
+}
+
+/** Throws InvalidRequest for an alias that would never be looked at; one that leads to nothing yet is only named in the log. */
+function checkAliases({ modelAliases, homeDirectory }: Config, logger: FastifyBaseLogger): void {
+  for (const [alias, model] of Object.entries(modelAliases)) {
+    if (catalogueEntry(alias) !== undefined) {
+      throw new InvalidRequest(
+        `TUNESMITH_MODEL_ALIASES: '${alias}' is the name of a base model and cannot stand for '${model}'. Take another name for the alias.`,
+      );
+    }
+    const isThere =
+      Object.hasOwn(modelAliases, model) ||
+      catalogueEntry(model) !== undefined ||
+      existsSync(model) ||
+      existsSync(modelDirectory(homeDirectory, model));
+    if (!isThere) {
+      logger.warn(
+        { alias, model },
+        "This alias stands for a model that is neither in the catalogue, nor under models in the home folder, nor a path that exists",
+      );
+    }
+  }
 }
 
 /** Clients want a time of creation; for files somebody else made, any fixed one is as good. Unix seconds. */

@@ -25,8 +25,8 @@ export interface Score {
 
 /** As many as the server decodes at a time. */
 const CONCURRENT_REQUESTS = 16;
-/** The longest right answer has under 50 tokens; a base model that rambles is cut off. */
-const MAX_ANSWER_TOKENS = 64;
+/** The longest right answer has 32 tokens; a base model that rambles is cut off. */
+const MAX_ANSWER_TOKENS = 48;
 
 export async function readTickets(path: string): Promise<Ticket[]> {
   const lines = (await readFile(path, "utf8")).split("\n").filter((line) => line !== "");

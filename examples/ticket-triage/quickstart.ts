@@ -16,6 +16,8 @@ import { answerTickets, readTickets, score } from "./evaluate.ts";
 import type { Answer, Score } from "./evaluate.ts";
 
 const BASE_MODEL = "smollm2-135m-instruct";
+/** One pass over few examples: small batches for many steps, and a higher rate than the automatic multiplier of 2. */
+const HYPERPARAMETERS = { n_epochs: 1, batch_size: 2, learning_rate_multiplier: 3 };
 const POLL_INTERVAL_MS = 500;
 /** Tickets shown side by side at the end. */
 const SHOWN_EXAMPLES = 3;
@@ -74,7 +76,7 @@ async function run(client: OpenAI): Promise<void> {
     validation_file: validation.id,
     suffix: "ticket-triage",
     seed: 1,
-    method: { type: "supervised", supervised: { hyperparameters: { n_epochs: 1, batch_size: 4 } } },
+    method: { type: "supervised", supervised: { hyperparameters: HYPERPARAMETERS } },
   });
   const { model, trainedTokens, events } = await follow(client, job.id);
 

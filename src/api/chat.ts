@@ -31,8 +31,8 @@ export function chatRoutes(parts: {
   return {
     create: async (request: FastifyRequest, reply: FastifyReply): Promise<ChatCompletion | Readable> => {
       const body = parseRequest(createChatCompletionRequest, request.body);
-      const model = await directory.serve(body.model);
       const signal = AbortSignal.any([stopping, whenClientLeaves(reply)]);
+      const model = await directory.serve(body.model, signal);
       const asked = toCompletionRequest(body, model, signal);
       const head = newAnswerHead(model);
       const events = engine.complete(asked);

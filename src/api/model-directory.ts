@@ -8,8 +8,8 @@ import type { Model, ModelStore } from "../store/models.ts";
 export interface BaseModelCatalogue {
   list(): readonly { id: string; /** Unix seconds. */ created: number }[];
   isKnown(id: string): boolean;
-  /** Where the model lies; may fetch it first. */
-  resolve(id: string): Promise<{ id: string; path: string }>;
+  /** Where the model lies; may fetch it first, and stops when the signal aborts. */
+  resolve(id: string, signal: AbortSignal): Promise<{ id: string; path: string }>;
 }
 
 export interface ResolvedBase {
@@ -56,11 +56,14 @@ export class ModelDirectory {
     return { name: echoed, baseModel: current };
   }
 
-  /** The model that answers under this name. Throws NotFound in the words of chat, whose 404 differs from that of /models. */
-  async serve(name: string): Promise<ServedModel> {
+  /**
+   * The model that answers under this name, fetched if need be. Throws NotFound in the words of chat, whose 404 differs from
+   * that of /models, and Cancelled.
+   */
+  async serve(name: string, signal: AbortSignal): Promise<ServedModel> {
     const base = this.resolveBase(name);
     if (base !== null) {
-      return { id: base.name, baseModel: await this.#locate(base.baseModel), adapterPath: null };
+      return { id: base.name, baseModel: await this.#locate(base.baseModel, signal), adapterPath: null };
     }
     const model = await this.#store.get(name);
     if (model === null) {
@@ -70,7 +73,7 @@ export class ModelDirectory {
     }
     return {
       id: model.id,
-      baseModel: await this.#locate(model.baseModel),
+      baseModel: await this.#locate(model.baseModel, signal),
       adapterPath: model.adapterDirectory,
     };
   }
@@ -95,8 +98,8 @@ export class ModelDirectory {
     return [...fineTuned.map(listedFineTuned), ...bases];
   }
 
-  async #locate(baseModel: string): Promise<{ id: string; path: string }> {
-    const { id, path } = await this.#catalogue.resolve(baseModel);
+  async #locate(baseModel: string, signal: AbortSignal): Promise<{ id: string; path: string }> {
+    const { id, path } = await this.#catalogue.resolve(baseModel, signal);
     return { id, path };
   }
 }

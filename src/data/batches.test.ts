@@ -98,8 +98,8 @@ describe("splitIntoPasses", () => {
 
   it("fills passes: two neighbours of like length never fit into one", () => {
     const passes = splitIntoPasses(Array.from({ length: 30 }, (_, id) => example(50, id)));
-    expect(passes.map((pass) => pass.length)).toEqual([10, 10, 10]);
-    expect(PASS_TOKENS).toBe(512);
+    expect(passes.map((pass) => pass.length)).toEqual([8, 8, 8, 6]);
+    expect(PASS_TOKENS).toBe(400);
   });
 
   it("has nothing to split without examples, and leaves the given array as it is", () => {

@@ -42,11 +42,15 @@ const MAX_FAULTS_PER_LINE = 3;
 /** OpenAI's least number of training examples; validation can do with one. */
 export const MIN_EXAMPLES: Readonly<Record<DatasetParam, number>> = { training_file: 10, validation_file: 1 };
 
-/** What a check of a file found, good or bad. */
-export interface DatasetReport extends Dataset {
+/** What is wrong with a file, by line. */
+export interface BadLines {
   /** Lines with faults, in file order, at most MAX_NAMED_LINES. */
   badLines: { line: number; faults: Fault[] }[];
   badLineCount: number;
+}
+
+/** What a check of a file found, good or bad. */
+export interface DatasetReport extends Dataset, BadLines {
   /** Set when every line is in one other format. */
   foreignFormat: ForeignFormat | null;
 }
@@ -68,10 +72,7 @@ export async function checkDataset(path: string, signal?: AbortSignal): Promise<
     badLineCount: 0,
     foreignFormat: null,
   };
-  const addBad = (line: number, faults: Fault[]) => {
-    report.badLineCount++;
-    if (report.badLines.length < MAX_NAMED_LINES) report.badLines.push({ line, faults });
-  };
+  const addBad = (line: number, faults: Fault[]) => addBadLine(report, line, faults);
   const formats = new Set<ForeignFormat | null>();
   /** Blank lines are fine at the end of a file, so they count only once something follows. */
   let blankFrom: number | null = null;
@@ -99,6 +100,23 @@ export async function checkDataset(path: string, signal?: AbortSignal): Promise<
   const [format] = formats;
   if (formats.size === 1) report.foreignFormat = format ?? null;
   return report;
+}
+
+/** Counts a line with faults, and keeps what is wrong with it while there are few. Lines come in file order. */
+export function addBadLine(found: BadLines, line: number, faults: Fault[]): void {
+  found.badLineCount++;
+  if (found.badLines.length < MAX_NAMED_LINES) found.badLines.push({ line, faults });
+}
+
+/** The error for lines in the right format that still cannot be trained on. */
+export function unusableLines(found: BadLines, param: DatasetParam): DatasetError {
+  const { title, invalid } = FILES[param];
+  const lines = found.badLines.map(({ line }) => line);
+  return new DatasetError(`The job failed due to an invalid ${title} file.${listFaults(found)}`, {
+    code: invalid,
+    param,
+    lines,
+  });
 }
 
 /** What stands in the way of using the file, in OpenAI's words where it has some; null when nothing does. */
@@ -149,7 +167,7 @@ const FOREIGN_FORMATS: Readonly<Record<ForeignFormat, string>> = {
 };
 
 /** One bad line: a sentence. Several: a list, and how many more there are. */
-function listFaults({ badLines, badLineCount }: DatasetReport): string {
+function listFaults({ badLines, badLineCount }: BadLines): string {
   const lines = badLines.map(describeLine);
   if (badLineCount === 1) return ` ${lines.join("")}`;
   const rest = badLineCount - lines.length;

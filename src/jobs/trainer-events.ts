@@ -89,11 +89,30 @@ export function toJobEvent(event: TrainerEvent): NewEvent | null {
           base_parameters: event.baseParameters,
         },
       };
+    case "truncated":
+      return {
+        key: `truncated:${event.param}`,
+        level: "warn",
+        message: truncatedMessage(event),
+        data: { truncated_examples: event.examples, truncated_tokens: event.tokens },
+      };
     case "succeeded":
     case "failed":
       // The worker writes these itself, together with the job's status.
       return null;
   }
+}
+
+function truncatedMessage(event: Extract<TrainerEvent, { type: "truncated" }>): string {
+  const { examples, ofExamples, tokens, maxLength } = event;
+  const [kind, loss] =
+    event.param === "training_file"
+      ? [
+          "training",
+          `${tokens} tokens are not trained on, and these examples do not teach how their last answers end`,
+        ]
+      : ["validation", `${tokens} tokens are not measured`];
+  return `${examples} of ${ofExamples} ${kind} examples are longer than ${maxLength} tokens and were cut there: ${loss}. Split or shorten them to use them whole`;
 }
 
 function metricsMessage(metrics: StepMetrics): string {

@@ -6,8 +6,10 @@
 // Source of the architecture: huggingface/transformers models/{llama,qwen2,qwen3}/modeling_*.py.
 import type { Graph } from "../graph/graph.ts";
 import type { Value } from "../graph/value.ts";
-import { linear } from "./lora.ts";
-import type { LoraSites } from "./lora.ts";
+import { LORA_TARGET_PATH } from "./lora-targets.ts";
+import type { LoraTarget } from "./lora-targets.ts";
+import { linear, linears } from "./lora.ts";
+import type { Linear, LoraSites } from "./lora.ts";
 import type { ModelConfig } from "./model-config.ts";
 import { layerTensorShapes } from "./tensor-shapes.ts";
 
@@ -93,27 +95,27 @@ export function decoderLayer(
   const norm = (input: Value, name: string): Value =>
     g.op("SimplifiedLayerNormalization", [input, weight(name)], { epsilon: config.rmsNormEpsilon });
 
+  const layer = (target: LoraTarget): Linear => [weight(`${LORA_TARGET_PATH[target]}.weight`), target];
+
   const normed = norm(x, "input_layernorm.weight");
-  const project = (name: "q" | "k" | "v", heads: number): Value => {
-    let y = linear(g, normed, weight(`self_attn.${name}_proj.weight`), sites, `${name}_proj`);
+  const projected = linears(g, normed, [layer("q_proj"), layer("k_proj"), layer("v_proj")], sites);
+  const [queries, keys, values] = (["q", "k", "v"] as const).map((name, i) => {
+    const heads = name === "q" ? config.queryHeads : config.keyValueHeads;
+    let y = projected[i] as Value;
     if (config.attentionBias) y = g.add(y, weight(`self_attn.${name}_proj.bias`));
     if (config.queryKeyNorm && name !== "v") {
       const perHead = g.reshape(y, ["N", heads, config.headWidth]);
       y = g.reshape(norm(perHead, `self_attn.${name}_norm.weight`), ["N", heads * config.headWidth]);
     }
     return name === "v" ? y : rotate(g, y, heads, layout);
-  };
-  const queries = project("q", config.queryHeads);
-  const keys = project("k", config.keyValueHeads);
-  const values = project("v", config.keyValueHeads);
+  }) as [Value, Value, Value];
   const context = attention(g, config, queries, keys, values, layout, pastKeysValues);
-  const attended = g.add(x, linear(g, context, weight("self_attn.o_proj.weight"), sites, "o_proj"));
+  const attended = g.add(x, linear(g, context, layer("o_proj"), sites));
 
   const normedMlp = norm(attended, "post_attention_layernorm.weight");
-  const gate = linear(g, normedMlp, weight("mlp.gate_proj.weight"), sites, "gate_proj");
-  const up = linear(g, normedMlp, weight("mlp.up_proj.weight"), sites, "up_proj");
+  const [gate, up] = linears(g, normedMlp, [layer("gate_proj"), layer("up_proj")], sites) as [Value, Value];
   const activated = g.mul(g.op("QuickGelu", [gate], { alpha: 1 }), up);
-  const output = g.add(attended, linear(g, activated, weight("mlp.down_proj.weight"), sites, "down_proj"));
+  const output = g.add(attended, linear(g, activated, layer("down_proj"), sites));
   return { output, keys, values };
 }
 

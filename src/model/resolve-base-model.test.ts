@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { chmod, cp, mkdir, mkdtemp, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { chmod, cp, mkdir, mkdtemp, readFile, readdir, rm, utimes, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -102,6 +102,26 @@ describe("paths", () => {
     const gguf = join(import.meta.dirname, "../../test/goldens/tiny-llama.gguf");
     expect(await resolveBaseModel(gguf, options())).toMatchObject({ id: "tiny-llama", source: "path" });
     expect(asked).toEqual([]);
+  });
+
+  test("what a path leads to is read again only when a file has changed", async () => {
+    const folder = join(home, "by-path");
+    await cp(tiny, folder, { recursive: true });
+    const file = join(folder, "tokenizer_config.json");
+    const length = (await readFile(file)).length;
+    const overwrite = async (character: string, seconds: number): Promise<void> => {
+      await writeFile(file, character.repeat(length));
+      await utimes(file, seconds, seconds);
+    };
+    await overwrite("a", 1000);
+    const first = await resolveBaseModel(folder, options());
+    // Bytes that no clock and no size betrays: had they been read, the checksum would be another.
+    await overwrite("b", 1000);
+    expect(await resolveBaseModel(folder, options())).toEqual(first);
+    await overwrite("b", 2000);
+    const changed = await resolveBaseModel(folder, options());
+    expect(changed.sha256).toBe(await sha256OfModel(folder));
+    expect(changed.sha256).not.toBe(first.sha256);
   });
 
   test("a path that is not there, and names that nobody knows", async () => {

@@ -98,9 +98,41 @@ async function resolvePath(path: string, options: ResolveOptions): Promise<Resol
   return {
     id: basename(absolute, ".gguf"),
     path: absolute,
-    sha256: await sha256OfModel(absolute, options.signal),
+    sha256: await rememberedSha256(absolute, options.signal),
     source: "path",
   };
+}
+
+/** Models reached by path in one process are few: those that aliases name. */
+const MAX_REMEMBERED_CHECKSUMS = 32;
+
+/** By path: the checksum, and the state of the files it is over. In memory, since a folder elsewhere is not ours to write to. */
+const rememberedChecksums = new Map<string, { files: string; sha256: string }>();
+
+/** Every chat request resolves its model; gigabytes are read again only when a file's size, time or inode has changed. */
+async function rememberedSha256(path: string, signal: AbortSignal | undefined): Promise<string> {
+  const files = JSON.stringify(await fileStates(path));
+  const known = rememberedChecksums.get(path);
+  if (known?.files === files) return known.sha256;
+  const sha256 = await sha256OfModel(path, signal);
+  rememberedChecksums.delete(path);
+  rememberedChecksums.set(path, { files, sha256 });
+  const [oldest] = rememberedChecksums.keys();
+  if (rememberedChecksums.size > MAX_REMEMBERED_CHECKSUMS && oldest !== undefined)
+    rememberedChecksums.delete(oldest);
+  return sha256;
+}
+
+/** Of every file the checksum is over: whatever changes when it is written or replaced. */
+async function fileStates(path: string) {
+  const isFolder = statSync(path).isDirectory();
+  const names = isFolder ? modelFileNames(path) : [basename(path)];
+  const states = [];
+  for (const name of names) {
+    const { size, mtimeMs, ino } = await stat(isFolder ? join(path, name) : path);
+    states.push({ name, size, mtimeMs, ino });
+  }
+  return states;
 }
 
 /** What is in the model's own folder: a usable model, or why it is none. */
@@ -140,12 +172,8 @@ async function cachedSha256(
   directory: string,
   signal: AbortSignal | undefined,
 ): Promise<string> {
-  const names = statSync(path).isDirectory() ? modelFileNames(path) : [basename(path)];
-  const files = [];
-  for (const name of names) {
-    const { size, mtimeMs } = await stat(join(directory, name));
-    files.push({ name, size, mtimeMs });
-  }
+  // Without inodes: the folder may be moved to another disk with its checksum.
+  const files = (await fileStates(path)).map(({ name, size, mtimeMs }) => ({ name, size, mtimeMs }));
   const stored = await readFile(join(directory, CHECKSUM_FILE), "utf8").catch(() => "{}");
   const parsed = checksumSchema.safeParse(parseJson(stored));
   if (parsed.success && JSON.stringify(parsed.data.files) === JSON.stringify(files))

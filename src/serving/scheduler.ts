@@ -202,10 +202,10 @@ export class Scheduler {
   }
 
   async #step(key: string, group: Group): Promise<void> {
-    this.#makeRoom(key, group);
-    if (group.rows.length === 0) return;
-    const pending = group.rows.map((row) => row.tokens.at(-1) as number);
     try {
+      this.#makeRoom(key, group);
+      if (group.rows.length === 0) return;
+      const pending = group.rows.map((row) => row.tokens.at(-1) as number);
       const logits = await this.#generator.step(group.cache, pending, group.adapter);
       const vocabSize = logits.length / group.rows.length;
       // Backwards, because a removed row's place is taken by the last one.

@@ -130,6 +130,11 @@ describe("pruneCheckpoints", () => {
     expect((await readdir(folder)).sort()).toEqual(["step-1", "step-3"]);
   });
 
+  it("does not take a folder that cannot be read for an empty one", async () => {
+    await writeFile(folder, "no folder");
+    await expect(pruneCheckpoints(folder, new Set([1]))).rejects.toThrow(/ENOTDIR/);
+  });
+
   it("has nothing to do without a folder", async () => {
     await pruneCheckpoints(folder, new Set([1]));
   });

@@ -81,6 +81,18 @@ export type TrainerEvent =
       baseParameters: number;
       examples: number;
     }
+  /** Examples of one file that are longer than the limit and were cut at their end; only where there are any. */
+  | {
+      type: "truncated";
+      at: number;
+      param: "training_file" | "validation_file";
+      examples: number;
+      ofExamples: number;
+      /** How many were cut off. */
+      tokens: number;
+      /** Tokens of an example. */
+      maxLength: number;
+    }
   | { type: "resumed"; at: number; step: number }
   | ({ type: "metrics"; at: number; tokensPerSecond: number; secondsLeft: number } & StepMetrics)
   | {

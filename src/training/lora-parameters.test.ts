@@ -3,6 +3,7 @@ import { expect, it } from "vitest";
 import { smallConfig } from "../../test/engine/graph-families.ts";
 import { adapterShapes } from "../model/adapter.ts";
 import { LORA_TARGETS } from "../model/lora-targets.ts";
+import { createRandom } from "../random.ts";
 import { LoraParameters } from "./lora-parameters.ts";
 import type { LoraPlan } from "./lora-parameters.ts";
 
@@ -76,6 +77,17 @@ it("starts with A uniform within its bound and B zero, the same for the same see
   }
   // Every matrix has numbers of its own.
   expect(starts.size).toBe(6);
+});
+
+it("starts from numbers of its own, which neither the order of examples nor a lone seed draws", () => {
+  const parameters = new LoraParameters(CONFIG, PLAN);
+  parameters.initialize(7);
+  for (const { matrix, shape, offset } of parameters.slots) {
+    if (matrix === "lora_B") continue;
+    const start = (parameters.data[offset] as number) * Math.sqrt(shape[1]);
+    const others = [createRandom(7), ...Array.from({ length: 20 }, (_, epoch) => createRandom(7, epoch))];
+    for (const random of others) expect(Math.abs(random.next() * 2 - 1 - start)).toBeGreaterThan(1e-6);
+  }
 });
 
 it("holds nothing without targets", () => {

@@ -2,20 +2,18 @@
 // and the adapter (job-directory.ts). It stops at the next layer when it gets SIGTERM or SIGINT, or when the process that
 // started it is gone, and then leaves a checkpoint to go on from.
 import { readFile, rm } from "node:fs/promises";
-import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { createChatTemplate } from "../data/chat-template.ts";
-import { readDataset } from "../data/dataset.ts";
-import { encodeExample, trainedTokens } from "../data/supervised-example.ts";
-import type { SupervisedExample } from "../data/supervised-example.ts";
+import type { DatasetParam } from "../data/dataset.ts";
 import { createTokenizer } from "../data/tokenizer.ts";
-import { DatasetError, messageOf, TunesmithError, UnsupportedModel } from "../errors.ts";
+import { messageOf, TunesmithError, UnsupportedModel } from "../errors.ts";
 import { removeTemporarySiblings, writeFileAtomically } from "../model/atomic-write.ts";
 import { openBaseModel, sha256OfModel } from "../model/base-model.ts";
-import type { BaseModel } from "../model/base-model.ts";
 import { loadDecoderWeights } from "../model/decoder-weights.ts";
 import { saveAdapter } from "./checkpoint.ts";
 import { DecoderRunner } from "./decoder-runner.ts";
+import { encodeData } from "./encode-data.ts";
+import type { EncodedData } from "./encode-data.ts";
 import { EventLog, readEvents } from "./event-log.ts";
 import { jobPaths, TRAINER_EXIT } from "./job-directory.ts";
 import type { JobRecipe } from "./job-directory.ts";
@@ -26,13 +24,6 @@ import { totalSteps, train } from "./train.ts";
 
 /** A checkpoint takes about a quarter of a second; once a minute that is nothing, and a minute is what a crash may cost. */
 const CHECKPOINT_INTERVAL_MS = 60_000;
-
-/** Encoded data of a job. */
-interface EncodedData {
-  examples: SupervisedExample[];
-  /** Tokens of one epoch as OpenAI bills them. */
-  trainedTokens: number;
-}
 
 /** Runs the job of a directory to its end or until the signal aborts; returns the exit code. Never throws. */
 export async function runTrainer(
@@ -49,8 +40,17 @@ export async function runTrainer(
     await checkModel(recipe, signal);
     const model = await openBaseModel(recipe.baseModel.path);
     const maxLength = Math.min(recipe.maxLength, model.config.maxPositions);
-    const training = await encodeFile(directory, recipe, model, maxLength, "training_file", signal);
-    const validation = await encodeFile(directory, recipe, model, maxLength, "validation_file", signal);
+    const encoding = {
+      tokenizer: createTokenizer(model.tokenizer),
+      template: createChatTemplate(model.tokenizer),
+    };
+    const encode = async (param: DatasetParam): Promise<EncodedData> => {
+      const data = await encodeData(directory, recipe, param, encoding, maxLength, signal);
+      await reportTruncation(events, param, data, maxLength);
+      return data;
+    };
+    const training = await encode("training_file");
+    const validation = await encode("validation_file");
 
     const weights = loadDecoderWeights(model, maxLength);
     await model.close();
@@ -126,33 +126,23 @@ async function checkModel({ baseModel }: JobRecipe, signal: AbortSignal): Promis
   }
 }
 
-async function encodeFile(
-  directory: string,
-  recipe: JobRecipe,
-  model: BaseModel,
+/** Silence would leave the job's owner with a model that was trained on less than was sent. */
+async function reportTruncation(
+  events: EventLog,
+  param: DatasetParam,
+  { examples, truncated }: EncodedData,
   maxLength: number,
-  param: "training_file" | "validation_file",
-  signal: AbortSignal,
-): Promise<EncodedData> {
-  const file = param === "training_file" ? recipe.trainingData : recipe.validationData;
-  if (file === null) return { examples: [], trainedTokens: 0 };
-  const dataset = await readDataset(join(directory, file.file), { param, signal });
-  const tokenizer = createTokenizer(model.tokenizer);
-  const template = createChatTemplate(model.tokenizer);
-  const encoded: EncodedData = { examples: [], trainedTokens: 0 };
-  for (const { line, messages, tools } of dataset.examples) {
-    const example = encodeExample(messages, tools, { tokenizer, template, maxLength });
-    if (example.supervisedTokens === 0) {
-      const length = example.tokens.length + example.truncatedTokens;
-      throw new DatasetError(
-        `Example ${line} has ${length} tokens and is cut after ${maxLength}, before the answer it should teach. Shorten it or leave it out.`,
-        { code: `invalid_${param}`, param, lines: [line] },
-      );
-    }
-    encoded.examples.push(example);
-    encoded.trainedTokens += trainedTokens(messages, tools, { tokenizer, maxLength });
-  }
-  return encoded;
+): Promise<void> {
+  if (truncated.examples === 0) return;
+  await events.append({
+    type: "truncated",
+    at: Date.now(),
+    param,
+    examples: truncated.examples,
+    ofExamples: examples.length,
+    tokens: truncated.tokens,
+    maxLength,
+  });
 }
 
 function parameterCount({

@@ -48,11 +48,12 @@ describe("tiny-llama", () => {
     const generator = new Generator({ ...model, threads: 1 });
     for (const golden of model.golden.greedy ?? []) {
       const adapter = golden.model === "base" ? NO_ADAPTER : adapterOf(model);
-      let { cache, logits } = await generator.readPrompt(golden.prompt, adapter);
+      const prompt = await generator.readPrompt(golden.prompt, adapter);
+      let { logits } = prompt;
       const tokens: number[] = [];
       while (tokens.length < golden.tokens.length) {
         tokens.push(mostLikely(logits));
-        logits = await generator.step(cache, tokens.slice(-1), adapter);
+        logits = await generator.step(prompt.cache, tokens.slice(-1), adapter);
       }
       expect(tokens).toEqual(golden.tokens);
     }

@@ -1,7 +1,7 @@
 // Chat completions over HTTP: what reaches the engine, whole answers, streams, and all that is refused.
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import type { CompletionEvent } from "../../src/serving/engine.ts";
-import { InvalidRequest } from "../../src/errors.ts";
+import { Cancelled, InvalidRequest } from "../../src/errors.ts";
 import { BASE_MODEL, succeedJob, testServer, upload } from "./harness.ts";
 import type { TestServer } from "./harness.ts";
 
@@ -235,6 +235,37 @@ test.each([true, false])("a client that leaves aborts the engine (stream: %s)", 
   client.abort();
   await answer.catch(() => {});
   await aborted;
+});
+
+test("a client that leaves while its base model is fetched stops the fetching", async () => {
+  let fetching: AbortSignal | null = null;
+  const server = await testServer(
+    { shutdownGraceMs: 100 },
+    {
+      catalogue: {
+        list: () => [],
+        isKnown: () => true,
+        resolve: (_id, signal) =>
+          new Promise((_, reject) => {
+            fetching = signal;
+            signal.addEventListener("abort", () => reject(new Cancelled()));
+          }),
+      },
+    },
+  );
+  const url = await server.listen();
+  const client = new AbortController();
+  const answer = fetch(`${url}/v1/chat/completions`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ model: BASE_MODEL, messages }),
+    signal: client.signal,
+  });
+  await vi.waitUntil(() => fetching !== null);
+  client.abort();
+  await answer.catch(() => {});
+  await vi.waitUntil(() => fetching?.aborted);
+  expect(server.engine.requests).toEqual([]);
 });
 
 test("an unknown model is 404 and never the base model", async () => {

@@ -1,6 +1,8 @@
 // Models over HTTP: what is listed, what stands behind a name, and deleting for good.
 import { mkdir, readdir, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { pino } from "pino";
 import { expect, test } from "vitest";
 import { modelObject } from "../../src/wire/models.ts";
 import { BASE_MODEL, succeedJob, testServer, upload } from "./harness.ts";
@@ -54,8 +56,7 @@ test("a deleted model is gone from lists, from chat and from the disk, also afte
   expect(deleted.json()).toEqual({ id: model, object: "model", deleted: true });
   expect(server.engine.forgotten).toEqual([model]);
   expect(await readdir(join(server.home, "jobs", jobId))).not.toContain("finalAAA");
-  const restarted = await testServer({ homeDirectory: server.home });
-  for (const each of [server, restarted]) {
+  const expectGone = async (each: TestServer): Promise<void> => {
     const retrieved = await each.app.inject(`/v1/models/${model}`);
     expect(retrieved.statusCode).toBe(404);
     expect(retrieved.json()).toEqual({
@@ -73,7 +74,45 @@ test("a deleted model is gone from lists, from chat and from the disk, also afte
     });
     expect(chat.statusCode).toBe(404);
     expect((await each.app.inject({ method: "DELETE", url: `/v1/models/${model}` })).statusCode).toBe(404);
-  }
+  };
+  await expectGone(server);
+  await server.stop();
+  await expectGone(await testServer({ homeDirectory: server.home }));
+});
+
+test("a second server on the same home folder is refused", async () => {
+  const server = await testServer();
+  await expect(testServer({ homeDirectory: server.home })).rejects.toThrow(
+    /^Another server \(process \d+ on .*\) uses the folder /,
+  );
+});
+
+test("an alias cannot have the name of a base model", async () => {
+  const homeDirectory = join(tmpdir(), "tunesmith-never-made");
+  await expect(testServer({ homeDirectory, modelAliases: { "qwen3-0.6b": BASE_MODEL } })).rejects.toThrow(
+    `TUNESMITH_MODEL_ALIASES: 'qwen3-0.6b' is the name of a base model and cannot stand for '${BASE_MODEL}'. Take another name for the alias.`,
+  );
+});
+
+test("an alias that leads to nothing is named in the log", async () => {
+  const lines: string[] = [];
+  const logger = pino({ level: "warn" }, { write: (line: string) => lines.push(line) });
+  const modelAliases = {
+    short: "long",
+    long: BASE_MODEL,
+    here: import.meta.dirname,
+    misspelt: "smollm2-135m",
+    nowhere: "/no/such/model",
+  };
+  await testServer({ modelAliases }, { logger });
+  expect(lines.map((line) => JSON.parse(line) as unknown)).toMatchObject([
+    {
+      alias: "misspelt",
+      model: "smollm2-135m",
+      msg: expect.stringMatching(/^This alias stands for/) as string,
+    },
+    { alias: "nowhere", model: "/no/such/model" },
+  ]);
 });
 
 test("a base model cannot be deleted", async () => {

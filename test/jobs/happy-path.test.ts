@@ -29,6 +29,7 @@ test("a job runs to a model with events, checkpoints and a result file", async (
     `Validating training file: ${job.trainingFileId}`,
     "Files validated, moving job to queued state",
     "Fine-tuning job started",
+    "Training 1 parameters beside the 2 of the base model in 10 steps",
     "Step 1/10: training loss=2.00",
     "Step 2/10: training loss=1.00, full validation loss=2.00",
     "Checkpoint created at step 2",
