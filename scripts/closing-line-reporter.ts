@@ -13,8 +13,8 @@ export default class ClosingLineReporter implements Reporter {
         if (state === "passed" || state === "failed" || state === "skipped") count[state] += 1;
       }
     }
-    const skipped = count.skipped > 0 ? `, ${count.skipped} skipped` : "";
+    const skipped = count.skipped > 0 ? `${count.skipped} skipped\n` : "";
     // The default reporter flushes its summary in the same turn; the closing line must come after it.
-    setImmediate(() => process.stdout.write(`\n${count.passed} passed, ${count.failed} failed${skipped}\n`));
+    setImmediate(() => process.stdout.write(`\n${skipped}${count.passed} passed, ${count.failed} failed\n`));
   }
 }

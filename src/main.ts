@@ -10,7 +10,7 @@ import type { BaseModelCatalogue } from "./api/model-directory.ts";
 import { loadConfig, unknownVariables } from "./config.ts";
 import type { Config } from "./config.ts";
 import { InvalidRequest, messageOf } from "./errors.ts";
-import { readDataset } from "./data/dataset.ts";
+import { countExamples } from "./data/dataset.ts";
 import { createFineTune } from "./jobs/fine-tune.ts";
 import { createWorker } from "./jobs/worker.ts";
 import type { Worker } from "./jobs/worker.ts";
@@ -24,6 +24,7 @@ import type { ChatEngine } from "./serving/engine.ts";
 import { BlobStore } from "./store/blobs.ts";
 import type { BlobStoreOptions } from "./store/blobs.ts";
 import { openDatabase } from "./store/database.ts";
+import type { Database } from "./store/database.ts";
 import { FileStore } from "./store/files.ts";
 import { FineTuningQueue } from "./store/fine-tuning-queue.ts";
 import { FineTuningStore } from "./store/fine-tuning.ts";
@@ -94,6 +95,21 @@ async function buildServer(
   lock: HomeLock,
 ): Promise<Server> {
   const database = await openDatabase(join(config.homeDirectory, "tunesmith.db"));
+  try {
+    return await wireServer(config, overrides, logger, lock, database);
+  } catch (error) {
+    await database.destroy();
+    throw error;
+  }
+}
+
+async function wireServer(
+  config: Config,
+  overrides: ServerOverrides,
+  logger: FastifyBaseLogger,
+  lock: HomeLock,
+  database: Database,
+): Promise<Server> {
   const { now = Date.now } = overrides;
   const stores = {
     files: new FileStore(database, now),
@@ -147,11 +163,23 @@ async function buildServer(
           // What still hangs now is a client that does not read.
           setTimeout(() => app.server.closeAllConnections(), LAST_WORDS_MS).unref();
         }, config.shutdownGraceMs);
-        await Promise.all([app.close().finally(() => clearTimeout(cutOff)), worker?.stop()]);
+        const rooms: readonly Promise<unknown>[] = [
+          app.close().finally(() => clearTimeout(cutOff)),
+          worker?.stop() ?? Promise.resolve(),
+        ];
+        // Whatever fails: both have ended before the database goes, and the lock goes last.
+        await Promise.allSettled(rooms);
         stopping.abort();
-        await engine.close();
-        await database.destroy();
-        await lock.release();
+        try {
+          await engine.close();
+        } finally {
+          try {
+            await database.destroy();
+          } finally {
+            await lock.release();
+          }
+        }
+        await Promise.all(rooms);
         logger.info({}, "Stopped");
       })();
       return stopped;
@@ -209,7 +237,7 @@ function createJobWorker(parts: WorkerParts): Worker {
     homeDirectory: config.homeDirectory,
     organization: config.organization,
     resolveBaseModel: (id, signal) => resolveBaseModel(id, { ...sourcesOf(config), signal }),
-    readDataset,
+    countExamples,
   });
   return createWorker({ queue: parts.queue, run, logger });
 }

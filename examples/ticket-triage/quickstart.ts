@@ -8,9 +8,11 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import OpenAI from "openai";
 import { createByteProgress, createProgress } from "../../src/cli/progress.ts";
+import type { Progress } from "../../src/cli/progress.ts";
 import { formatCount, formatDuration, formatTable } from "../../src/cli/terminal.ts";
 import type { Terminal } from "../../src/cli/terminal.ts";
 import { loadConfig } from "../../src/config.ts";
+import { messageOf } from "../../src/errors.ts";
 import { createServer, pullBaseModel } from "../../src/main.ts";
 import { answerTickets, readTickets, score } from "./evaluate.ts";
 import type { Answer, Score } from "./evaluate.ts";
@@ -44,6 +46,9 @@ try {
   const baseURL = `${await server.listen()}/v1`;
   say(`Serving ${baseURL}`);
   await run(new OpenAI({ baseURL, apiKey: "not-needed" }));
+} catch (error) {
+  process.stderr.write(`${stop.signal.aborted ? "Interrupted." : messageOf(error)}\n`);
+  process.exitCode = 1;
 } finally {
   await server.stop();
 }
@@ -78,7 +83,11 @@ async function run(client: OpenAI): Promise<void> {
     seed: 1,
     method: { type: "supervised", supervised: { hyperparameters: HYPERPARAMETERS } },
   });
-  const { model, trainedTokens, events } = await follow(client, job.id);
+  const { model, trainedTokens, events } = await follow(client, job.id).catch(async (error: unknown) => {
+    // An abandoned job would be the first thing the next server works on.
+    await client.fineTuning.jobs.cancel(job.id).catch(() => {});
+    throw error;
+  });
 
   say(`Answering the same tickets with ${model}`);
   const after = await answerTickets(client, model, tickets, stop.signal);
@@ -93,6 +102,14 @@ async function follow(
   id: string,
 ): Promise<{ model: string; trainedTokens: number; events: Event[] }> {
   const progress = await createProgress(terminal);
+  return followWith(client, id, progress).finally(() => progress?.stop());
+}
+
+async function followWith(
+  client: OpenAI,
+  id: string,
+  progress: Progress | null,
+): Promise<{ model: string; trainedTokens: number; events: Event[] }> {
   const seen = new Map<string, Event>();
   for (;;) {
     stop.signal.throwIfAborted();
@@ -110,7 +127,6 @@ async function follow(
       else say(event.message);
     }
     if (job.status === "succeeded" && job.fine_tuned_model !== null) {
-      progress?.stop();
       return {
         model: job.fine_tuned_model,
         trainedTokens: job.trained_tokens ?? 0,
@@ -118,7 +134,6 @@ async function follow(
       };
     }
     if (job.status === "failed" || job.status === "cancelled") {
-      progress?.stop();
       throw new Error(`The job ${job.status}: ${job.error?.message ?? "no reason given"}`);
     }
     await delay(POLL_INTERVAL_MS);

@@ -1,5 +1,6 @@
 // The HTTP application: the route table, and what holds for every request: ids, authentication, headers and errors. Handlers
 // parse with wire, call a room, print with wire; nothing else.
+import type { Socket } from "node:net";
 import multipart from "@fastify/multipart";
 import fastify from "fastify";
 import type { FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
@@ -120,8 +121,16 @@ function createFastify(logger: FastifyBaseLogger, maxBodyBytes: number): Fastify
 function addHooks(app: FastifyInstance, settings: AppSettings): void {
   const authenticate = createAuthentication(settings.apiKeys);
   let isClosing = false;
+  const connections = new Set<Socket>();
+  app.server.on("connection", (socket) => {
+    connections.add(socket);
+    socket.once("close", () => connections.delete(socket));
+  });
   app.addHook("preClose", async () => {
     isClosing = true;
+    // Browsers and Node's fetch open connections in advance. Node counts one that never asked anything as busy, and would
+    // wait for it until the grace is over.
+    for (const socket of connections) if (socket.bytesRead === 0) socket.destroy();
   });
   app.addHook("onRequest", async (request, reply) => {
     addCommonHeaders(request, reply);
@@ -133,7 +142,12 @@ function addHooks(app: FastifyInstance, settings: AppSettings): void {
     if (request.routeOptions.url !== "/healthz") authenticate(request);
     checkClientRequestId(request);
   });
+  app.addHook("onResponse", async ({ raw: { socket } }) => {
+    // A client would keep it for its next request, and the server would wait for that.
+    if (isClosing && connections.has(socket)) socket.end();
+  });
   app.addHook("onSend", async (_request, reply) => {
+    if (isClosing) void reply.header("connection", "close");
     void reply.header("openai-processing-ms", Math.round(reply.elapsedTime));
   });
 }
@@ -171,7 +185,8 @@ function send(reply: FastifyReply, answer: ErrorAnswer): void {
     .send(answer.body);
 }
 
-const METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"] as const;
+/** The framework makes HEAD from GET. */
+const METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] as const;
 
 /** Registers an address with its methods; every other method answers 405 in the envelope. */
 function addRoute(app: FastifyInstance, url: string, methods: RouteTable[string]): void {

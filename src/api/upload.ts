@@ -50,10 +50,8 @@ export async function receiveUpload(
           { code: "unknown_parameter", param: part.fieldname },
         );
       }
-      received = {
-        blob: await blobs.write(id, part.file, { maxBytes: maxUploadBytes }),
-        filename: cleanFilename(part.filename),
-      };
+      const filename = cleanFilename(part.filename);
+      received = { blob: await blobs.write(id, part.file, { maxBytes: maxUploadBytes }), filename };
     }
     if (received === null) {
       throw new InvalidRequest(
@@ -73,7 +71,7 @@ export async function receiveUpload(
       expiresAfterSeconds: lifeSeconds(parsed),
     };
   } catch (error) {
-    if (received !== null) await blobs.delete(id);
+    await blobs.delete(id);
     await drain(request, maxUploadBytes);
     throw isMalformedForm(error) ? brokenOff(error) : error;
   }
@@ -144,8 +142,11 @@ function lifeSeconds(fields: CreateFileFields): number | null {
   return fields.expires_after?.seconds ?? (fields.purpose === "batch" ? BATCH_FILE_TTL_SECONDS : null);
 }
 
-/** The last part of a path, without control characters; the name is shown to people and never opened. */
-function cleanFilename(filename: string): string {
+/**
+ * The last part of a path, without control characters; the name is shown to people and never opened. The form parser's types
+ * promise a name, but a part of a binary type may come without.
+ */
+function cleanFilename(filename: string | undefined = ""): string {
   const [last = ""] = filename.split(/[/\\]/).slice(-1);
   const clean = last.replaceAll(/[\u0000-\u001f\u007f]/g, "").trim();
   return clean === "" ? "file" : clean.slice(0, MAX_FILENAME_LENGTH);

@@ -68,7 +68,8 @@ async function converse(
       lines.on("SIGINT", onInterrupt);
       const asked: Message[] = [...messages, { role: "user", content }];
       try {
-        const answer = await printStreamed(context, requestBody(model, asked, options), stop.signal);
+        const either = AbortSignal.any([signal, stop.signal]);
+        const answer = await printStreamed(context, requestBody(model, asked, options), either);
         messages = [...asked, { role: "assistant", content: answer }];
       } catch (error) {
         if (!stop.signal.aborted) throw error;

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Cancelled, DatasetError, Unavailable } from "../errors.ts";
-import { checkDataset, MAX_LINE_BYTES, MAX_NAMED_LINES, readDataset } from "./dataset.ts";
+import { checkDataset, countExamples, MAX_LINE_BYTES, MAX_NAMED_LINES, readDataset } from "./dataset.ts";
 import type { DatasetParam } from "./dataset.ts";
 
 let folder: string;
@@ -185,16 +185,32 @@ describe("bad files", () => {
         fc.array(fc.constantFrom("good", "{}", "x", "\u0000", ""), { maxLength: 18 }),
         async (kinds) => {
           const lines = [...kinds.map((kind, i) => (kind === "good" ? line(`${i}`) : kind)), line("last")];
-          const report = await checkDataset(await save(lines.join("\n")));
+          const found: number[] = [];
+          const report = await checkDataset(await save(lines.join("\n")), undefined, (example) =>
+            found.push(example.line),
+          );
           const bad = kinds.flatMap((kind, i) => (kind === "good" ? [] : [i + 1]));
           expect(report.badLines.map((entry) => entry.line)).toEqual(bad);
-          expect(report.examples.map((entry) => entry.line)).toEqual(
-            lines.flatMap((_, i) => (bad.includes(i + 1) ? [] : [i + 1])),
-          );
+          expect(found).toEqual(lines.flatMap((_, i) => (bad.includes(i + 1) ? [] : [i + 1])));
+          expect(report.exampleCount).toBe(found.length);
         },
       ),
       { numRuns: 100, seed: 8 },
     );
+  });
+});
+
+describe("counting", () => {
+  it("gives the number of examples, or the error that reading gives", async () => {
+    const good = await save(ten.join("\n"));
+    expect(await countExamples(good, { param: "training_file" })).toBe(10);
+    const bad = await save([...ten, "bad"].join("\n"));
+    const error: unknown = await readDataset(bad, { param: "training_file" }).catch(
+      (found: unknown) => found,
+    );
+    await expect(countExamples(bad, { param: "training_file" })).rejects.toEqual(error);
+    const few = await save(line("one"));
+    await expect(countExamples(few, { param: "training_file" })).rejects.toThrow("has 1 example(s)");
   });
 });
 
@@ -210,9 +226,10 @@ describe("what must not bring the process down", () => {
     const before = process.memoryUsage().arrayBuffers;
     let most = 0;
     const timer = setInterval(() => (most = Math.max(most, process.memoryUsage().arrayBuffers - before)), 1);
-    const report = await checkDataset(path);
+    const found: number[] = [];
+    const report = await checkDataset(path, undefined, (example) => found.push(example.line));
     clearInterval(timer);
-    expect(report.examples.map((entry) => entry.line)).toEqual([1, 3]);
+    expect(found).toEqual([1, 3]);
     expect(report.badLines.map((entry) => [entry.line, entry.faults[0]?.text])).toEqual([
       [
         2,

@@ -50,23 +50,46 @@ export interface BadLines {
 }
 
 /** What a check of a file found, good or bad. */
-export interface DatasetReport extends Dataset, BadLines {
+export interface DatasetReport extends BadLines {
+  /** Good lines. */
+  exampleCount: number;
+  /** Of the file. */
+  bytes: number;
   /** Set when every line is in one other format. */
   foreignFormat: ForeignFormat | null;
 }
 
 /** Reads a file whole. Throws DatasetError naming every bad line, Unavailable, Cancelled. */
 export async function readDataset(path: string, options: ReadDatasetOptions): Promise<Dataset> {
-  const report = await checkDataset(path, options.signal);
-  const error = datasetError(report, options.param);
-  if (error !== null) throw error;
-  return { examples: report.examples, bytes: report.bytes };
+  const examples: Example[] = [];
+  const { bytes } = await judge(path, options, (example) => examples.push(example));
+  return { examples, bytes };
 }
 
-/** Reads and checks a file whole without judging it. Throws Unavailable, Cancelled. */
-export async function checkDataset(path: string, signal?: AbortSignal): Promise<DatasetReport> {
+/** As readDataset, but keeps no example: a line at a time is in memory. */
+export async function countExamples(path: string, options: ReadDatasetOptions): Promise<number> {
+  return (await judge(path, options)).exampleCount;
+}
+
+async function judge(
+  path: string,
+  { param, signal }: ReadDatasetOptions,
+  onExample?: (example: Example) => void,
+): Promise<DatasetReport> {
+  const report = await checkDataset(path, signal, onExample);
+  const error = datasetError(report, param);
+  if (error !== null) throw error;
+  return report;
+}
+
+/** Checks a file whole without judging it; good lines go to `onExample`. Throws Unavailable, Cancelled. */
+export async function checkDataset(
+  path: string,
+  signal?: AbortSignal,
+  onExample: (example: Example) => void = () => undefined,
+): Promise<DatasetReport> {
   const report: DatasetReport = {
-    examples: [],
+    exampleCount: 0,
     bytes: 0,
     badLines: [],
     badLineCount: 0,
@@ -94,7 +117,10 @@ export async function checkDataset(path: string, signal?: AbortSignal): Promise<
     else {
       const { example, faults } = readTrainingExample(parsed.value);
       if (example === null) addBad(number, faults);
-      else report.examples.push({ line: number, ...example });
+      else {
+        report.exampleCount++;
+        onExample({ line: number, ...example });
+      }
     }
   }
   const [format] = formats;
@@ -144,7 +170,7 @@ export function datasetError(report: DatasetReport, param: DatasetParam): Datase
       lines,
     });
   }
-  const count = report.examples.length;
+  const count = report.exampleCount;
   const least = MIN_EXAMPLES[param];
   if (count >= least) return null;
   const name = `${title[0]?.toUpperCase()}${title.slice(1)}`;

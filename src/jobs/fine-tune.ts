@@ -1,7 +1,7 @@
 // The fine-tuning job from claim to end: validate, queue, prepare the job directory, train, settle. Each phase can be
 // repeated after a crash, so a job is taken up wherever its status says. It knows no HTTP and no tensor.
 import { join } from "node:path";
-import { readDataset } from "../data/dataset.ts";
+import { countExamples } from "../data/dataset.ts";
 import { DatasetError, messageOf, TunesmithError } from "../errors.ts";
 import type { BlobStore } from "../store/blobs.ts";
 import type { FileStore } from "../store/files.ts";
@@ -10,6 +10,7 @@ import type { Job, JobError } from "../store/fine-tuning-rows.ts";
 import type { JobRecipe } from "../training/job-directory.ts";
 import { recipeOf, resolveHyperparameters } from "./hyperparameters.ts";
 import { DATA_FILES, readRecipe, takeDataFile, writeRecipe, type DataParam } from "./job-files.ts";
+import { cleanUpUnfinished } from "./clean-up.ts";
 import { LeaseLost } from "./lease-lost.ts";
 import { settleSucceeded } from "./settle.ts";
 import { train } from "./train.ts";
@@ -37,11 +38,8 @@ export interface FineTuneDependencies {
   /** Finds a base model on disk, or fetches it. Throws TunesmithError with a message for the job's owner. */
   resolveBaseModel: (id: string, signal: AbortSignal) => Promise<ResolvedBaseModel>;
   logger: Logger;
-  /** Reads and judges a data file; replaced by tests that need a slow or a broken one. */
-  readDataset?: (
-    path: string,
-    options: { param: DataParam; signal: AbortSignal },
-  ) => Promise<{ examples: readonly unknown[] }>;
+  /** Judges a data file and counts its examples; replaced by tests that need a slow or a broken one. */
+  countExamples?: (path: string, options: { param: DataParam; signal: AbortSignal }) => Promise<number>;
   /** What trains; the embedded trainer unless a test or a cluster says otherwise. */
   trainer?: TrainerProgram;
   clock?: Clock;
@@ -58,7 +56,7 @@ export function createFineTune(dependencies: FineTuneDependencies): RunJob {
   const { queue, logger } = dependencies;
   const trainer = dependencies.trainer ?? embeddedTrainer();
   const clock = dependencies.clock ?? SYSTEM_CLOCK;
-  const read = dependencies.readDataset ?? readDataset;
+  const count = dependencies.countExamples ?? countExamples;
 
   return async (job, lease, signal) => {
     try {
@@ -81,20 +79,30 @@ export function createFineTune(dependencies: FineTuneDependencies): RunJob {
       }
       const directory = directoryOf(job.id);
       const outcome = await train({ ...dependencies, trainer, clock, lease, directory, signal });
-      if (outcome === null) return;
+      if (outcome === null) return signal.throwIfAborted();
       await settleSucceeded({ ...dependencies, job, lease, directory, outcome });
       logger.info({ job: job.id }, "Job succeeded.");
     } catch (error) {
       if (error instanceof LeaseLost || signal.aborted) {
         logger.info({ job: job.id, reason: String(signal.reason ?? "lease-lost") }, "Job stopped.");
+        if ((await queue.status(job.id)) === "cancelled") await cleanUp(job.id);
         return;
       }
       const jobError = toJobError(error);
       // The message of a fault in this program stays in the log; the job says only where to look.
       logger.error({ job: job.id, error: error instanceof Error ? error.stack : error }, "Job failed.");
-      await queue.failJob(lease, jobError);
+      if (await queue.failJob(lease, jobError)) await cleanUp(job.id);
     }
   };
+
+  /** For an ended job without a model; what stays behind after an error costs only space. */
+  async function cleanUp(jobId: string): Promise<void> {
+    try {
+      await cleanUpUnfinished(directoryOf(jobId), clock);
+    } catch (error) {
+      logger.warn({ job: jobId, error: messageOf(error) }, "Could not remove what the job no longer needs.");
+    }
+  }
 
   function directoryOf(jobId: string): string {
     return join(dependencies.homeDirectory, "jobs", jobId);
@@ -134,8 +142,7 @@ export function createFineTune(dependencies: FineTuneDependencies): RunJob {
   /** The number of examples. */
   async function readData(job: Job, param: DataParam, fileId: string, signal: AbortSignal): Promise<number> {
     const { path } = await takeDataFile(dependencies, directoryOf(job.id), param, fileId);
-    const { examples } = await read(path, { param, signal });
-    return examples.length;
+    return count(path, { param, signal });
   }
 
   /** Completes the job directory; one that an earlier server completed is kept as it is. */

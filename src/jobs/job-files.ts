@@ -1,5 +1,5 @@
 // Filling a job directory before the trainer starts: the data files and job.json. Every file appears whole or not at all,
-// so a server killed half-way just does it again. It knows no statuses and no trainer.
+// so a server killed half-way just does it again. The data files go when the job has ended. It knows no statuses and no trainer.
 import { createHash } from "node:crypto";
 import { constants, createReadStream } from "node:fs";
 import { copyFile, link, mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
@@ -35,12 +35,18 @@ export async function takeDataFile(
   const path = join(jobDirectory, DATA_FILES[param]);
   if (await exists(path)) return { path, sha256: await sha256Of(path) };
   const file = await stores.files.get(fileId);
+  if (file === null) throw deletedFile(param, fileId);
   const source = stores.blobs.path(fileId);
-  if (file === null || !(await exists(source))) throw deletedFile(param, fileId);
   await mkdir(jobDirectory, { recursive: true });
   const temporary = `${path}.part`;
   await rm(temporary, { force: true });
-  await writing(jobDirectory, () => linkOrCopy(source, temporary));
+  try {
+    await writing(jobDirectory, () => linkOrCopy(source, temporary));
+  } catch (error) {
+    // Deleted since its row was read, or while it was copied.
+    if (isNotFound(error) && !(await exists(source))) throw deletedFile(param, fileId);
+    throw error;
+  }
   const sha256 = await sha256Of(temporary);
   if (sha256 !== file.sha256) {
     throw new TunesmithError(
@@ -93,9 +99,13 @@ export async function readRecipe(jobDirectory: string): Promise<JobRecipe | null
   try {
     return JSON.parse(await readFile(jobPaths(jobDirectory).recipe, "utf8")) as JobRecipe;
   } catch (error) {
-    if (error instanceof Error && "code" in error && error.code === "ENOENT") return null;
+    if (isNotFound(error)) return null;
     throw error;
   }
+}
+
+function isNotFound(error: unknown): boolean {
+  return error instanceof Error && "code" in error && error.code === "ENOENT";
 }
 
 async function writing(jobDirectory: string, write: () => Promise<void>): Promise<void> {
@@ -116,6 +126,15 @@ async function sha256Of(path: string): Promise<string> {
   const hash = createHash("sha256");
   for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer);
   return hash.digest("hex");
+}
+
+/** Removes the data files, also one that was not whole yet: a hard link keeps the bytes of a deleted upload on the disk. */
+export async function removeDataFiles(jobDirectory: string): Promise<void> {
+  for (const name of Object.values(DATA_FILES)) {
+    for (const path of [join(jobDirectory, name), join(jobDirectory, `${name}.part`)]) {
+      await rm(path, { force: true });
+    }
+  }
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -1,7 +1,7 @@
 // The end of a job that succeeded: names for the model and its checkpoints, the result file, and one transaction that shows
 // them all. It knows no trainer process.
 import { createReadStream } from "node:fs";
-import { readdir, rm, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { basename, join, relative, resolve } from "node:path";
 import { messageOf } from "../errors.ts";
 import type { BlobStore } from "../store/blobs.ts";
@@ -11,6 +11,7 @@ import type { NewModel } from "../store/models.ts";
 import { jobPaths, KEPT_EPOCHS } from "../training/job-directory.ts";
 import { newId } from "../wire/ids.ts";
 import { newModelName } from "../wire/model-names.ts";
+import { cleanUpSucceeded } from "./clean-up.ts";
 import { LeaseLost } from "./lease-lost.ts";
 import type { TrainingOutcome } from "./train.ts";
 import { toWireMetrics } from "./trainer-events.ts";
@@ -83,9 +84,9 @@ export async function settleSucceeded(options: SettleOptions): Promise<void> {
     throw new LeaseLost();
   }
   const served = checkpoints.map((checkpoint) => resolve(homeDirectory, checkpoint.model.adapterDirectory));
-  await removeUnused(jobPaths(directory).checkpoints, served).catch((error: unknown) => {
+  await cleanUpSucceeded(directory, served).catch((error: unknown) => {
     // The job has succeeded; what stays behind costs only space.
-    logger.warn({ job: job.id, error: messageOf(error) }, "Could not remove old checkpoints.");
+    logger.warn({ job: job.id, error: messageOf(error) }, "Could not remove what the job no longer needs.");
   });
 }
 
@@ -104,14 +105,4 @@ function newModel(options: SettleOptions, adapter: string, checkpointStep?: numb
     requestedModel: job.model,
     adapterDirectory: relative(homeDirectory, adapter),
   };
-}
-
-/** Checkpoints that no model name leads to only served a resume; with their optimizer states they are most of the directory. */
-async function removeUnused(checkpointsDirectory: string, keptDirectories: readonly string[]): Promise<void> {
-  const names = await readdir(checkpointsDirectory).catch(() => []);
-  for (const name of names) {
-    const path = join(checkpointsDirectory, name);
-    if (keptDirectories.includes(path)) await rm(join(path, "optimizer.safetensors"), { force: true });
-    else await rm(path, { recursive: true, force: true });
-  }
 }

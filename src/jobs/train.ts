@@ -123,9 +123,10 @@ function createReport({ queue, lease, directory, clock, logger }: TrainOptions):
       const found = await reader.readNew();
       for (const event of found) {
         if (event.type === "succeeded" || event.type === "failed") end = event;
-        if (event.type !== "checkpoint") continue;
+        if (event.type !== "checkpoint" && event.type !== "resumed") continue;
+        // A checkpoint written on the way out has no event of its own; the next trainer's resume tells of it.
         lastStep = Math.max(lastStep, event.step);
-        if (event.epochEnd) epochCheckpoints.set(event.step, event);
+        if (event.type === "checkpoint" && event.epochEnd) epochCheckpoints.set(event.step, event);
       }
       await append(found.map(toJobEvent).filter((event) => event !== null));
       const metrics = found.findLast((event) => event.type === "metrics");

@@ -1,6 +1,7 @@
 // Starting, watching and stopping the trainer process of one job directory, and dealing with a trainer that outlived the
 // server that started it. It knows the directory and the exit, not what is trained.
 import { execFile, fork } from "node:child_process";
+import { writeFileSync } from "node:fs";
 import { open, readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { constants, setPriority } from "node:os";
@@ -61,7 +62,6 @@ export async function startTrainer(
     // Its own process group: Ctrl-C in the terminal reaches the server alone, which then stops the trainer in order.
     detached: true,
   });
-  await log.close();
   const exited = new Promise<TrainerExit>((resolve) => {
     child.once("exit", (code, signal) => resolve({ code, signal }));
     child.once("error", () => {
@@ -69,7 +69,19 @@ export async function startTrainer(
       if (child.pid === undefined) resolve({ code: null, signal: null });
     });
   });
-  if (child.pid !== undefined) giveWay(child.pid);
+  try {
+    if (child.pid !== undefined) {
+      // At once: the trainer takes a while to load and to write this itself, and this process may be gone by then.
+      writeFileSync(jobPaths(jobDirectory).lock, `${child.pid}\n`);
+      giveWay(child.pid);
+    }
+  } catch (error) {
+    child.kill("SIGKILL");
+    await exited;
+    throw error;
+  } finally {
+    await log.close();
+  }
   return {
     exited,
     async stop() {
@@ -96,13 +108,18 @@ function giveWay(pid: number): void {
 }
 
 /**
- * Waits until no trainer of an earlier server works on the directory; kills one that does not end by itself. Two trainers
- * on one directory would interleave their writes. Throws Unavailable when it cannot be got rid of.
+ * Waits until no trainer of an earlier server works on the directory; kills one that does not end by itself in the grace
+ * time. Two trainers on one directory would interleave their writes. Throws Unavailable when it cannot be got rid of.
  */
-export async function waitForOrphan(jobDirectory: string, clock: Clock, signal: AbortSignal): Promise<void> {
+export async function waitForOrphan(
+  jobDirectory: string,
+  clock: Clock,
+  signal: AbortSignal,
+  graceMs = TRAINER_GRACE_MS,
+): Promise<void> {
   const pid = await lockHolder(jobDirectory);
   if (pid === null) return;
-  const deadline = clock.now() + TRAINER_GRACE_MS;
+  const deadline = clock.now() + graceMs;
   let killed = false;
   while (await isTrainerOf(pid, jobDirectory)) {
     if (signal.aborted) return;

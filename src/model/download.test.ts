@@ -160,6 +160,23 @@ describe("going on after a break", () => {
     expect((await downloaded()).equals(CONTENT)).toBe(true);
   });
 
+  test("gives up on a server without ranges that breaks off here and there", async () => {
+    answer = (_, response) => {
+      const count = ranges.length % 2 === 0 ? 10_000 : 20_000;
+      response.writeHead(200, { "content-length": CONTENT.length });
+      toBreak = { atBytes: count, response };
+      response.write(CONTENT.subarray(0, count));
+    };
+    const seen: number[] = [];
+    const onProgress = (progress: Progress) => {
+      seen.push(progress.receivedBytes);
+      // What the part held before is no byte of this answer.
+      if (seen.length > 1 && progress.receivedBytes !== seen.at(-2)) breakWhenArrived(progress);
+    };
+    await expect(downloadFile(request({ onProgress }))).rejects.toThrow(Unavailable);
+    expect(ranges.length).toBeLessThanOrEqual(5);
+  });
+
   test("a transfer that stalls counts as a break", async () => {
     answer = (incoming, response) => {
       if (ranges.length > 1) return sendAll(incoming, response);

@@ -38,7 +38,7 @@ export interface Timeouts {
 }
 const DEFAULT_TIMEOUTS: Timeouts = { connectMs: 5_000, stallMs: 30_000, retryMs: 1_000 };
 
-/** Breaks in a row without a single new byte after which a source is given up. */
+/** Breaks in a row without a byte that was not there before after which a source is given up. */
 const MAX_FRUITLESS_ATTEMPTS = 3;
 
 /** Disk space left free beyond the file itself: a disk filled to the last byte breaks the database and the system. */
@@ -141,9 +141,12 @@ async function sizeOfPart(part: string, sizeBytes: number): Promise<number> {
 
 async function receiveAll(request: DownloadRequest, part: string, timeouts: Timeouts): Promise<void> {
   let fruitless = 0;
+  // A server without ranges starts afresh each time, so the size of the last attempt says nothing of progress.
+  let largest = 0;
   let hasAnswered = false;
   for (;;) {
     const before = await sizeOfPart(part, request.sizeBytes);
+    largest = Math.max(largest, before);
     request.onProgress?.({ receivedBytes: before, totalBytes: request.sizeBytes });
     if (before === request.sizeBytes) return;
     try {
@@ -157,7 +160,7 @@ async function receiveAll(request: DownloadRequest, part: string, timeouts: Time
       // A source that never answered is given up at once: the next one is waiting.
       const isBreak = error instanceof TransferBreak || (hasAnswered && error instanceof NoAnswer);
       if (!isBreak || request.signal?.aborted) throw error;
-      fruitless = after > before ? 0 : fruitless + 1;
+      fruitless = after > largest ? 0 : fruitless + 1;
       if (fruitless >= MAX_FRUITLESS_ATTEMPTS) throw new Unavailable(error.message, { cause: error });
       await sleep(timeouts.retryMs, undefined, { signal: request.signal });
     }
@@ -312,7 +315,7 @@ export function statusText(response: Response): string {
 }
 
 /** fetch reports "fetch failed" and hides why in the cause. */
-function causeOf(error: unknown): string {
+export function causeOf(error: unknown): string {
   const cause = error instanceof Error ? error.cause : undefined;
   if (cause instanceof Error) return cause.message || ("code" in cause ? String(cause.code) : cause.name);
   return messageOf(error);

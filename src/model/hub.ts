@@ -5,6 +5,7 @@ import { z } from "zod";
 import { Unavailable, UnsupportedModel } from "../errors.ts";
 import type { CatalogueEntry } from "./catalogue.ts";
 import {
+  causeOf,
   downloadFile,
   fetchWithin,
   requireFreeSpace,
@@ -105,7 +106,7 @@ async function listFiles(
       watchdog,
       options.timeouts?.connectMs ?? LISTING_TIMEOUT_MS,
     );
-    const text = await readLimited(response);
+    const text = await readLimited(response, watchdog, options.timeouts?.stallMs ?? LISTING_TIMEOUT_MS);
     if (response.status === 401 || response.status === 403)
       throw new Unavailable(
         `the server answered ${statusText(response)}: the model needs an accepted licence and a token (TUNESMITH_HUB_TOKEN)`,
@@ -117,14 +118,20 @@ async function listFiles(
   }
 }
 
-async function readLimited(response: Response): Promise<string> {
+async function readLimited(response: Response, watchdog: Watchdog, withinMs: number): Promise<string> {
   const chunks: Uint8Array[] = [];
   let size = 0;
-  for await (const chunk of (response.body ?? []) as AsyncIterable<Uint8Array>) {
-    size += chunk.length;
-    if (size > MAX_LISTING_BYTES)
-      throw new Unavailable(`the listing is longer than ${MAX_LISTING_BYTES} bytes`);
-    chunks.push(chunk);
+  watchdog.expect(withinMs, `the listing did not come whole within ${withinMs / 1000} s`);
+  try {
+    for await (const chunk of (response.body ?? []) as AsyncIterable<Uint8Array>) {
+      size += chunk.length;
+      if (size > MAX_LISTING_BYTES)
+        throw new Unavailable(`the listing is longer than ${MAX_LISTING_BYTES} bytes`);
+      chunks.push(chunk);
+    }
+  } catch (error) {
+    if (error instanceof Unavailable) throw error;
+    throw new Unavailable(watchdog.reason ?? `the listing broke off: ${causeOf(error)}`, { cause: error });
   }
   return Buffer.concat(chunks).toString("utf8");
 }

@@ -13,6 +13,9 @@ import { modelDirectory, resolveBaseModel, type ResolveOptions } from "./resolve
 
 /** An entry whose files the hub lists with its own checksums. */
 const QWEN = "qwen3-0.6b";
+/** Instead of a status: an answer that begins, and breaks off or says no more. */
+const BREAKS = -1;
+const STALLS = -2;
 const COMMIT = "0123456789abcdef0123456789abcdef01234567";
 
 let root: string;
@@ -34,7 +37,9 @@ beforeAll(async () => {
   server = createServer((request, response) => {
     asked.push(request.url ?? "");
     const found = served.get(request.url ?? "") ?? 404;
-    if (typeof found === "number") response.writeHead(found).end();
+    if (found === BREAKS) response.write("{", () => response.destroy());
+    else if (found === STALLS) response.write("{");
+    else if (typeof found === "number") response.writeHead(found).end();
     else response.end(found);
   });
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
@@ -247,9 +252,22 @@ describe("the hub", () => {
       () => serveListing("Qwen/Qwen3-0.6B", { sha: COMMIT, siblings: [{ rfilename: "config.json" }] }),
       "the listing gives no size and checksum for config.json",
     ],
+    [
+      "a listing that breaks off",
+      () => served.set("/api/models/Qwen/Qwen3-0.6B/revision/main?blobs=true", BREAKS),
+      "the listing broke off: ",
+    ],
+    [
+      "a listing that stalls",
+      () => served.set("/api/models/Qwen/Qwen3-0.6B/revision/main?blobs=true", STALLS),
+      "the listing did not come whole within 0.5 s",
+    ],
   ])("%s", async (_, prepare, message) => {
     prepare();
-    await expect(resolveBaseModel(QWEN, options())).rejects.toThrow(message);
+    const timeouts = { connectMs: 20_000, stallMs: 500 };
+    const resolving = resolveBaseModel(QWEN, options({ timeouts }));
+    await expect(resolving).rejects.toThrow(message);
+    await expect(resolving).rejects.toThrow("Ways out");
   });
 
   test("cancelled", async () => {

@@ -91,11 +91,22 @@ describe("EmbeddedEngine", () => {
   });
 
   it("refuses a prompt that does not fit, saying both numbers", async () => {
-    const messages = [{ role: "user" as const, content: "word ".repeat(20_000) }];
+    const messages = [{ role: "user" as const, content: "a b ".repeat(3_000) }];
     await expect(answer({ messages })).rejects.toThrow(
       /maximum context length is \d+ tokens\. However, your messages resulted in \d+ tokens/,
     );
     await expect(answer({ messages })).rejects.toThrow(InvalidRequest);
+  });
+
+  it("refuses a text that no tokens could make fit before it is encoded", async () => {
+    const messages = [{ role: "user" as const, content: "é".repeat(8_000_000) }];
+    const start = performance.now();
+    await expect(answer({ messages })).rejects.toThrow(
+      /maximum context length is (\d+) tokens, which hold at most \d+ bytes of text\. However, your messages have 16000000 bytes/,
+    );
+    // Encoding it would take far longer.
+    expect(performance.now() - start).toBeLessThan(2000);
+    await expect(answer({ messages })).rejects.toMatchObject({ code: "context_length_exceeded" });
   });
 
   it("refuses an adapter folder that holds none, and serves the base model afterwards", async () => {

@@ -1,9 +1,11 @@
 // The chat engine of this package: base models and adapters from disk, run by ONNX Runtime in this process. Turns messages
 // into tokens, hands them to the scheduler and turns what comes back into text.
+import type { ChatMessage } from "../data/chat-message.ts";
 import { createChatTemplate } from "../data/chat-template.ts";
 import { encodePrompt, stopTokenIds } from "../data/prompt.ts";
 import type { ChatEncoding } from "../data/prompt.ts";
 import { createTextStream, createTokenizer } from "../data/tokenizer.ts";
+import type { Tokenizer } from "../data/tokenizer.ts";
 import { InvalidRequest } from "../errors.ts";
 import { openBaseModel } from "../model/base-model.ts";
 import { loadDecoderWeights } from "../model/decoder-weights.ts";
@@ -22,6 +24,8 @@ const MAX_CONTEXT_TOKENS = 8192;
 /** A base model in memory with everything that serves it. */
 interface LoadedBaseModel {
   encoding: ChatEncoding;
+  /** No text beyond this many bytes of UTF-8 fits into the context, whatever its tokens. */
+  maxTextBytes: number;
   stopIds: ReadonlySet<number>;
   context: number;
   generator: Generator;
@@ -52,6 +56,7 @@ export class EmbeddedEngine implements ChatEngine {
     if (model.adapterPath !== null) {
       this.#folders.set(model.id, { basePath: model.baseModel.path, folder: model.adapterPath });
     }
+    requireTextFits(messages, base);
     const tokens = encodePrompt(messages, tools, base.encoding);
     if (tokens.length >= base.context) {
       throw new InvalidRequest(
@@ -75,7 +80,10 @@ export class EmbeddedEngine implements ChatEngine {
         (error) => events.fail(error),
       ),
     );
-    base.scheduler.submit({ tokens, adapterKey: adapter.key, adapter, answers, signal });
+    // When one of the answers fails, or nobody reads on, the others end too.
+    const own = new AbortController();
+    const either = AbortSignal.any([signal, own.signal]);
+    base.scheduler.submit({ tokens, adapterKey: adapter.key, adapter, answers, signal: either });
     const stopWaiting = (): void => events.end();
     if (signal.aborted) stopWaiting();
     else signal.addEventListener("abort", stopWaiting, { once: true });
@@ -83,6 +91,7 @@ export class EmbeddedEngine implements ChatEngine {
       yield { type: "prompt", promptTokens: tokens.length };
       yield* events;
     } finally {
+      own.abort();
       signal.removeEventListener("abort", stopWaiting);
     }
   }
@@ -127,6 +136,7 @@ async function load(path: string, threads: number): Promise<LoadedBaseModel> {
     const generator = new Generator({ config, weights: loadDecoderWeights(model, context), threads });
     return {
       encoding,
+      maxTextBytes: context * longestTokenBytes(encoding.tokenizer),
       stopIds: new Set([...stopTokenIds(encoding), ...config.eosTokenIds]),
       context,
       generator,
@@ -136,6 +146,23 @@ async function load(path: string, threads: number): Promise<LoadedBaseModel> {
   } finally {
     await model.close();
   }
+}
+
+function longestTokenBytes(tokenizer: Tokenizer): number {
+  let longest = 0;
+  for (let id = 0; id < tokenizer.vocabSize; id++)
+    longest = Math.max(longest, tokenizer.tokenBytes(id).length);
+  return longest;
+}
+
+/** Looked at before anything is encoded: that blocks the whole server, for a minute where the text is as long as a body may be. */
+function requireTextFits(messages: readonly ChatMessage[], { context, maxTextBytes }: LoadedBaseModel): void {
+  const bytes = messages.reduce((sum, { content }) => sum + Buffer.byteLength(content ?? ""), 0);
+  if (bytes <= maxTextBytes) return;
+  throw new InvalidRequest(
+    `This model's maximum context length is ${context} tokens, which hold at most ${maxTextBytes} bytes of text. However, your messages have ${bytes} bytes. Please reduce the length of the messages.`,
+    { code: "context_length_exceeded", param: "messages" },
+  );
 }
 
 /** One of the n answers: from tokens to text, until a stop token, a stop text or the limit. */

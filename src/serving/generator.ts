@@ -88,8 +88,9 @@ export class Generator {
   }
 
   async release(): Promise<void> {
-    for (const session of this.#sessions.values()) await (await session).release();
+    const sessions = [...this.#sessions.values()];
     this.#sessions.clear();
+    await Promise.allSettled(sessions.map(async (session) => (await session).release()));
   }
 
   async #run(
@@ -129,6 +130,8 @@ export class Generator {
         threads: this.#threads,
       });
       this.#sessions.set(key, session);
+      // What failed for want of memory may succeed later: the next request tries again.
+      session.catch(() => this.#sessions.delete(key));
     }
     return session;
   }

@@ -90,4 +90,13 @@ describe("KeyValueCache", () => {
     expect(placesHeld(cache)).toBe(2 * 128);
     expectRow(cache, 0, 1);
   });
+
+  it("stays as it was when there is no memory to grow", () => {
+    const cache = new KeyValueCache(CONFIG);
+    grow(cache, cache.addRow(), 1, 3);
+    expect(() => cache.reserve(1, 2 ** 50)).toThrow(RangeError);
+    expectRow(cache, 0, 1);
+    grow(cache, 0, 1, 2);
+    expectRow(cache, 0, 1);
+  });
 });

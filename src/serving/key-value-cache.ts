@@ -26,7 +26,7 @@ export class KeyValueCache {
 
   constructor(config: ModelConfig) {
     this.#config = config;
-    this.#arrays = Array.from({ length: config.layerCount * 2 }, () => this.#newArray());
+    this.#arrays = Array.from({ length: config.layerCount * 2 }, () => this.#newArray(this.#capacity));
   }
 
   get rows(): number {
@@ -122,13 +122,14 @@ export class KeyValueCache {
     return { rows, places: roundUp(Math.max(length, ...this.#lengths)) };
   }
 
-  /** Array after array, so that only one is there twice at a time. */
+  /** All arrays are made before anything changes: when the memory for one is lacking, the cache stays as it was. */
   #resize(capacity: Capacity): void {
     const old = this.#capacity;
     if (capacity.rows === old.rows && capacity.places === old.places) return;
+    const resizedArrays = this.#arrays.map(() => this.#newArray(capacity));
     this.#capacity = capacity;
-    for (const [i, array] of this.#arrays.entries()) {
-      const resized = this.#newArray();
+    for (const [i, resized] of resizedArrays.entries()) {
+      const array = this.#arrays[i] as Float32Array;
       for (const [row, held] of this.#lengths.entries()) {
         this.#copyRow(array, old.places, row, resized, row, held);
       }
@@ -137,9 +138,9 @@ export class KeyValueCache {
     this.#feeds = null;
   }
 
-  #newArray(): Float32Array {
+  #newArray({ rows, places }: Capacity): Float32Array {
     const { keyValueHeads: K, headWidth: E } = this.#config;
-    return new Float32Array(this.#capacity.rows * K * this.#capacity.places * E);
+    return new Float32Array(rows * K * places * E);
   }
 
   #copyRow(

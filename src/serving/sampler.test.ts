@@ -59,6 +59,17 @@ describe("createSampler", () => {
     ]);
   });
 
+  it.each([
+    ["only NaN", [NaN, NaN]],
+    ["an infinite one", [1, Infinity]],
+    ["nothing possible", [-Infinity, -Infinity]],
+  ])("refuses logits with %s rather than make up a token", (_name, logits) => {
+    for (const temperature of [0, 1]) {
+      const sampler = createSampler({ temperature, topP: 1, seed: 3 });
+      expect(() => sampler.sample(Float32Array.from(logits))).toThrow("the model's output is not finite");
+    }
+  });
+
   it("always has a token to give at top_p 0", () => {
     expect(createSampler({ temperature: 1, topP: 0, seed: 3 }).sample(LOGITS)).toBe(1);
   });

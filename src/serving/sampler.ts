@@ -18,7 +18,11 @@ export interface Sampler {
 export function createSampler({ temperature, topP, seed }: SamplingOptions): Sampler {
   const random = createRandom(seed);
   return {
-    sample: (logits) => (temperature === 0 ? mostLikely(logits) : draw(logits, temperature, topP, random)),
+    sample: (logits) => {
+      const token = temperature === 0 ? mostLikely(logits) : draw(logits, temperature, topP, random);
+      if (!Number.isFinite(logits[token])) throw new Error("internal: the model's output is not finite");
+      return token;
+    },
   };
 }
 

@@ -25,7 +25,10 @@ class FakeCache {
   sizeWith(extraRows: number, length: number): number {
     return (this.rows + extraRows) * Math.max(length, ...this.lengths);
   }
-  reserve(): void {}
+  outOfMemory = false;
+  reserve(): void {
+    if (this.outOfMemory) throw new RangeError("Array buffer allocation failed");
+  }
   trim(): void {}
 }
 
@@ -38,9 +41,11 @@ class FakeGenerator {
   peakPlaces = 0;
   failNextStep = false;
   failNextPrompt = false;
+  outOfMemory = false;
 
   newCache(): FakeCache {
     const cache = new FakeCache();
+    cache.outOfMemory = this.outOfMemory;
     this.caches.push(cache);
     return cache;
   }
@@ -236,6 +241,30 @@ describe("Scheduler", () => {
     await expect(ask(3, 5)).rejects.toThrow("broken");
     generator.failNextStep = false;
     expect(await ask(3, 5)).toEqual(counting(3, 5));
+  });
+
+  it("fails an answer that finds no memory, comes to rest and serves the next", async () => {
+    const { ask, generator, scheduler } = setUp();
+    generator.outOfMemory = true;
+    await expect(ask(3, 5)).rejects.toThrow("allocation failed");
+    // A loop that goes on without work would let no timer through.
+    await new Promise((resolve) => setTimeout(resolve, 1));
+    generator.outOfMemory = false;
+    expect(await ask(3, 5)).toEqual(counting(3, 5));
+    await scheduler.close();
+  });
+
+  it("fails every answer when the loop itself breaks, and serves the next request", async () => {
+    const { ask, askForAll, scheduler } = setUp();
+    const broken = {
+      get aborted(): boolean {
+        throw new Error("unforeseen");
+      },
+    };
+    const results = askForAll(3, [5, 5], { signal: broken as AbortSignal });
+    for (const result of await Promise.allSettled(results)) expect(result.status).toBe("rejected");
+    expect(await ask(3, 5)).toEqual(counting(3, 5));
+    await scheduler.close();
   });
 
   it("turns a prompt away when too many wait", async () => {

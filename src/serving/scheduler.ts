@@ -96,17 +96,30 @@ export class Scheduler {
   }
 
   async #run(): Promise<void> {
-    while (!this.#closed && (this.#waiting.length > 0 || this.#groups.size > 0)) {
-      this.#dropAborted();
-      await this.#admitNext();
-      for (const [key, group] of this.#groups) {
-        await this.#step(key, group);
-        if (this.#closed) break;
+    try {
+      while (!this.#closed && (this.#waiting.length > 0 || this.#groups.size > 0)) {
+        try {
+          await this.#turn();
+        } catch (error) {
+          // Whose fault it was is not known, and none of them may wait for ever.
+          this.#failAll(error);
+        }
       }
+      if (this.#closed) this.#failAll(new Unavailable("The server is shutting down. Try again in a moment."));
+    } finally {
+      // In the same turn as the look at the queue, or a prompt that comes in between would find a loop that has ended.
+      this.#running = null;
     }
-    if (this.#closed) this.#failAll(new Unavailable("The server is shutting down. Try again in a moment."));
-    // In the same turn as the look at the queue, or a prompt that comes in between would find a loop that has ended.
-    this.#running = null;
+  }
+
+  /** One more prompt is read, and every running answer moves on by a token. */
+  async #turn(): Promise<void> {
+    this.#dropAborted();
+    await this.#admitNext();
+    for (const [key, group] of this.#groups) {
+      await this.#step(key, group);
+      if (this.#closed) break;
+    }
   }
 
   #dropAborted(): void {
@@ -204,7 +217,11 @@ export class Scheduler {
   async #step(key: string, group: Group): Promise<void> {
     try {
       this.#makeRoom(key, group);
-      if (group.rows.length === 0) return;
+      if (group.rows.length === 0) {
+        // Left by a prompt that failed while its first row was made.
+        this.#groups.delete(key);
+        return;
+      }
       const pending = group.rows.map((row) => row.tokens.at(-1) as number);
       const logits = await this.#generator.step(group.cache, pending, group.adapter);
       const vocabSize = logits.length / group.rows.length;

@@ -92,12 +92,17 @@ export class FineTuningQueue {
       .where("leaseOwner", "=", owner)
       .executeTakeFirst();
     if (result.numUpdatedRows > 0n) return "held";
+    return (await this.status(jobId)) === "cancelled" ? "cancelled" : "lost";
+  }
+
+  /** Whoever holds the job; null when there is none of that id. */
+  async status(jobId: string): Promise<JobStatus | null> {
     const job = await this.#database
       .selectFrom("fineTuningJobs")
       .select("status")
       .where("id", "=", jobId)
       .executeTakeFirst();
-    return job?.status === ("cancelled" satisfies JobStatus) ? "cancelled" : "lost";
+    return (job?.status as JobStatus | undefined) ?? null;
   }
 
   /** Gives an unfinished job back (the server is stopping): the next worker goes on at once, and the attempt does not count. */

@@ -5,7 +5,7 @@ import { TunesmithError } from "../errors.ts";
 import type { DecoderRunner } from "./decoder-runner.ts";
 import { LoraParameters } from "./lora-parameters.ts";
 import { AdamW } from "./optimizer.ts";
-import { trainStep } from "./train-step.ts";
+import { evaluateLoss, trainStep } from "./train-step.ts";
 
 const OPTIONS = { learningRate: 0.5, clipNorm: 1, dropoutStream: [1] };
 const EXAMPLE = { tokens: Int32Array.of(1, 2, 3), supervised: Uint8Array.of(0, 1, 1) };
@@ -31,7 +31,8 @@ function setUp(lossSum: number, gradient: number) {
       return { lossSum, correct: 0, supervised: 2 };
     },
   } as unknown as DecoderRunner;
-  const step = () => trainStep(runner, parameters, optimizer, [EXAMPLE], OPTIONS);
+  const step = (learningRate = OPTIONS.learningRate) =>
+    trainStep(runner, parameters, optimizer, [EXAMPLE], { ...OPTIONS, learningRate });
   return { parameters, optimizer, step };
 }
 
@@ -60,4 +61,18 @@ it("finite numbers move the parameters", async () => {
   expect(await step()).toEqual({ loss: 3, accuracy: 0, gradientNorm: 1 });
   expect(parameters.data).not.toEqual(before);
   expect(optimizer.step).toBe(1);
+});
+
+it("a step that makes the adapter infinite does not pass", async () => {
+  const { step } = setUp(6, 1);
+  await expect(step(1e39)).rejects.toThrow(
+    /after step 1 the norm of the adapter is (Infinity|NaN), where finite/,
+  );
+});
+
+it("a validation loss without value does not pass", async () => {
+  const runner = {
+    evaluate: async () => ({ lossSum: NaN, correct: 0, supervised: 2 }),
+  } as unknown as DecoderRunner;
+  await expect(evaluateLoss(runner, [EXAMPLE])).rejects.toThrow(/the validation loss is NaN, where finite/);
 });

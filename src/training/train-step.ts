@@ -28,7 +28,8 @@ export interface StepOptions {
 
 /**
  * Moves the parameters one step along the mean loss of the examples. Aborting leaves parameters and moments untouched, and so
- * does a loss or gradient that is no finite number: that throws TunesmithError (training_diverged).
+ * does a loss or gradient that is no finite number: that throws TunesmithError (training_diverged), as do parameters that
+ * the step made infinite.
  */
 export async function trainStep(
   runner: DecoderRunner,
@@ -40,15 +41,22 @@ export async function trainStep(
   const { gradients, metrics } = await lossAndGradients(runner, parameters, examples, dropoutStream, signal);
   const gradientNorm = l2Norm(gradients);
   if (!Number.isFinite(metrics.loss) || !Number.isFinite(gradientNorm)) {
-    throw diverged(optimizer.step + 1, metrics.loss, gradientNorm, learningRate);
+    const what = `at step ${optimizer.step + 1} the loss is ${metrics.loss} and the norm of the gradient ${gradientNorm}`;
+    throw diverged(what, learningRate);
   }
   optimizer.update(parameters.data, gradients, learningRate, clipScale(gradientNorm, clipNorm));
+  // The last step's update is looked at by no later step.
+  const parameterNorm = l2Norm(parameters.data);
+  if (!Number.isFinite(parameterNorm)) {
+    throw diverged(`after step ${optimizer.step} the norm of the adapter is ${parameterNorm}`, learningRate);
+  }
   return { ...metrics, gradientNorm };
 }
 
-function diverged(step: number, loss: number, gradientNorm: number, learningRate: number): TunesmithError {
+function diverged(what: string, learningRate?: number): TunesmithError {
+  const rate = learningRate === undefined ? "" : ` The learning rate was ${learningRate}.`;
   return new TunesmithError(
-    `Training has diverged: at step ${step} the loss is ${loss} and the norm of the gradient ${gradientNorm}, where finite numbers are expected. The learning rate was ${learningRate}. Create the job again with a lower learning_rate_multiplier.`,
+    `Training has diverged: ${what}, where finite numbers are expected.${rate} Create the job again with a lower learning_rate_multiplier.`,
     { code: "training_diverged", param: "learning_rate_multiplier" },
   );
 }
@@ -72,7 +80,7 @@ export async function lossAndGradients(
   return { gradients, metrics: meanOf(results) };
 }
 
-/** Loss and accuracy of the examples as the model stands. */
+/** Loss and accuracy of the examples as the model stands. Throws TunesmithError (training_diverged) for a loss without value. */
 export async function evaluateLoss(
   runner: DecoderRunner,
   examples: readonly BatchExample[],
@@ -83,7 +91,9 @@ export async function evaluateLoss(
     signal?.throwIfAborted();
     results.push(await runner.evaluate(supervisedPass(pass)));
   }
-  return meanOf(results);
+  const metrics = meanOf(results);
+  if (!Number.isFinite(metrics.loss)) throw diverged(`the validation loss is ${metrics.loss}`);
+  return metrics;
 }
 
 function meanOf(results: readonly PassResult[]): LossMetrics {

@@ -1,6 +1,6 @@
 // The trainer process: `node trainer.ts <job directory>`. Reads job.json and the data, trains, writes events, checkpoints
-// and the adapter (job-directory.ts). It stops at the next layer when it gets SIGTERM or SIGINT, or when the process that
-// started it is gone, and then leaves a checkpoint to go on from.
+// and the adapter (job-directory.ts). When it gets SIGTERM or SIGINT, or when the process that started it is gone, it stops
+// after the run under way (a short pass, or one layer of a long one) and leaves a checkpoint to go on from.
 import { readFile, rm } from "node:fs/promises";
 import { parseArgs } from "node:util";
 import { createChatTemplate } from "../data/chat-template.ts";
@@ -180,6 +180,11 @@ async function main(): Promise<void> {
   for (const event of ["SIGTERM", "SIGINT"] as const) process.on(event, () => stop.abort());
   // Only a trainer that was forked has a channel; its end means that the parent is gone.
   process.on("disconnect", () => stop.abort());
+  // It may have ended while this process still loaded its code: nobody heard of that, and there is nothing to save yet.
+  if (process.connected === false) {
+    process.exitCode = TRAINER_EXIT.interrupted;
+    return;
+  }
   // Whoever starts trainers looks here for one that outlived its server (jobs/trainer-process).
   const { lock } = jobPaths(directory);
   await writeFileAtomically(lock, [`${process.pid}\n`]);
@@ -191,7 +196,10 @@ async function main(): Promise<void> {
       interval === undefined ? undefined : Number(interval),
     );
   } finally {
-    await rm(lock, { force: true });
+    // A later trainer may have put its own there.
+    if (Number.parseInt(await readFile(lock, "utf8").catch(() => ""), 10) === process.pid) {
+      await rm(lock, { force: true });
+    }
     // The channel to the parent would keep this process alive.
     if (process.connected) process.disconnect();
   }

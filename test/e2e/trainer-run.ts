@@ -1,5 +1,6 @@
 // Trainer processes run by hand on job directories: what the tests of killed and failing trainers need, without a server.
 import { spawn } from "node:child_process";
+import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { mkdir, readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -17,8 +18,9 @@ export async function makeJobDirectory(
 ): Promise<void> {
   await mkdir(directory, { recursive: true });
   const write = async (file: string, rows: readonly object[]) => {
-    await writeFile(join(directory, file), rows.map((row) => `${JSON.stringify(row)}\n`).join(""));
-    return { file, sha256: "" };
+    const text = rows.map((row) => `${JSON.stringify(row)}\n`).join("");
+    await writeFile(join(directory, file), text);
+    return { file, sha256: createHash("sha256").update(text).digest("hex") };
   };
   const recipe: JobRecipe = {
     version: 1,

@@ -1,4 +1,6 @@
 // What holds for every request: error envelopes, headers, authentication, the health check and the orderly end.
+import { once } from "node:events";
+import { connect } from "node:net";
 import { expect, test } from "vitest";
 import { BASE_MODEL, testServer } from "./harness.ts";
 
@@ -100,6 +102,26 @@ test.each([
   expect(answer.headers["x-should-retry"]).toBe("false");
 });
 
+test.each([
+  ["OPTIONS", "/v1/files", "POST, GET"],
+  ["OPTIONS", "/v1/chat/completions", "POST"],
+  ["HEAD", "/v1/chat/completions", "POST"],
+] as const)("%s on %s is a wrong method, not an unknown address", async (method, url, allow) => {
+  const answer = await (await testServer()).app.inject({ method, url });
+  expect(answer.statusCode).toBe(405);
+  expect(answer.headers["allow"]).toBe(allow);
+});
+
+test("stopping does not wait for a connection on which nothing was asked", async () => {
+  const server = await testServer({ shutdownGraceMs: 60_000 });
+  const { port } = new URL(await server.listen());
+  const arrived = once(server.app.server, "connection");
+  const socket = connect(Number(port), "127.0.0.1").on("error", () => {});
+  await arrived;
+  await server.stop();
+  socket.destroy();
+});
+
 test("a fault of the server says nothing of its cause, and gives the id under which it is logged", async () => {
   const server = await testServer();
   server.engine.answer = () => {
@@ -191,7 +213,7 @@ test.each(["/v1/models/", "/v1//models"])("the address %s is found too", async (
 
 test("stopping lets a request finish within the grace and cuts off one that takes longer", async () => {
   for (const [graceMs, ends] of [
-    [5000, true],
+    [60_000, true],
     [50, false],
   ] as const) {
     const server = await testServer({ shutdownGraceMs: graceMs });

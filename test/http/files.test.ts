@@ -52,6 +52,17 @@ test("a filename cannot leave its header or its folder", async () => {
   );
 });
 
+test("a file part without a filename is stored under a name of ours", async () => {
+  const server = await testServer();
+  const { payload, headers } = form([
+    { name: "purpose", value: "fine-tune" },
+    { name: "file", filename: "NAME", content: "{}" },
+  ]);
+  const nameless = Buffer.from(payload.toString("latin1").replace('; filename="NAME"', ""), "latin1");
+  const answer = await server.app.inject({ method: "POST", url: "/v1/files", payload: nameless, headers });
+  expect(answer.json()).toMatchObject({ filename: "file", bytes: 2 });
+});
+
 test("a deleted file is gone, and its bytes with it", async () => {
   const server = await testServer();
   const { id } = await upload(server);

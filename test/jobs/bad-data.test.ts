@@ -1,5 +1,6 @@
 // Data that cannot be trained on fails the job, not the server.
-import { rmSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterEach, expect, test } from "vitest";
 import { TunesmithError } from "../../src/errors.ts";
 import { openWorkbench, TEN_EXAMPLES, until, type Workbench } from "./workbench.ts";
@@ -36,10 +37,14 @@ test("a bad validation file is named as such", async () => {
   });
 });
 
-test("a training file deleted before the job read it", async () => {
+test.each([
+  { when: "before the job read it", row: true },
+  // Its row is read before its bytes are linked.
+  { when: "while the job took it", row: false },
+])("a training file deleted $when", async ({ row }) => {
   bench = await openWorkbench();
   const job = await bench.create();
-  await bench.files.delete(job.trainingFileId);
+  if (row) await bench.files.delete(job.trainingFileId);
   await bench.blobs.delete(job.trainingFileId);
   bench.worker().start();
   await until("the job has failed", async () => (await bench.status(job)) === "failed");
@@ -96,7 +101,7 @@ test("a base model that cannot be had fails the job with its reason", async () =
 test("a fault of this program is logged and not told to the client", async () => {
   bench = await openWorkbench({
     dependencies: {
-      readDataset: async () => {
+      countExamples: async () => {
         throw new TypeError("x is not a function");
       },
     },
@@ -118,6 +123,12 @@ test("a trainer that reports a failure is not started again", async () => {
   await until("the job has failed", async () => (await bench.status(job)) === "failed");
   expect((await bench.read(job)).error).toEqual(error);
   expect(bench.lives(job)).toHaveLength(1);
+  // What tells the story stays; the data and the checkpoints go.
+  const checkpoints = join(bench.directoryOf(job), "checkpoints");
+  await until("its checkpoints are gone", () => !existsSync(checkpoints));
+  expect(readdirSync(bench.directoryOf(job)).sort()).toEqual(
+    ["events.jsonl", "fake.json", "job.json", "lives.txt", "trainer.log", "trainer.pid"].sort(),
+  );
 });
 
 test("after a failed job the next one runs", async () => {

@@ -1,7 +1,8 @@
 // A cancelled job stops whatever it was doing, and stays cancelled.
+import { readdirSync } from "node:fs";
 import { afterEach, expect, test } from "vitest";
 import { SYSTEM_CLOCK } from "../../src/jobs/worker.ts";
-import { isAlive, openWorkbench, TEN_EXAMPLES, until, type Workbench } from "./workbench.ts";
+import { isAlive, openWorkbench, until, type Workbench } from "./workbench.ts";
 
 let bench: Workbench;
 afterEach(() => bench.close());
@@ -24,10 +25,10 @@ test("while its files are validated", async () => {
   let sawAbort = false;
   bench = await openWorkbench({
     dependencies: {
-      readDataset: async (_path, { signal }) => {
+      countExamples: async (_path, { signal }) => {
         await SYSTEM_CLOCK.delay(20_000, signal);
         sawAbort = signal.aborted;
-        return { examples: TEN_EXAMPLES.trim().split("\n") };
+        return 10;
       },
     },
   });
@@ -86,6 +87,9 @@ test("while it trains: the trainer ends, the events stay", async () => {
   expect(await bench.messages(job)).toContain("Step 2/6: training loss=1.00, full validation loss=2.00");
   expect((await bench.messages(job)).at(-1)).toBe("The job was cancelled");
   expect(bench.lives(job)).toHaveLength(1);
+  const left = readdirSync(bench.directoryOf(job));
+  expect(left).toEqual(expect.arrayContaining(["job.json", "events.jsonl", "trainer.log"]));
+  expect(left.filter((name) => ["training.jsonl", "checkpoints"].includes(name))).toEqual([]);
 });
 
 test("also when nobody wakes the worker", async () => {

@@ -39,6 +39,15 @@ test("half a line in events.jsonl is skipped, and the step is reported again", a
   expect(bench.logger.lines.join("\n")).toContain("Skipped a line of events.jsonl");
 });
 
+test("a checkpoint of which only the next trainer tells counts as progress", async () => {
+  bench = await openWorkbench();
+  const job = await bench.create({ instructions: { steps: 5, stepsPerEpoch: 5, stepsPerLife: 1 } });
+  bench.worker().start();
+  await until("the job has ended", async () => ["succeeded", "failed"].includes(await bench.status(job)));
+  expect(await bench.status(job)).toBe("succeeded");
+  expect(bench.lives(job)).toHaveLength(5);
+});
+
 test("three crashes without progress fail the job", async () => {
   bench = await openWorkbench();
   const job = await bench.create({ instructions: { dieAt: { step: 4, lives: 99 } } });

@@ -29,6 +29,8 @@ export interface Instructions {
   halfLineAt?: { step: number; lives: number };
   /** Checkpoints only up to here: later deaths make no progress. */
   lastCheckpoint?: number;
+  /** Dies by SIGKILL after so many steps and the checkpoint of the last, which it does not report. */
+  stepsPerLife?: number;
   failAt?: { step: number; error: { code: string; param: string | null; message: string } };
   /** Stays at this step for ever. */
   hangAt?: number;
@@ -112,6 +114,10 @@ for (let step = done + 1; step <= steps; step += 1) {
   const checkpoint = join("checkpoints", `step-${step}`);
   writeAdapter(join(directory, checkpoint), step);
   const epochEnd = step % stepsPerEpoch === 0;
+  if (step - done === instructions.stepsPerLife && !epochEnd) {
+    process.kill(process.pid, "SIGKILL");
+    await delay(10_000);
+  }
   report({ type: "checkpoint", at, step, directory: checkpoint, epochEnd, metrics });
 }
 writeAdapter(paths.adapter, steps);

@@ -82,6 +82,8 @@ test("a job runs to a model with events, checkpoints and a result file", async (
   const unnamed = join(bench.directoryOf(job), "checkpoints/step-7");
   await until("checkpoints that nobody can name are gone", () => !existsSync(unnamed));
 
+  expect(existsSync(join(bench.directoryOf(job), "training.jsonl"))).toBe(false);
+
   const result = await bench.files.get(ended.resultFileId ?? "");
   expect(result).toMatchObject({ filename: "step_metrics.csv", purpose: "fine-tune-results", bytes: 26 });
   expect(readFileSync(bench.blobs.path(result?.id ?? ""), "utf8")).toBe("step,train_loss\n1,2.00000\n");
