@@ -11,7 +11,7 @@ export interface BatchExample {
 
 /**
  * Tokens of one forward and backward pass. Matrix products run near full speed from about 128 rows on; more only costs
- * memory (about 0.7 MB a token for a 135M model). A longer row makes a pass of its own.
+ * memory (about 1.6 MB a token for a 135M model). A longer row makes a pass of its own.
  */
 export const PASS_TOKENS = 400;
 
@@ -74,7 +74,7 @@ export interface PassLayout {
   blockMask: Float32Array;
 }
 
-/** Lays rows out one after the other. The last token of a row is not needed as an input, since nothing follows it. */
+/** Lays rows out one after the other. */
 export function layOut(rows: readonly Int32Array[], firstPosition = 0): PassLayout {
   const count = rows.reduce((sum, row) => sum + row.length, 0);
   const rowLength = Math.max(...rows.map((row) => row.length));

@@ -28,8 +28,11 @@ export function buildGenerationGraph(config: ModelConfig, targets: readonly Lora
     const weights = declareLayerWeights(g, config, layerFeed(layer, ""));
     const sites = new Map<LoraTarget, LoraSite>();
     for (const target of targets) {
-      const [, columns] = loraShapes(config, target, 1).a;
-      const [rows] = loraShapes(config, target, 1).b;
+      // The rank is named, so that adapters of any rank share the graph.
+      const {
+        a: [, columns],
+        b: [rows],
+      } = loraShapes(config, target, 1);
       const a = g.input(layerFeed(layer, `${target}.lora_A`), "float32", ["R", columns]);
       const b = g.input(layerFeed(layer, `${target}.lora_B`), "float32", [rows, "R"]);
       sites.set(target, { a, b, dropout: null });

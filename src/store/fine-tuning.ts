@@ -125,14 +125,7 @@ export class FineTuningStore {
       .orderBy("sequence", "desc")
       .limit(page.limit + 1);
     if (page.after !== undefined) {
-      const cursor = await this.#database
-        .selectFrom("fineTuningEvents")
-        .select("sequence")
-        .where("jobId", "=", jobId)
-        .where("id", "=", page.after)
-        .executeTakeFirst();
-      if (cursor === undefined) throw unknownCursor(page.after);
-      query = query.where("sequence", "<", cursor.sequence);
+      query = query.where("sequence", "<", await this.#place("fineTuningEvents", jobId, page.after));
     }
     return pageOf((await query.execute()).map(toEvent), page.limit);
   }
@@ -146,16 +139,25 @@ export class FineTuningStore {
       .orderBy("sequence", "desc")
       .limit(page.limit + 1);
     if (page.after !== undefined) {
-      const cursor = await this.#database
-        .selectFrom("fineTuningCheckpoints")
-        .select("sequence")
-        .where("jobId", "=", jobId)
-        .where("id", "=", page.after)
-        .executeTakeFirst();
-      if (cursor === undefined) throw unknownCursor(page.after);
-      query = query.where("sequence", "<", cursor.sequence);
+      query = query.where("sequence", "<", await this.#place("fineTuningCheckpoints", jobId, page.after));
     }
     return pageOf((await query.execute()).map(toCheckpoint), page.limit);
+  }
+
+  /** Where a job's event or checkpoint stands in its list. */
+  async #place(
+    table: "fineTuningEvents" | "fineTuningCheckpoints",
+    jobId: string,
+    id: string,
+  ): Promise<number> {
+    const row = await this.#database
+      .selectFrom(table)
+      .select("sequence")
+      .where("jobId", "=", jobId)
+      .where("id", "=", id)
+      .executeTakeFirst();
+    if (row === undefined) throw unknownCursor(id);
+    return row.sequence;
   }
 
   #seconds(): number {
