@@ -14,9 +14,13 @@ const FORMATS = {
   checkpoint: { prefix: "ftckpt_", alphabet: ALPHANUMERIC, length: 24 },
   chatCompletion: { prefix: "chatcmpl-", alphabet: ALPHANUMERIC, length: 29 },
   request: { prefix: "req_", alphabet: HEX, length: 32 },
+  project: { prefix: "proj_", alphabet: ALPHANUMERIC, length: 24 },
   /** The last part of a fine-tuned model's name; the rest of the name is built in model-names.ts. */
   model: { prefix: "", alphabet: ALPHANUMERIC, length: 8 },
 } as const;
+
+/** The project of a server on which nobody has made projects: every object belongs to one. */
+export const DEFAULT_PROJECT = "proj_default00000000000000000";
 
 export type IdKind = keyof typeof FORMATS;
 
