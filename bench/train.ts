@@ -1,10 +1,11 @@
 // Training speed: SmolLM2-135M-Instruct, LoRA r=8 alpha=16 on q and v, f32, on the first rows of a JSONL in OpenAI's chat
 // format. Prints one JSON object on the last line. `npm run bench:train -- --json [--data FILE] [--rows 64] [--targets all]`
+import { spawnSync } from "node:child_process";
 import { availableParallelism, cpus, tmpdir } from "node:os";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { loadConfig } from "../src/config.ts";
+import { loadConfig, trainerEnvironment } from "../src/config.ts";
 import { splitIntoPasses } from "../src/data/batches.ts";
 import { createChatTemplate } from "../src/data/chat-template.ts";
 import { readDataset } from "../src/data/dataset.ts";
@@ -19,6 +20,15 @@ import { LoraParameters } from "../src/training/lora-parameters.ts";
 import type { LoraPlan } from "../src/training/lora-parameters.ts";
 import { AdamW } from "../src/training/optimizer.ts";
 import { trainStep } from "../src/training/train-step.ts";
+
+// As jobs run: in a process with a trainer's environment.
+if (trainerEnvironment() !== process.env) {
+  const again = spawnSync(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
+    env: trainerEnvironment(),
+    stdio: "inherit",
+  });
+  process.exit(again.status ?? 1);
+}
 
 const { values: options } = parseArgs({
   options: {

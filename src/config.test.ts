@@ -1,7 +1,7 @@
 // Settings: defaults, the environment, options in front, and the messages for what is wrong.
 import { expect, test } from "vitest";
 import { DEFAULT_BASE_MODEL } from "./model/catalogue.ts";
-import { isLoopback, loadConfig, SETTINGS, unknownVariables } from "./config.ts";
+import { isLoopback, loadConfig, SETTINGS, trainerEnvironment, unknownVariables } from "./config.ts";
 
 test("without an environment every setting has its default", () => {
   const config = loadConfig({}, { XDG_CACHE_HOME: "/cache" });
@@ -92,6 +92,20 @@ test("another address than this machine's own needs a key", () => {
   expect(loadConfig({ host: "0.0.0.0" }, { TUNESMITH_API_KEYS: "a-long-key-1" }).host).toBe("0.0.0.0");
   expect(["127.0.0.1", "127.9.9.9", "::1", "localhost"].every(isLoopback)).toBe(true);
   expect(["0.0.0.0", "::", "192.168.0.1", "127.evil.example", ""].some(isLoopback)).toBe(false);
+});
+
+test("a trainer gets large pages on Linux, beside what is tuned already", () => {
+  const largePages = "glibc.malloc.hugetlb=1";
+  expect(trainerEnvironment({ A: "1" }, "linux")).toEqual({ A: "1", GLIBC_TUNABLES: largePages });
+  expect(trainerEnvironment({ GLIBC_TUNABLES: "glibc.x=1" }, "linux")).toEqual({
+    GLIBC_TUNABLES: `glibc.x=1:${largePages}`,
+  });
+  for (const [environment, platform] of [
+    [{ GLIBC_TUNABLES: "glibc.malloc.hugetlb=0" }, "linux"],
+    [{ A: "1" }, "darwin"],
+  ] as const) {
+    expect(trainerEnvironment(environment, platform)).toBe(environment);
+  }
 });
 
 test("a misspelt variable is found", () => {

@@ -7,11 +7,12 @@ import type { FastifyBaseLogger, FastifyInstance } from "fastify";
 import { pino } from "pino";
 import { createApp } from "./api/app.ts";
 import type { BaseModelCatalogue } from "./api/model-directory.ts";
-import { loadConfig, unknownVariables } from "./config.ts";
+import { loadConfig, trainerEnvironment, unknownVariables } from "./config.ts";
 import type { Config } from "./config.ts";
 import { InvalidRequest, messageOf } from "./errors.ts";
 import { countExamples } from "./data/dataset.ts";
 import { createFineTune } from "./jobs/fine-tune.ts";
+import { embeddedTrainer } from "./jobs/trainer-process.ts";
 import { createWorker } from "./jobs/worker.ts";
 import type { Worker } from "./jobs/worker.ts";
 import { CATALOGUE, catalogueEntry } from "./model/catalogue.ts";
@@ -238,6 +239,7 @@ function createJobWorker(parts: WorkerParts): Worker {
     organization: config.organization,
     resolveBaseModel: (id, signal) => resolveBaseModel(id, { ...sourcesOf(config), signal }),
     countExamples,
+    trainer: embeddedTrainer(trainerEnvironment()),
   });
   return createWorker({ queue: parts.queue, run, logger });
 }

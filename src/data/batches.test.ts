@@ -137,7 +137,30 @@ describe("layOut", () => {
   });
 });
 
+describe("layOut in blocks of queries", () => {
+  it("pads rows to a multiple of the blocks and changes nothing else", () => {
+    fc.assert(
+      fc.property(rows, fc.integer({ min: 1, max: 4 }), (all, queryBlocks) => {
+        const [plain, inBlocks] = [layOut(all), layOut(all, 0, queryBlocks)];
+        expect(inBlocks.rowLength % queryBlocks).toBe(0);
+        expect(inBlocks.rowLength - plain.rowLength).toBeLessThan(queryBlocks);
+        expect([...inBlocks.tokens]).toEqual([...plain.tokens]);
+        expect([...inBlocks.flatIndex].map((place) => inBlocks.blockIndex[place])).toEqual([
+          ...plain.tokens.keys(),
+        ]);
+      }),
+    );
+  });
+});
+
 describe("supervisedPass", () => {
+  it("cuts only long rows into blocks", () => {
+    const blocks = (length: number): number =>
+      supervisedPass([{ tokens: new Int32Array(length + 1), supervised: new Uint8Array(length + 1) }]).layout
+        .queryBlocks;
+    expect([blocks(256), blocks(257)]).toEqual([1, 4]);
+  });
+
   it("asks for the next token at every place whose next token is supervised", () => {
     fc.assert(
       fc.property(examples, (all) => {

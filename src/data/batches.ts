@@ -21,6 +21,13 @@ export const PASS_TOKENS = 400;
  */
 export const MAX_PADDING_SCORES = 20_000;
 
+/**
+ * Rows of more tokens attend in this many blocks of queries (model/attention.ts); below, the smaller products cost as much as the
+ * scores above the diagonal that they save.
+ */
+const WHOLE_ROW_TOKENS = 256;
+const QUERY_BLOCKS = 4;
+
 /** The order in which an epoch visits `count` examples, and the cut into steps; the same for the same seed and epoch. */
 export function epochBatches(count: number, batchSize: number, seed: number, epoch: number): number[][] {
   const order = shuffle(
@@ -64,6 +71,8 @@ export interface PassLayout {
   tokens: Int32Array;
   rowCount: number;
   rowLength: number;
+  /** Blocks of queries in attention; divides rowLength. */
+  queryBlocks: number;
   /** [N]: place of each token in its row. */
   positions: BigInt64Array;
   /** [B, T]: flat token at each place; padding names token 0. */
@@ -75,13 +84,15 @@ export interface PassLayout {
 }
 
 /** Lays rows out one after the other. */
-export function layOut(rows: readonly Int32Array[], firstPosition = 0): PassLayout {
+export function layOut(rows: readonly Int32Array[], firstPosition = 0, queryBlocks = 1): PassLayout {
   const count = rows.reduce((sum, row) => sum + row.length, 0);
-  const rowLength = Math.max(...rows.map((row) => row.length));
+  const longest = Math.max(...rows.map((row) => row.length));
+  const rowLength = Math.ceil(longest / queryBlocks) * queryBlocks;
   const layout: PassLayout = {
     tokens: new Int32Array(count),
     rowCount: rows.length,
     rowLength,
+    queryBlocks,
     positions: new BigInt64Array(count),
     blockIndex: new Int32Array(rows.length * rowLength),
     flatIndex: new Int32Array(count),
@@ -112,7 +123,9 @@ export interface SupervisedPass {
 
 /** Builds a pass: each row's inputs are its tokens but the last, its targets its tokens but the first. */
 export function supervisedPass(examples: readonly BatchExample[]): SupervisedPass {
-  const layout = layOut(examples.map(({ tokens }) => tokens.subarray(0, tokens.length - 1)));
+  const rows = examples.map(({ tokens }) => tokens.subarray(0, tokens.length - 1));
+  const isLong = rows.some((row) => row.length > WHOLE_ROW_TOKENS);
+  const layout = layOut(rows, 0, isLong ? QUERY_BLOCKS : 1);
   const lossRows: number[] = [];
   const targets: number[] = [];
   let start = 0;

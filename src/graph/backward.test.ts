@@ -1,7 +1,7 @@
 // The walk itself: sums over several uses, broadcasting, fused sums, and what it refuses. Rules: gradients.test.ts.
 import { describe, expect, it } from "vitest";
 import { evaluate } from "../../test/reference/interpreter.ts";
-import type { TensorFeeds } from "../../test/reference/interpreter.ts";
+import type { Tensor, TensorFeeds } from "../../test/reference/interpreter.ts";
 import { backward } from "./backward.ts";
 import { Graph } from "./graph.ts";
 import { GraphError } from "./value.ts";
@@ -122,12 +122,26 @@ describe("backward", () => {
     expect(differentiate).toThrow("internal: ReduceMax_1 has no derivative with respect to its input 0");
   });
 
+  it("takes a composite's own rule in place of those of its nodes", () => {
+    const g = new Graph();
+    const [x, w] = [g.input("x", "float32", ["N"]), g.input("w", "float32", ["N"])];
+    const y = g.composite(g.op("Exp", [g.mul(x, w)], {}), [x, w], (dy) => [g.mul(dy, w), g.mul(dy, x)]);
+    const [dx] = backward(g, [{ value: g.mul(y, w), gradient: x }], [x]);
+    // Nothing went through Exp: the gradient is x * w (of the product after it) * w (of the rule).
+    g.output("dx", dx as Value);
+    const feeds = {
+      x: { shape: [2], data: Float64Array.of(2, 3) },
+      w: { shape: [2], data: Float64Array.of(5, 7) },
+    };
+    expect([...(evaluate(g, feeds)["dx"] as Tensor).data]).toEqual([50, 147]);
+  });
+
   it("refuses sizes that a rule cannot name", () => {
     const g = new Graph();
     const [a, b] = [g.input("a", "float32", ["B", "S"]), g.input("b", "float32", ["B", "T"])];
     const joined = g.op("Concat", [a, b], { axis: 1 });
     expect(() => backward(g, [{ value: joined, gradient: joined }], [a])).toThrow(
-      "internal: Concat of named sizes has no backward rule",
+      "internal: Concat of different named sizes has no backward rule",
     );
     const wide = g.input("wide", "float32", [2, "T"]);
     const [normed] = g.apply("SimplifiedLayerNormalization", [wide, g.input("w", "float32", ["T"])], {

@@ -31,6 +31,14 @@ export function backward(g: Graph, seeds: readonly Seed[], targets: readonly Val
   for (const node of [...g.nodes].reverse()) {
     const dys = node.outputs.map((output) => gradients.get(output) ?? null);
     if (dys.every((dy) => dy === null)) continue;
+    const composite = g.composites.get(node.outputs[0] as Value);
+    if (composite !== undefined) {
+      const emitted = composite.gradient(dys[0] as Value);
+      for (const [i, input] of composite.inputs.entries()) {
+        if (wanted.has(input)) accumulate(g, gradients, input, unbroadcast(g, emitted[i] as Value, input));
+      }
+      continue;
+    }
     if (!node.inputs.some((input) => wanted.has(input))) continue;
     const recipes = (GRADIENTS[node.kind] as BackwardRule<OpKind>)(g, node, dys);
     for (const [i, input] of node.inputs.entries()) {

@@ -53,6 +53,16 @@ export function quotient(whole: Dimension, part: Dimension): Dimension | null {
   return format({ coefficient: dividend.coefficient / divisor.coefficient, names });
 }
 
+/**
+ * The size of parts laid end to end: a number, a multiple of the name they share, or, for different plain names, a name of
+ * its own ("S+T"). Null for sums that could be read in two ways.
+ */
+export function total(parts: Shape): Dimension | null {
+  if (parts.every((part) => typeof part === "number")) return parts.reduce((sum, part) => sum + part, 0);
+  if (parts.every((part) => part === parts[0])) return product([parts.length, ...parts.slice(0, 1)]);
+  return parts.some((part) => typeof part === "number" || part.includes("*")) ? null : parts.join("+");
+}
+
 /** True where both shapes have the same rank and the same sizes. */
 export function sameShape(left: Shape, right: Shape): boolean {
   return left.length === right.length && left.every((dimension, i) => dimension === right[i]);

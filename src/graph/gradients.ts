@@ -2,6 +2,7 @@
 // one recipe per input, run only where that input's gradient is wanted; broadcasting is undone by backward.ts, once for
 // all rules. `dy` is the gradient of the loss with respect to the node's first output.
 import { product as flatten } from "./dimensions.ts";
+import type { Dimension } from "./dimensions.ts";
 import type { Graph } from "./graph.ts";
 import { GraphError } from "./value.ts";
 import type { Node, OpKind, Value } from "./value.ts";
@@ -133,9 +134,9 @@ export const GRADIENTS: { [K in OpKind]: BackwardRule<K> } = {
   ],
   Concat: (g, node, dys) => {
     const { axis } = node.attributes;
-    const sizes = node.inputs.map((one) => one.shape.at(axis));
-    if (!sizes.every((size) => typeof size === "number")) {
-      throw new GraphError("internal: Concat of named sizes has no backward rule");
+    const sizes = node.inputs.map((one) => one.shape.at(axis) as Dimension);
+    if (!sizes.every((size) => typeof size === "number" || size === sizes[0])) {
+      throw new GraphError("internal: Concat of different named sizes has no backward rule");
     }
     let parts: readonly Value[] | null = null;
     return node.inputs.map((_, i) => () => {

@@ -6,11 +6,16 @@ import { OPS } from "./ops.ts";
 import { GraphError } from "./value.ts";
 import type { Constant, DataType, Node, OpAttributes, OpKind, TensorType, Value } from "./value.ts";
 
+/** Emits the gradients of a composite's inputs, one each, given that of its output. */
+export type CompositeGradient = (dy: Value) => readonly Value[];
+
 export class Graph {
   readonly inputs: Value[] = [];
   readonly constants: Constant[] = [];
   readonly nodes: Node[] = [];
   readonly outputs: { name: string; value: Value }[] = [];
+  /** By output: what `backward` does instead of walking through the nodes that compute it. */
+  readonly composites = new Map<Value, { inputs: readonly Value[]; gradient: CompositeGradient }>();
   readonly #names = new Set<string>();
 
   /** Declares a tensor that is fed when the graph runs. */
@@ -68,6 +73,15 @@ export class Graph {
   /** `apply` for an operator with one output. */
   op<K extends OpKind>(kind: K, inputs: readonly Value[], attributes: OpAttributes[K]): Value {
     return this.apply(kind, inputs, attributes)[0] as Value;
+  }
+
+  /**
+   * Says that `output` depends on `inputs` alone, through nodes no one else looks into, and has this backward rule: one in
+   * closed form takes fewer passes over memory, and can compute again what it would cost more to keep.
+   */
+  composite(output: Value, inputs: readonly Value[], gradient: CompositeGradient): Value {
+    this.composites.set(output, { inputs, gradient });
+    return output;
   }
 
   add = (a: Value, b: Value): Value => this.op("Add", [a, b], {});

@@ -44,6 +44,15 @@ export function encodeOnnx(graph: Graph): Uint8Array {
   }
   for (const input of graph.inputs) body.message(11, encodeValueInfo(input.name, input));
   for (const { name, value } of graph.outputs) body.message(12, encodeValueInfo(name, value));
+  // ONNX Runtime reuses the memory of tensors whose shapes it knows to be equal, and searches long where it does not know: its
+  // own inference gives up at products of named sizes.
+  const named = new Set(graph.outputs.map(({ name }) => name));
+  for (const node of graph.nodes) {
+    for (const output of node.outputs) {
+      const name = nameOf(output);
+      if (!named.has(name)) body.message(13, encodeValueInfo(name, output));
+    }
+  }
 
   return new ProtobufWriter()
     .varint(1, IR_VERSION)

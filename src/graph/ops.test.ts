@@ -168,7 +168,7 @@ describe("a shape rule refuses", () => {
       ),
     ).toContain("the sizes input must have shape [2], has [3]");
     expect(apply("Concat", [["2*T"], ["S"]], { axis: 0 })).toBe(
-      "internal: Concat(a float32[2*T], b float32[S]): named sizes along the axis must be plain names, are [2*T, S]",
+      "internal: Concat(a float32[2*T], b float32[S]): named sizes along the axis must be equal or plain names, are [2*T, S]",
     );
     expect(
       apply(
@@ -180,6 +180,7 @@ describe("a shape rule refuses", () => {
         { axis: 1 },
       ),
     ).toBe("float32[B, S+T]");
+    expect(apply("Concat", [["2*T"], ["2*T"]], { axis: 0 })).toBe("float32[4*T]");
   });
 
   it("indices and positions of the wrong type or shape", () => {

@@ -1,6 +1,6 @@
 // The first of the two tables an operator stands in: its shape rule, and how its attributes are written in ONNX.
 // The second is gradients.ts. Types and attributes: value.ts.
-import { broadcast, formatShape, product, quotient, sameShape } from "./dimensions.ts";
+import { broadcast, formatShape, product, quotient, sameShape, total } from "./dimensions.ts";
 import type { Dimension, Shape } from "./dimensions.ts";
 import { GraphError } from "./value.ts";
 import type { OpAttributes, OpKind, TensorType, Value } from "./value.ts";
@@ -40,11 +40,20 @@ function size(shape: Shape, axis: number): Dimension {
   return dimension;
 }
 
-/** Named sizes that are added up must be plain names: "2*T+S" would read as 2 * (T + S). */
-function expectPlainNames(sizes: Shape): void {
-  if (sizes.some((one) => typeof one === "number" || one.includes("*"))) {
-    throw new GraphError(`named sizes along the axis must be plain names, are ${formatShape(sizes)}`);
+/** Named sizes that are added up must be equal or plain names: "2*T+S" would read as 2 * (T + S). */
+function totalOf(sizes: Shape): Dimension {
+  const sum = total(sizes);
+  if (sum === null) {
+    throw new GraphError(
+      `named sizes along the axis must be equal or plain names, are ${formatShape(sizes)}`,
+    );
   }
+  return sum;
+}
+
+/** Named sizes that differ are only known when the graph runs; equal parts need no sizes. */
+function needsSizes(sizes: Shape): boolean {
+  return sizes.some((one) => typeof one !== "number" && one !== sizes[0]);
 }
 
 function expectIndices(indices: Value): void {
@@ -233,31 +242,25 @@ export const OPS: { [K in OpKind]: OpDefinition<K> } = {
       for (const input of inputs) {
         expectShape("each input", input.shape.toSpliced(place, 1), first.shape.toSpliced(place, 1));
       }
-      const known = sizes.every((one) => typeof one === "number");
-      if (!known) expectPlainNames(sizes);
-      // A sum of sizes has no monomial: it gets a name of its own.
-      const total = known ? sizes.reduce((sum, one) => sum + one, 0) : sizes.join("+");
-      return [{ dtype: first.dtype, shape: first.shape.with(place, total) }];
+      return [{ dtype: first.dtype, shape: first.shape.with(place, totalOf(sizes)) }];
     },
     encode: (_inputs, { axis }) => ({ ints: { axis } }),
   },
   Split: {
     domain: "",
     infer(inputs, { axis, sizes }) {
-      const named = sizes.some((one) => typeof one !== "number");
-      arity(inputs, named ? 2 : 1);
+      arity(inputs, needsSizes(sizes) ? 2 : 1);
       const { dtype, shape } = at(inputs, 0);
-      if (named) expectPlainNames(sizes);
-      if (named) expectShape("the sizes input", at(inputs, 1).shape, [sizes.length]);
-      const total = named ? sizes.join("+") : (sizes as number[]).reduce((sum, one) => sum + one, 0);
-      if (size(shape, axis) !== total)
+      if (inputs.length === 2) expectShape("the sizes input", at(inputs, 1).shape, [sizes.length]);
+      if (size(shape, axis) !== totalOf(sizes))
         throw new GraphError(`sizes ${sizes.join(" + ")} are not ${size(shape, axis)}`);
       return sizes.map((one) => ({ dtype, shape: shape.with(axis < 0 ? shape.length + axis : axis, one) }));
     },
-    encode: (inputs, { axis, sizes }) => ({
-      ints: { axis },
-      ...(inputs.length === 1 ? { vector: sizes as number[] } : {}),
-    }),
+    encode: (inputs, { axis, sizes }) => {
+      if (inputs.length === 2) return { ints: { axis } };
+      if (sizes.every((one) => typeof one === "number")) return { ints: { axis }, vector: sizes };
+      return { ints: { axis, num_outputs: sizes.length } };
+    },
   },
   Gather: {
     domain: "",

@@ -65,7 +65,7 @@ export interface OpAttributes {
   Reshape: { shape: readonly Dimension[] };
   Transpose: { permutation: readonly number[] };
   Concat: { axis: number };
-  /** Cuts `axis` into `sizes`; with named sizes the second input carries them as int64 at run time. */
+  /** Cuts `axis` into `sizes`; where these are different names, the second input carries them as int64 at run time. */
   Split: { axis: number; sizes: readonly Dimension[] };
   /**
    * Rows of the first axis by index. `inverse` (as many int32 as x has rows), where given, says at which flat place of the

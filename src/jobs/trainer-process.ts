@@ -28,6 +28,8 @@ export interface TrainerProcess {
 export interface TrainerProgram {
   entry: string;
   nodeOptions: readonly string[];
+  /** Its whole environment; left out, that of this process. */
+  environment?: Readonly<Record<string, string | undefined>>;
 }
 
 /** Time for a trainer to finish its step and write a checkpoint: a step takes seconds on two cores, a write less. */
@@ -40,13 +42,14 @@ const ORPHAN_POLL_MS = 200;
 const LOG_FILE = "trainer.log";
 
 /** The trainer of this package: TypeScript through tsx in a checkout, JavaScript in a built package. */
-export function embeddedTrainer(): TrainerProgram {
+export function embeddedTrainer(environment?: TrainerProgram["environment"]): TrainerProgram {
   const inSource = import.meta.url.endsWith(".ts");
   const entry = new URL(`../training/trainer.${inSource ? "ts" : "js"}`, import.meta.url);
-  if (!inSource) return { entry: fileURLToPath(entry), nodeOptions: [] };
+  const surroundings = environment === undefined ? {} : { environment };
+  if (!inSource) return { entry: fileURLToPath(entry), nodeOptions: [], ...surroundings };
   // Resolved here, not by the child: `--import tsx` looks from the working directory, which may be anywhere.
   const tsx = pathToFileURL(createRequire(import.meta.url).resolve("tsx")).href;
-  return { entry: fileURLToPath(entry), nodeOptions: ["--import", tsx] };
+  return { entry: fileURLToPath(entry), nodeOptions: ["--import", tsx], ...surroundings };
 }
 
 /** Starts a trainer on the directory. Its IPC channel closes when this process dies, which tells it to stop. */
@@ -58,6 +61,7 @@ export async function startTrainer(
   const log = await open(join(jobDirectory, LOG_FILE), "a");
   const child = fork(program.entry, [jobDirectory], {
     execArgv: [...program.nodeOptions],
+    ...(program.environment === undefined ? {} : { env: program.environment }),
     stdio: ["ignore", log.fd, log.fd, "ipc"],
     // Its own process group: Ctrl-C in the terminal reaches the server alone, which then stops the trainer in order.
     detached: true,

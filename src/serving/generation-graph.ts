@@ -2,7 +2,8 @@
 // graph reads a prompt (one row, many tokens) and decodes (many rows, one token each).
 import { Graph } from "../graph/graph.ts";
 import type { Value } from "../graph/value.ts";
-import { declareLayerWeights, declareLayout, decoderLayer, layerFeed } from "../model/decoder.ts";
+import { declareLayout } from "../model/attention.ts";
+import { declareLayerWeights, decoderLayer, layerFeed } from "../model/decoder.ts";
 import type { LoraSite } from "../model/lora.ts";
 import type { LoraTarget } from "../model/lora-targets.ts";
 import type { ModelConfig } from "../model/model-config.ts";

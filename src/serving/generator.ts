@@ -139,7 +139,7 @@ export class Generator {
   #causalMask(T: number): HostTensor<"float32"> {
     let mask = this.#masks.get(T);
     if (mask === undefined) {
-      mask = causalMask(T);
+      mask = causalMask(T, this.config.queryHeads / this.config.keyValueHeads);
       // Of all lengths a prompt's last chunk can have, only the two that recur are worth keeping.
       if (T === 1 || T === PROMPT_CHUNK_TOKENS) this.#masks.set(T, mask);
     }

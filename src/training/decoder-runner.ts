@@ -20,10 +20,10 @@ import { buildStepGraph } from "./step-graph.ts";
 import type { LoraParameters, LoraPlan } from "./lora-parameters.ts";
 
 /**
- * A pass of more tokens runs layer by layer and computes each layer twice. One graph for all is a third faster and keeps
- * every activation, about 1.6 MB a token of a 135M model and T² scores a row.
+ * A pass of more tokens runs layer by layer and computes each layer twice. One graph for all is a third faster and keeps what
+ * the backward pass needs of every layer, about 1.5 MB a token of a 135M model.
  */
-const WHOLE_STEP_TOKENS = 400;
+const WHOLE_STEP_TOKENS = 1100;
 
 export interface PassResult {
   /** Sum of -log p over the pass's supervised tokens, in nats. */
@@ -49,19 +49,17 @@ export interface DecoderRunnerOptions {
 export class DecoderRunner {
   readonly #options: DecoderRunnerOptions;
   readonly #sessions = new Map<string, Promise<Session>>();
-  readonly #layerGraphs;
   readonly #headGraphs;
   #causalMask: HostTensor<"float32"> | null = null;
 
   constructor(options: DecoderRunnerOptions) {
     this.#options = options;
-    this.#layerGraphs = buildLayerGraphs(options.config, options.lora);
     this.#headGraphs = buildHeadGraphs(options.config);
   }
 
   /** Loss and accuracy of a pass, without gradients and without dropout. */
   async evaluate(pass: SupervisedPass): Promise<PassResult> {
-    const session = await this.#session("forward", () => this.#layerGraphs.forward);
+    const session = await this.#layerSession("forward", pass.layout);
     const shared = this.#sharedFeeds(pass.layout);
     let x = embed(this.#options.weights, pass.layout.tokens);
     for (const layer of this.#layers()) {
@@ -87,8 +85,8 @@ export class DecoderRunner {
       signal?.throwIfAborted();
       return this.#trainWhole(pass, rowWeight, gradients, dropoutStream);
     }
-    const forward = await this.#session("forward", () => this.#layerGraphs.forward);
-    const backward = await this.#session("backward", () => this.#layerGraphs.backward);
+    const forward = await this.#layerSession("forward", layout);
+    const backward = await this.#layerSession("backward", layout);
     const shared = this.#sharedFeeds(layout);
 
     const inputs: HostTensor<"float32">[] = [];
@@ -131,7 +129,10 @@ export class DecoderRunner {
     dropoutStream: DropoutStream,
   ): Promise<PassResult> {
     const { weights, parameters, config, lora } = this.#options;
-    const session = await this.#session("step", () => buildStepGraph(config, lora));
+    const { queryBlocks } = layout;
+    const session = await this.#session(`step ${queryBlocks}`, () =>
+      buildStepGraph(config, lora, queryBlocks),
+    );
     const perLayer: Record<string, HostTensor> = {};
     for (const layer of this.#layers()) {
       const feeds = { ...this.#layerFeeds(layer), ...this.#dropout(layout, layer, dropoutStream) };
@@ -143,19 +144,21 @@ export class DecoderRunner {
       rowPlaces[row] = i;
       rowMask[row] = 1;
     }
+    // The graph cuts the loss rows into as many parts: what is missing is filled up with row 0 at weight 0.
+    const places = padded(lossRows, queryBlocks);
     const results = await session.run({
       ...this.#sharedFeeds(layout),
       ...perLayer,
-      ...this.#targetFeeds(targets, rowWeight),
+      ...this.#targetFeeds(padded(targets, queryBlocks), rowWeight, targets.length),
       x: embed(weights, layout.tokens),
-      loss_rows: int32(lossRows, [lossRows.length]),
+      loss_rows: int32(places, [places.length]),
       row_places: int32(rowPlaces, [rowPlaces.length]),
       row_mask: float32(rowMask, [rowMask.length, 1]),
     });
     for (const { layer, target, matrix, offset } of parameters.slots) {
       addTo(gradients, offset, results[`d_${layerFeed(layer, `${target}.${matrix}`)}`]);
     }
-    return countResult(results);
+    return countResult(results, lossRows.length);
   }
 
   async release(): Promise<void> {
@@ -171,10 +174,18 @@ export class DecoderRunner {
   #session(name: string, graph: () => Graph): Promise<Session> {
     let session = this.#sessions.get(name);
     if (session === undefined) {
-      session = createSession(encodeOnnx(graph()), { threads: this.#options.threads });
+      session = createSession(encodeOnnx(graph()), { threads: this.#options.threads, memory: "system" });
       this.#sessions.set(name, session);
     }
     return session;
+  }
+
+  #layerSession(direction: "forward" | "backward", { queryBlocks }: PassLayout): Promise<Session> {
+    const { config, lora } = this.#options;
+    return this.#session(
+      `${direction} ${queryBlocks}`,
+      () => buildLayerGraphs(config, lora, queryBlocks)[direction],
+    );
   }
 
   #layerFeeds(layer: number): Feeds {
@@ -182,7 +193,7 @@ export class DecoderRunner {
   }
 
   #sharedFeeds(layout: PassLayout): Feeds {
-    const { rowCount: B, rowLength: T, tokens } = layout;
+    const { rowCount: B, rowLength: T, queryBlocks, tokens } = layout;
     const { cos, sin } = this.#options.weights;
     return {
       cos,
@@ -191,13 +202,16 @@ export class DecoderRunner {
       block_index: int32(layout.blockIndex, [B, T]),
       flat_index: int32(layout.flatIndex, [tokens.length]),
       block_mask: float32(layout.blockMask, [B, T, 1]),
-      causal_mask: this.#causalMaskOf(T),
+      causal_mask: this.#causalMaskOf(T, T / queryBlocks),
     };
   }
 
-  #causalMaskOf(T: number): HostTensor<"float32"> {
-    if (this.#causalMask?.shape[0] !== T) this.#causalMask = causalMask(T);
-    return this.#causalMask;
+  #causalMaskOf(T: number, U: number): HostTensor<"float32"> {
+    const { queryHeads, keyValueHeads } = this.#options.config;
+    const R = queryHeads / keyValueHeads;
+    const last = this.#causalMask;
+    if (last?.shape[0] === R * U && last.shape[1] === T) return last;
+    return (this.#causalMask = causalMask(T, R, U));
   }
 
   /** Masks of one layer: ones without a stream, else zeros with probability p and 1 / (1 - p). */
@@ -237,7 +251,7 @@ export class DecoderRunner {
         ...this.#targetFeeds(targets.subarray(start, start + chunk.length), training?.rowWeight ?? 0),
         rows: float32(rows, [chunk.length, width]),
       });
-      const { lossSum, correct, supervised } = countResult(results);
+      const { lossSum, correct, supervised } = countResult(results, chunk.length);
       total.lossSum += lossSum;
       total.correct += correct;
       total.supervised += supervised;
@@ -251,13 +265,14 @@ export class DecoderRunner {
   }
 
   /** What the loss head needs besides rows. */
-  #targetFeeds(targets: Int32Array, rowWeight: number): Feeds {
+  #targetFeeds(targets: Int32Array, rowWeight: number, supervised = targets.length): Feeds {
     const { head, finalNorm: norm } = this.#options.weights;
+    const weights = new Float32Array(targets.length).fill(rowWeight, 0, supervised);
     return {
       norm,
       head,
       targets: int64(BigInt64Array.from(targets, BigInt), [targets.length, 1]),
-      row_weight: float32(new Float32Array(targets.length).fill(rowWeight), [targets.length, 1]),
+      row_weight: float32(weights, [targets.length, 1]),
     };
   }
 }
@@ -266,11 +281,19 @@ function outputOf(results: Fetches): HostTensor<"float32"> {
   return results["output"] as HostTensor<"float32">;
 }
 
-/** Sums over the rows of a loss head's outputs. */
-function countResult(results: Fetches): PassResult {
-  const logProbability = results["log_probability"]?.data as Float32Array;
+/** Lengthened with zeros to a multiple of `parts`. */
+function padded(values: Int32Array, parts: number): Int32Array {
+  if (values.length % parts === 0) return values;
+  const longer = new Int32Array(Math.ceil(values.length / parts) * parts);
+  longer.set(values);
+  return longer;
+}
+
+/** Sums over the first rows of a loss head's outputs. */
+function countResult(results: Fetches, supervised: number): PassResult {
+  const logProbability = (results["log_probability"]?.data as Float32Array).subarray(0, supervised);
   const best = results["best_log_probability"]?.data as Float32Array;
-  const result: PassResult = { lossSum: 0, correct: 0, supervised: logProbability.length };
+  const result: PassResult = { lossSum: 0, correct: 0, supervised };
   for (const [i, value] of logProbability.entries()) {
     result.lossSum -= value;
     if (value >= (best[i] as number)) result.correct += 1;

@@ -2,6 +2,8 @@
 // chunk at a time. The backward pass uses the closed form of softmax with cross-entropy, so that neither a one-hot matrix
 // nor the gradient of the logits is ever built: for weight w, dH = w (softmax(h E') E - E[target]).
 import { backward } from "../graph/backward.ts";
+import { cutEvenly, joined } from "../graph/parts.ts";
+import type { Dimension } from "../graph/dimensions.ts";
 import { Graph } from "../graph/graph.ts";
 import { subgraph } from "../graph/subgraph.ts";
 import type { Value } from "../graph/value.ts";
@@ -20,25 +22,39 @@ export interface LossHead {
   dRows: Value;
 }
 
-/** Puts the loss behind rows [M, D]; declares norm [D], head [V, D], targets int64 [M, 1] and row_weight [M, 1]. */
-export function lossHead(g: Graph, config: ModelConfig, rows: Value): LossHead {
+/**
+ * Puts the loss behind rows [M, D]; declares norm [D], head [V, D], targets int64 [M, 1] and row_weight [M, 1]. The rows run in
+ * `parts` equal parts, so that only one part's logits are in memory at a time.
+ */
+export function lossHead(g: Graph, config: ModelConfig, rows: Value, parts = 1): LossHead {
   const { hiddenSize: D, vocabSize: V } = config;
+  const M = rows.shape[0] as Dimension;
   const norm = g.input("norm", "float32", [D]);
   const head = g.input("head", "float32", [V, D]);
-  const targets = g.input("targets", "int64", ["M", 1]);
-  const weights = g.input("row_weight", "float32", ["M", 1]);
+  const targets = g.input("targets", "int64", [M, 1]);
+  const weights = g.input("row_weight", "float32", [M, 1]);
   const [normed] = g.apply("SimplifiedLayerNormalization", [rows, norm], { epsilon: config.rmsNormEpsilon });
   const hidden = normed as Value;
-  const logProbabilities = g.op("LogSoftmax", [g.gemm(hidden, head, { transB: true })], {});
-  const expected = g.gemm(g.op("Exp", [logProbabilities], {}), head);
-  const actual = g.op("Gather", [head, g.reshape(targets, ["M"])], { inverse: null });
-  const gradient = g.mul(g.sub(expected, actual), weights);
+  const targetParts = cutEvenly(g, targets, 0, parts);
+  const results = cutEvenly(g, hidden, 0, parts).map((part, i) => {
+    const logProbabilities = g.op("LogSoftmax", [g.gemm(part, head, { transB: true })], {});
+    return {
+      expected: g.gemm(g.op("Exp", [logProbabilities], {}), head),
+      logProbability: g.op("GatherElements", [logProbabilities, targetParts[i] as Value], {}),
+      best: g.op("ReduceMax", [logProbabilities], { axes: [1], keepDims: true }),
+    };
+  });
+  const all = (of: keyof (typeof results)[number]): Value =>
+    joined(
+      g,
+      results.map((result) => result[of]),
+      0,
+    );
+  const actual = g.op("Gather", [head, g.reshape(targets, [M])], { inverse: null });
+  const gradient = g.mul(g.sub(all("expected"), actual), weights);
   const [dRows] = backward(g, [{ value: hidden, gradient }], [rows]);
   return {
-    outputs: {
-      log_probability: g.op("GatherElements", [logProbabilities, targets], {}),
-      best_log_probability: g.op("ReduceMax", [logProbabilities], { axes: [1], keepDims: true }),
-    },
+    outputs: { log_probability: all("logProbability"), best_log_probability: all("best") },
     dRows: dRows as Value,
   };
 }

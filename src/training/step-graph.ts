@@ -2,10 +2,13 @@
 // leaves ONNX Runtime in between. It keeps every activation, about 1.6 MB a token of a 135M model, so long passes run layer
 // by layer instead (layer-graphs.ts). Weights are fed, as there: one copy serves both.
 import { backward } from "../graph/backward.ts";
+import { product } from "../graph/dimensions.ts";
 import { Graph } from "../graph/graph.ts";
+import { dependentsLast } from "../graph/order.ts";
 import { subgraph } from "../graph/subgraph.ts";
 import type { Value } from "../graph/value.ts";
-import { declareLayerWeights, declareLayout, decoderLayer, layerFeed } from "../model/decoder.ts";
+import { declareLayout } from "../model/attention.ts";
+import { declareLayerWeights, decoderLayer, layerFeed } from "../model/decoder.ts";
 import type { ModelConfig } from "../model/model-config.ts";
 import { lossHead } from "./head-graphs.ts";
 import { declareLora, loraMatrices } from "./layer-graphs.ts";
@@ -17,10 +20,10 @@ import type { LoraPlan } from "./lora-parameters.ts";
  * (1 where it is one, else 0).
  * Outputs: those of `lossHead` and the gradient of each LoRA matrix under "d_" and its name.
  */
-export function buildStepGraph(config: ModelConfig, lora: LoraPlan): Graph {
+export function buildStepGraph(config: ModelConfig, lora: LoraPlan, queryBlocks: number): Graph {
   const { hiddenSize: D } = config;
   const g = new Graph();
-  const layout = declareLayout(g, config, { past: false });
+  const layout = declareLayout(g, config, { past: false, queryBlocks });
   const trainable: Value[] = [];
   let x = g.input("x", "float32", ["N", D]);
   for (let layer = 0; layer < config.layerCount; layer++) {
@@ -29,12 +32,19 @@ export function buildStepGraph(config: ModelConfig, lora: LoraPlan): Graph {
     trainable.push(...loraMatrices(sites));
     x = decoderLayer(g, config, x, declareLayerWeights(g, config, prefix), layout, sites).output;
   }
-  const lossRows = g.input("loss_rows", "int32", ["M"]);
-  const { outputs, dRows } = lossHead(g, config, g.op("Gather", [x, lossRows], { inverse: null }));
+  // Long rows have many loss rows too.
+  const parts = queryBlocks;
+  const lossRows = g.input("loss_rows", "int32", [product([parts, "M"])]);
+  const { outputs, dRows } = lossHead(g, config, g.op("Gather", [x, lossRows], { inverse: null }), parts);
   const rowPlaces = g.input("row_places", "int32", ["N"]);
   const rowMask = g.input("row_mask", "float32", ["N", 1]);
   const gradient = g.mul(g.op("Gather", [dRows, rowPlaces], { inverse: null }), rowMask);
   const gradients = backward(g, [{ value: x, gradient }], trainable);
   const named = trainable.map((matrix, i): [string, Value] => [`d_${matrix.name}`, gradients[i] as Value]);
-  return subgraph(g, { ...outputs, ...Object.fromEntries(named) });
+  const step = subgraph(g, { ...outputs, ...Object.fromEntries(named) });
+  dependentsLast(
+    step,
+    step.inputs.filter(({ name }) => name === "row_weight"),
+  );
+  return step;
 }

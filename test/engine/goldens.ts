@@ -42,6 +42,9 @@ export interface TinyModel {
   examples: BatchExample[];
 }
 
+/** More than the goldens' rows and those of the tests have. */
+const POSITIONS = 300;
+
 export async function loadTinyModel(name: (typeof TINY_MODELS)[number]): Promise<TinyModel> {
   const golden = JSON.parse(readFileSync(join(GOLDEN_FOLDER, `${name}.json`), "utf8")) as Golden;
   const model = await openBaseModel(join(GOLDEN_FOLDER, name));
@@ -52,7 +55,7 @@ export async function loadTinyModel(name: (typeof TINY_MODELS)[number]): Promise
   for (const { peftName, offset } of parameters.slots) {
     parameters.data.set(adapter.tensors.get(peftName)?.data as Float32Array, offset);
   }
-  const weights = loadDecoderWeights(model, 128);
+  const weights = loadDecoderWeights(model, POSITIONS);
   await model.close();
   return {
     golden,

@@ -46,9 +46,13 @@ export function layerFeeds(
   config: ModelConfig,
   rowLengths: readonly number[],
   past: Past | null = null,
+  queryBlocks = 1,
 ): Record<string, Tensor> {
-  const layout = layOut(rowLengths.map((length) => new Int32Array(length)));
+  const rows = rowLengths.map((length) => new Int32Array(length));
+  const layout = layOut(rows, 0, queryBlocks);
   const { rowCount: B, rowLength: T, tokens } = layout;
+  const U = T / queryBlocks;
+  const R = config.queryHeads / config.keyValueHeads;
   const N = tokens.length;
   const S = past?.places ?? 0;
   const half = config.headWidth / 2;
@@ -66,8 +70,10 @@ export function layerFeeds(
     flat_index: { shape: [N], data: Float64Array.from(layout.flatIndex) },
     block_mask: { shape: [B, T, 1], data: Float64Array.from(layout.blockMask) },
     causal_mask: {
-      shape: [T, T],
-      data: Float64Array.from({ length: T * T }, (_, i) => (i % T > Math.floor(i / T) ? -1e9 : 0)),
+      shape: [R * U, T],
+      data: Float64Array.from({ length: R * U * T }, (_, i) =>
+        i % T > T - U + Math.floor(i / T / R) ? -1e9 : 0,
+      ),
     },
     past_mask: {
       shape: [B, 1, 1, S],
@@ -77,7 +83,7 @@ export function layerFeeds(
     },
     past_sizes: { shape: [2], data: Float64Array.of(S, T) },
   };
-  const sizes: Record<string, number> = { N, B, T, S };
+  const sizes: Record<string, number> = { N, B, T, U, S };
   for (const { name, shape } of graph.inputs) {
     if (feeds[name] !== undefined) continue;
     const dimensions = shape.map((one) => sizes[one] ?? Number(one));

@@ -2,11 +2,13 @@
 // interpreter, and the laws between its forms (with and without saved values, with and without a past).
 import { describe, expect, it } from "vitest";
 import { Graph } from "../../src/graph/graph.ts";
-import { declareLayerWeights, declareLayout, decoderLayer } from "../../src/model/decoder.ts";
+import { subgraph } from "../../src/graph/subgraph.ts";
+import { declareLayout } from "../../src/model/attention.ts";
+import { declareLayerWeights, decoderLayer } from "../../src/model/decoder.ts";
 import { NO_LORA } from "../../src/model/lora.ts";
 import { LORA_TARGETS } from "../../src/model/lora-targets.ts";
 import type { ModelConfig } from "../../src/model/model-config.ts";
-import { buildHeadGraphs } from "../../src/training/head-graphs.ts";
+import { buildHeadGraphs, lossHead } from "../../src/training/head-graphs.ts";
 import { buildLayerGraphs } from "../../src/training/layer-graphs.ts";
 import { evaluate } from "../reference/interpreter.ts";
 import type { Tensor, TensorFeeds } from "../reference/interpreter.ts";
@@ -36,10 +38,12 @@ function slope(
   return (8 * (moved(1) - moved(-1)) - (moved(2) - moved(-2))) / (12 * STEP);
 }
 
-describe.each(FAMILIES)("a layer of %s", (family) => {
+const FORMS = FAMILIES.flatMap((family) => [1, 3].map((queryBlocks) => ({ family, queryBlocks })));
+
+describe.each(FORMS)("a layer of $family, queries in $queryBlocks blocks,", ({ family, queryBlocks }) => {
   const config = smallConfig(family);
-  const graphs = buildLayerGraphs(config, LORA);
-  const feeds = layerFeeds(graphs.backward, config, ROWS);
+  const graphs = buildLayerGraphs(config, LORA, queryBlocks);
+  const feeds = layerFeeds(graphs.backward, config, ROWS, null, queryBlocks);
 
   it("has the gradients that central differences show", () => {
     const gradients = evaluate(graphs.backward, feeds);
@@ -80,7 +84,7 @@ describe.each(FAMILIES)("a layer of %s", (family) => {
     const sums = new Map<string, Float64Array>();
     let start = 0;
     for (const length of ROWS) {
-      const alone = { ...layerFeeds(graphs.backward, config, [length]) };
+      const alone = { ...layerFeeds(graphs.backward, config, [length], null, queryBlocks) };
       for (const [name, tensor] of Object.entries(feeds)) {
         if (/^(x|d_output)$|dropout$/.test(name)) alone[name] = rowsOf(tensor, start, start + length);
       }
@@ -104,6 +108,17 @@ describe.each(FAMILIES)("a layer of %s", (family) => {
       );
     }
   });
+
+  it("gives what queries in one block give", () => {
+    const whole = buildLayerGraphs(config, LORA);
+    const expected = evaluate(whole.backward, layerFeeds(whole.backward, config, ROWS));
+    for (const [name, gradient] of Object.entries(evaluate(graphs.backward, feeds)))
+      expect(difference(gradient, expected[name]), name).toBeLessThan(1e-12);
+  });
+});
+
+describe.each(FAMILIES)("a layer of %s", (family) => {
+  const config = smallConfig(family);
 
   it("goes on from a past as if it had run whole", async () => {
     const whole = layerWithPast(config, false);
@@ -187,6 +202,15 @@ describe("the loss head", () => {
         1e-9,
       );
     }
+  });
+
+  it("gives the same in parts", () => {
+    const g = new Graph();
+    const { outputs, dRows } = lossHead(g, config, g.input("rows", "float32", ["2*M", config.hiddenSize]), 2);
+    const inParts = subgraph(g, { ...outputs, d_rows: dRows });
+    const whole = evaluate(graphs.train, feeds);
+    for (const [name, value] of Object.entries(evaluate(inParts, feeds)))
+      expect(difference(value, whole[name]), name).toBeLessThan(1e-12);
   });
 
   it("gives the same on ONNX Runtime, with and without the gradient", async () => {

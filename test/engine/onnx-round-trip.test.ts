@@ -43,10 +43,14 @@ describe("a graph read back from its ONNX bytes", () => {
 
   it.each(FAMILIES)("is the same for the graphs of a %s layer, and computes the same", (family) => {
     const config = smallConfig(family);
-    for (const dropout of [0, 0.1]) {
-      const graphs = buildLayerGraphs(config, { rank: 2, alpha: 3, dropout, targetModules: LORA_TARGETS });
+    for (const [dropout, queryBlocks] of [
+      [0, 1],
+      [0.1, 2],
+    ] as const) {
+      const lora = { rank: 2, alpha: 3, dropout, targetModules: LORA_TARGETS };
+      const graphs = buildLayerGraphs(config, lora, queryBlocks);
       for (const graph of Object.values(graphs) as Graph[]) expectRoundTrip(graph);
-      const feeds = layerFeeds(graphs.backward, config, [2, 3]);
+      const feeds = layerFeeds(graphs.backward, config, [2, 3], null, queryBlocks);
       const expected = evaluate(graphs.backward, feeds);
       const found = evaluate(expectRoundTrip(graphs.backward), feeds);
       // Constants are rounded to float32 on the way.

@@ -1,5 +1,6 @@
 // Reads the bytes of onnx.ts back into a graph, so that tests can prove that nothing is lost on the way. Knows only what that
 // writer writes; field numbers are those of onnx.proto3. Gather's inverse is not in the bytes: it comes back as null.
+import { quotient } from "../../src/graph/dimensions.ts";
 import type { Dimension } from "../../src/graph/dimensions.ts";
 import { Graph } from "../../src/graph/graph.ts";
 import type { DataType, OpAttributes, OpKind, Value } from "../../src/graph/value.ts";
@@ -62,6 +63,7 @@ interface NodeForm {
   int: (name: string) => number;
   float: (name: string) => number;
   ints: (name: string) => number[];
+  has: (name: string) => boolean;
   /** The int64 vector behind the inputs. */
   vector: number[];
 }
@@ -86,9 +88,14 @@ const ATTRIBUTES: { [K in OpKind]: (form: NodeForm, inputs: readonly Value[]) =>
   Reshape: ({ vector }, [x]) => ({ shape: shapeOf((x as Value).shape, vector) }),
   Transpose: ({ ints }) => ({ permutation: ints("perm") }),
   Concat: ({ int }) => ({ axis: int("axis") }),
-  Split({ int, vector }, [x, sizes]) {
+  Split({ int, has, vector }, [x, sizes]) {
     const axis = int("axis");
-    return { axis, sizes: sizes === undefined ? vector : String((x as Value).shape.at(axis)).split("+") };
+    const whole = (x as Value).shape.at(axis) as Dimension;
+    if (has("num_outputs")) {
+      const count = int("num_outputs");
+      return { axis, sizes: Array.from({ length: count }, () => quotient(whole, count) as Dimension) };
+    }
+    return { axis, sizes: sizes === undefined ? vector : String(whole).split("+") };
   },
   Gather: ({ int }) => (expectOne(int("axis"), 0), { inverse: null }),
   GatherElements: ({ int }) => (expectOne(int("axis"), -1), {}),
@@ -190,6 +197,7 @@ function readForm(node: Field[], vector: number[]): NodeForm {
   };
   return {
     int: (name) => first(find(name), 3).varint,
+    has: (name) => attributes.has(name),
     float: (name) => first(find(name), 2).float,
     ints: (name) => all(find(name), 8).map(({ varint }) => varint),
     vector,

@@ -352,6 +352,13 @@ export const OP_CASES: { readonly [K in OpKind]: readonly OpCase[] } = {
       outputs: (c) => c.g.apply("Split", [c.real(["N", 5])], { axis: 1, sizes: [2, 3] }).slice(1),
     },
     {
+      title: "equal named sizes",
+      outputs: (c) => {
+        const parts = c.g.apply("Split", [c.real(["3*T", 2])], { axis: 0, sizes: ["T", "T", "T"] });
+        return [parts[2] as Value, c.g.op("Concat", parts.slice(0, 2), { axis: 0 })];
+      },
+    },
+    {
       title: "named sizes",
       outputs: (c) => {
         const [s, t] = [c.real(["B", "S"]), c.real(["B", "T"])];
