@@ -30,7 +30,8 @@ describe("the tokenizer", () => {
 
   it("takes accents off, lowers every sigma alike and parts ideographs, rare ones included", () => {
     expect(tokenizer.encode("É")).toEqual(idsOf("e"));
-    expect(tokenizer.encode("Σ ΑΣ")).toEqual([...idsOf("σ"), UNKNOWN]);
+    // A full stop parts words, but JavaScript looks beyond it and would write the last sigma of a word.
+    expect(tokenizer.encode("Α.Σ")).toEqual(idsOf("α", ".", "σ"));
     expect(tokenizer.encode("東京")).toEqual(idsOf("東", "京"));
     expect(tokenizer.encode("a\u{20000}b")).toEqual([vocab["a"], UNKNOWN, vocab["b"]]);
     expect(tokenizer.encode("a\u200bb\u0000\ufffd")).toEqual(idsOf("a", "##b"));

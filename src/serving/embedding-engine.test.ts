@@ -3,7 +3,7 @@
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { InvalidRequest, Unavailable } from "../errors.ts";
-import { EncoderEngine, unitVector } from "./embedding-engine.ts";
+import { createEmbedTexts, EncoderEngine, unitVector } from "./embedding-engine.ts";
 import type { EmbeddingRequest } from "./embedding-engine.ts";
 
 const model = { id: "tiny-bert", path: join(import.meta.dirname, "../../test/goldens/tiny-bert") };
@@ -120,6 +120,12 @@ describe("refused are", () => {
     );
     await expect(embed(["fox"])).resolves.toMatchObject({ tokenCount: 1 });
   });
+});
+
+it("serves those who only have texts", async () => {
+  const embedTexts = createEmbedTexts(engine, async () => model);
+  const vectors = await embedTexts(["the fox", "the invoice"], new AbortController().signal);
+  expect(vectors).toEqual((await embed(["the fox", "the invoice"])).vectors);
 });
 
 it("stops when the caller leaves", async () => {

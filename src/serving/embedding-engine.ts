@@ -108,6 +108,21 @@ export class EncoderEngine implements EmbeddingEngine {
   }
 }
 
+/** Texts to vectors, for those who measure likeness and do not care which model does. */
+export type EmbedTexts = (texts: readonly string[], signal: AbortSignal) => Promise<Float32Array[]>;
+
+/** An EmbedTexts over one model; `locate` may fetch it first. */
+export function createEmbedTexts(
+  engine: EmbeddingEngine,
+  locate: (signal: AbortSignal) => Promise<{ id: string; path: string }>,
+): EmbedTexts {
+  return async (texts, signal) => {
+    const model = await locate(signal);
+    const { vectors } = await engine.embed({ model, inputs: texts, dimensions: null, signal });
+    return vectors;
+  };
+}
+
 async function load(path: string, threads: number): Promise<LoadedEncoder> {
   const model = openEncoder(path);
   const tokenizer = createWordPieceTokenizer(model.tokenizer);
