@@ -24,6 +24,15 @@ export const LOG_LEVELS = ["fatal", "error", "warn", "info", "debug", "trace", "
 /** The local model that OpenAI's names stand for until someone says otherwise. */
 const DEFAULT_BASE_MODEL = "smollm2-135m-instruct";
 
+/** The local model that OpenAI's embedding models stand for. */
+const DEFAULT_EMBEDDING_MODEL = "all-minilm-l6-v2";
+
+const OPENAI_EMBEDDING_MODELS = [
+  "text-embedding-3-small",
+  "text-embedding-3-large",
+  "text-embedding-ada-002",
+] as const;
+
 /** OpenAI's tunable models: undated name, and the snapshot it resolves to. */
 const OPENAI_SNAPSHOTS = {
   "gpt-4o-mini": "gpt-4o-mini-2024-07-18",
@@ -67,7 +76,7 @@ export const SETTINGS = {
   }),
   modelAliases: setting({
     variable: "TUNESMITH_MODEL_ALIASES",
-    help: `Names that stand for other models, as name=model separated by commas, added to OpenAI's tunable names, which stand for ${DEFAULT_BASE_MODEL}.`,
+    help: `Names that stand for other models, as name=model separated by commas, added to OpenAI's tunable names, which stand for ${DEFAULT_BASE_MODEL}, and its embedding models, which stand for ${DEFAULT_EMBEDDING_MODEL}.`,
     default: "",
     parse: aliasMap,
   }),
@@ -287,6 +296,7 @@ function aliasMap(text: string): Readonly<Record<string, string>> {
   for (const [name, snapshot] of Object.entries(OPENAI_SNAPSHOTS)) {
     aliases.set(name, snapshot).set(snapshot, DEFAULT_BASE_MODEL);
   }
+  for (const name of OPENAI_EMBEDDING_MODELS) aliases.set(name, DEFAULT_EMBEDDING_MODEL);
   for (const pair of text.split(",").filter((part) => part.trim() !== "")) {
     const [, name, model] = /^\s*([^=\s]+)\s*=\s*([^=\s]+)\s*$/.exec(pair) ?? [];
     if (name === undefined || model === undefined || name.startsWith("ft:")) {

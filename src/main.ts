@@ -16,10 +16,13 @@ import { embeddedTrainer } from "./jobs/trainer-process.ts";
 import { createWorker } from "./jobs/worker.ts";
 import type { Worker } from "./jobs/worker.ts";
 import { CATALOGUE, catalogueEntry } from "./model/catalogue.ts";
+import type { ModelKind } from "./model/catalogue.ts";
 import type { Progress } from "./model/download.ts";
 import { modelDirectory, resolveBaseModel } from "./model/resolve-base-model.ts";
 import type { ResolvedBaseModel } from "./model/resolve-base-model.ts";
 import { shareWork } from "./model/shared-work.ts";
+import { EncoderEngine } from "./serving/embedding-engine.ts";
+import type { EmbeddingEngine } from "./serving/embedding-engine.ts";
 import { EmbeddedEngine } from "./serving/embedded-engine.ts";
 import type { ChatEngine } from "./serving/engine.ts";
 import { BlobStore } from "./store/blobs.ts";
@@ -47,6 +50,8 @@ export interface WorkerParts {
 export interface ServerOverrides {
   engine?: ChatEngine;
   catalogue?: BaseModelCatalogue;
+  embeddingEngine?: EmbeddingEngine;
+  embeddingCatalogue?: BaseModelCatalogue;
   /** Null: this process answers requests only, another one works on jobs. */
   createWorker?: ((parts: WorkerParts) => Worker) | null;
   openBlobWriter?: BlobStoreOptions["openWriter"];
@@ -124,6 +129,7 @@ async function wireServer(
   };
   const threads = config.threads === 0 ? availableParallelism() : config.threads;
   const engine = overrides.engine ?? new EmbeddedEngine({ threads });
+  const embeddingEngine = overrides.embeddingEngine ?? new EncoderEngine({ threads });
   const workerOf = overrides.createWorker === undefined ? createJobWorker : overrides.createWorker;
   const worker = workerOf?.({ ...stores, config, threads, logger }) ?? null;
   const stopping = new AbortController();
@@ -132,6 +138,8 @@ async function wireServer(
       ...stores,
       engine,
       catalogue: overrides.catalogue ?? baseModelCatalogue(config),
+      embeddingEngine,
+      embeddingCatalogue: overrides.embeddingCatalogue ?? embeddingCatalogue(config),
       onJobsChanged: () => worker?.wake(),
       stopping: stopping.signal,
       logger,
@@ -172,7 +180,7 @@ async function wireServer(
         await Promise.allSettled(rooms);
         stopping.abort();
         try {
-          await engine.close();
+          await Promise.all([engine.close(), embeddingEngine.close()]);
         } finally {
           try {
             await database.destroy();
@@ -247,29 +255,50 @@ function createJobWorker(parts: WorkerParts): Worker {
 /** The base models that clients may name: those of the catalogue, and what the operator put under models or into an alias. A client's path is never opened. */
 function baseModelCatalogue(config: Config): BaseModelCatalogue {
   const aliased = new Set(
-    Object.values(config.modelAliases).filter((model) => !Object.hasOwn(config.modelAliases, model)),
+    Object.values(config.modelAliases).filter(
+      (model) => !Object.hasOwn(config.modelAliases, model) && isOfKind("text", model) !== false,
+    ),
   );
   const installed = (): string[] => {
     try {
       const entries = readdirSync(join(config.homeDirectory, "models"), { withFileTypes: true });
       return entries
         .filter((entry) => entry.isDirectory() && !entry.name.startsWith("."))
-        .map(({ name }) => name);
+        .map(({ name }) => name)
+        .filter((name) => isOfKind("text", name) !== false);
     } catch {
       return []; // nothing was ever downloaded
     }
   };
   const isKnown = (id: string) =>
-    catalogueEntry(id) !== undefined || aliased.has(id) || installed().includes(id);
+    isOfKind("text", id) === true || aliased.has(id) || installed().includes(id);
   return {
     list: () =>
-      [...new Set([...CATALOGUE.map(({ id }) => id), ...aliased, ...installed()])].map((id) => ({
+      [...new Set([...namesOfKind("text"), ...aliased, ...installed()])].map((id) => ({
         id,
         created: BASE_MODELS_CREATED,
       })),
     isKnown,
     resolve: shareWork((id, signal) => resolveBaseModel(id, { ...sourcesOf(config), signal })),
   };
+}
+
+/** The catalogue's models that make embeddings. */
+function embeddingCatalogue(config: Config): BaseModelCatalogue {
+  return {
+    list: () => namesOfKind("embedding").map((id) => ({ id, created: BASE_MODELS_CREATED })),
+    isKnown: (id) => isOfKind("embedding", id) === true,
+    resolve: shareWork((id, signal) => resolveBaseModel(id, { ...sourcesOf(config), signal })),
+  };
+}
+
+const namesOfKind = (wanted: ModelKind): string[] =>
+  CATALOGUE.filter(({ kind }) => kind === wanted).map(({ id }) => id);
+
+/** Null for a model that is not in the catalogue. */
+function isOfKind(wanted: ModelKind, id: string): boolean | null {
+  const entry = catalogueEntry(id);
+  return entry === undefined ? null : entry.kind === wanted;
 }
 
 /** Throws InvalidRequest for an alias that would never be looked at; one that leads to nothing yet is only named in the log. */

@@ -5,6 +5,7 @@ import multipart from "@fastify/multipart";
 import fastify from "fastify";
 import type { FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { InvalidRequest, Unavailable } from "../errors.ts";
+import type { EmbeddingEngine } from "../serving/embedding-engine.ts";
 import type { ChatEngine } from "../serving/engine.ts";
 import type { BlobStore } from "../store/blobs.ts";
 import type { FileStore } from "../store/files.ts";
@@ -13,6 +14,7 @@ import type { ModelStore } from "../store/models.ts";
 import { newId } from "../wire/ids.ts";
 import { createAuthentication } from "./authentication.ts";
 import { chatRoutes } from "./chat.ts";
+import { embeddingRoutes } from "./embeddings.ts";
 import { errorAnswer, unknownUrl, wrongMethod } from "./error-answers.ts";
 import type { ErrorAnswer } from "./error-answers.ts";
 import { fileRoutes } from "./files.ts";
@@ -28,6 +30,8 @@ export interface AppParts {
   models: ModelStore;
   engine: ChatEngine;
   catalogue: BaseModelCatalogue;
+  embeddingEngine: EmbeddingEngine;
+  embeddingCatalogue: BaseModelCatalogue;
   onJobsChanged: () => void;
   /** Aborts when the grace for requests in flight is over. */
   stopping: AbortSignal;
@@ -53,6 +57,7 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
   const { models, stopping } = parts;
   const directory = new ModelDirectory({
     catalogue: parts.catalogue,
+    embeddings: parts.embeddingCatalogue,
     aliases: settings.modelAliases,
     store: models,
   });
@@ -60,6 +65,7 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
   const jobs = fineTuningRoutes({ ...parts, ...settings, directory });
   const model = modelRoutes({ ...parts, directory });
   const chat = chatRoutes({ ...parts, directory });
+  const embeddings = embeddingRoutes({ ...parts, directory });
 
   const routes: RouteTable = {
     "/healthz": { GET: async () => ({ status: stopping.aborted ? "stopping" : "ok" }) },
@@ -74,6 +80,7 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
     "/v1/models": { GET: model.list },
     "/v1/models/:model": { GET: model.retrieve, DELETE: model.delete },
     "/v1/chat/completions": { POST: chat.create },
+    "/v1/embeddings": { POST: embeddings.create },
   };
 
   const app = createFastify(parts.logger, settings.maxBodyBytes);

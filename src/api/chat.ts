@@ -61,7 +61,7 @@ export function chatRoutes(parts: {
 }
 
 /** Aborts when the connection closes before the answer is complete. */
-function whenClientLeaves(reply: FastifyReply): AbortSignal {
+export function whenClientLeaves(reply: FastifyReply): AbortSignal {
   const controller = new AbortController();
   reply.raw.once("close", () => {
     if (!reply.raw.writableFinished) controller.abort();

@@ -73,6 +73,9 @@ function ofTunesmith(error: TunesmithError): ErrorAnswer {
   if (error instanceof NotFound) return refused(404);
   if (error instanceof Conflict) return refused(409);
   if (error instanceof InvalidRequest && error.code === FILE_TOO_LARGE) return refused(413);
+  if (error instanceof InvalidRequest && error.code === "max_tokens_per_request") {
+    return answer(400, error.code, details);
+  }
   if (error instanceof InvalidRequest || error instanceof DatasetError) return refused(400);
   if (error instanceof UnsupportedModel) return refused(400);
   if (error instanceof OutOfSpace) {

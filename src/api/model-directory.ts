@@ -1,6 +1,7 @@
-// Which model a name stands for: a base model of the catalogue, an alias of one, or a fine-tuned model of the store. Never a
-// guess: a name that is none of them is unknown.
+// Which model a name stands for: a base model of the catalogue, an embedding model, an alias of one of them, or a fine-tuned
+// model of the store. Never a guess: a name that is none of them is unknown.
 import { NotFound } from "../errors.ts";
+import { Forbidden } from "./error-answers.ts";
 import type { ServedModel } from "../serving/engine.ts";
 import type { Model, ModelStore } from "../store/models.ts";
 
@@ -19,6 +20,14 @@ export interface ResolvedBase {
   baseModel: string;
 }
 
+export interface ServedEmbeddingModel {
+  /** The name to echo, as ResolvedBase has it. */
+  name: string;
+  model: { id: string; path: string };
+  /** Token ids that come with this name are the model's own: OpenAI's names bring OpenAI's. */
+  hasOwnTokens: boolean;
+}
+
 export interface ListedModel {
   id: string;
   created: number;
@@ -28,26 +37,39 @@ export interface ListedModel {
 
 export class ModelDirectory {
   readonly #catalogue: BaseModelCatalogue;
+  readonly #embeddings: BaseModelCatalogue;
   readonly #aliases: Readonly<Record<string, string>>;
   readonly #store: ModelStore;
 
   constructor(parts: {
     catalogue: BaseModelCatalogue;
+    /** The models that make embeddings and nothing else; no name is in both. */
+    embeddings: BaseModelCatalogue;
     /** Name to model; no chain runs in a circle. */
     aliases: Readonly<Record<string, string>>;
     store: ModelStore;
   }) {
     this.#catalogue = parts.catalogue;
+    this.#embeddings = parts.embeddings;
     this.#aliases = parts.aliases;
     this.#store = parts.store;
   }
 
   /** Null when the name leads to no base model. */
   resolveBase(name: string): ResolvedBase | null {
+    return this.#follow(name, this.#catalogue);
+  }
+
+  /** Null when the name leads to no embedding model. */
+  resolveEmbedding(name: string): ResolvedBase | null {
+    return this.#follow(name, this.#embeddings);
+  }
+
+  #follow(name: string, catalogue: BaseModelCatalogue): ResolvedBase | null {
     let echoed = name;
     let current = name;
     // A base model's own name is never taken for an alias of another.
-    while (!this.#catalogue.isKnown(current)) {
+    while (!catalogue.isKnown(current)) {
       const next = Object.hasOwn(this.#aliases, current) ? this.#aliases[current] : undefined;
       if (next === undefined) return null;
       echoed = current;
@@ -65,12 +87,14 @@ export class ModelDirectory {
     if (base !== null) {
       return { id: base.name, baseModel: await this.#locate(base.baseModel, signal), adapterPath: null };
     }
-    const model = await this.#store.get(name);
-    if (model === null) {
-      throw new NotFound(`The model '${name}' does not exist or you do not have access to it.`, {
-        code: "model_not_found",
-      });
+    if (this.resolveEmbedding(name) !== null) {
+      throw new NotFound(
+        `This is not a chat model: '${name}' makes embeddings and writes no text. Send it to /v1/embeddings, or take another model; GET /v1/models lists them.`,
+        { param: "model" },
+      );
     }
+    const model = await this.#store.get(name);
+    if (model === null) throw unknownModel(name);
     return {
       id: model.id,
       baseModel: await this.#locate(model.baseModel, signal),
@@ -78,21 +102,45 @@ export class ModelDirectory {
     };
   }
 
+  /**
+   * The embedding model that answers under this name, fetched if need be. Throws NotFound, Forbidden for a model that writes
+   * text, as OpenAI does, and Cancelled.
+   */
+  async serveEmbeddings(name: string, signal: AbortSignal): Promise<ServedEmbeddingModel> {
+    const resolved = this.resolveEmbedding(name);
+    if (resolved !== null) {
+      const { id, path } = await this.#embeddings.resolve(resolved.baseModel, signal);
+      return {
+        name: resolved.name,
+        model: { id, path },
+        hasOwnTokens: !OPENAI_EMBEDDING_MODEL.test(name),
+      };
+    }
+    if (this.resolveBase(name) === null && (await this.#store.get(name)) === null) throw unknownModel(name);
+    const names = this.#embeddings.list().map(({ id }) => `'${id}'`);
+    throw new Forbidden(
+      `You are not allowed to generate embeddings from this model: '${name}' writes text. Take ${names.join(" or ")}.`,
+      { param: "model" },
+    );
+  }
+
   /** Null when there is no such model. */
   async find(name: string): Promise<ListedModel | null> {
     const base = this.resolveBase(name);
     if (base !== null) return listedBase(name, base, this.#catalogue.list());
+    const embedding = this.resolveEmbedding(name);
+    if (embedding !== null) return listedBase(name, embedding, this.#embeddings.list());
     const model = await this.#store.get(name);
     return model === null ? null : listedFineTuned(model);
   }
 
-  /** Fine-tuned models first, newest first, then aliases and base models. */
+  /** Fine-tuned models first, newest first, then aliases, base models and embedding models. */
   async list(): Promise<ListedModel[]> {
     const fineTuned = await this.#store.list();
-    const catalogue = this.#catalogue.list();
+    const catalogue = [...this.#catalogue.list(), ...this.#embeddings.list()];
     const names = new Set([...Object.keys(this.#aliases), ...catalogue.map(({ id }) => id)]);
     const bases = [...names].flatMap((name) => {
-      const base = this.resolveBase(name);
+      const base = this.resolveBase(name) ?? this.resolveEmbedding(name);
       return base === null ? [] : [listedBase(name, base, catalogue)];
     });
     return [...fineTuned.map(listedFineTuned), ...bases];
@@ -102,6 +150,15 @@ export class ModelDirectory {
     const { id, path } = await this.#catalogue.resolve(baseModel, signal);
     return { id, path };
   }
+}
+
+/** Whose token ids are of the vocabulary cl100k_base. */
+const OPENAI_EMBEDDING_MODEL = /^text-embedding-/;
+
+function unknownModel(name: string): NotFound {
+  return new NotFound(`The model '${name}' does not exist or you do not have access to it.`, {
+    code: "model_not_found",
+  });
 }
 
 function listedBase(

@@ -24,7 +24,7 @@ export function modelRoutes(parts: { models: ModelStore; directory: ModelDirecto
 
     delete: async (request: FastifyRequest): Promise<ModelDeleted> => {
       const id = modelId(request);
-      if (directory.resolveBase(id) !== null) {
+      if (directory.resolveBase(id) !== null || directory.resolveEmbedding(id) !== null) {
         throw new Forbidden(
           `The model '${id}' is a base model. Only fine-tuned models (ft:…) can be deleted.`,
           { param: "model" },

@@ -40,7 +40,7 @@ export function epochBatches(count: number, batchSize: number, seed: number, epo
 }
 
 /** Splits examples into passes: sorted by length, so that rows that share a pass pad little. */
-export function splitIntoPasses<T extends BatchExample>(
+export function splitIntoPasses<T extends Pick<BatchExample, "tokens">>(
   examples: readonly T[],
   passTokens = PASS_TOKENS,
 ): T[][] {

@@ -38,7 +38,7 @@ export interface Tokenizer {
 }
 
 /** The used part of the library's Tokenizer, whose own type files TypeScript cannot resolve (imports without extension). */
-interface LibraryTokenizer {
+export interface LibraryTokenizer {
   encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] };
   normalizer: { normalize(text: string): string } | null;
   pre_tokenizer: { pre_tokenize(text: string, options: { section_index: number }): string[] } | null;
@@ -49,7 +49,7 @@ interface LibraryTokenizer {
   };
 }
 
-const { Tokenizer: BytePairTokenizer } = library as unknown as {
+const { Tokenizer: LibraryTokenizerClass } = library as unknown as {
   Tokenizer: new (json: object, config: object) => LibraryTokenizer;
 };
 
@@ -64,7 +64,7 @@ export function createTokenizer(files: TokenizerFiles): Tokenizer {
   const { tokenizerConfig } = files;
   const json = prepare(files.tokenizerJson);
   const added = addedTokens(json);
-  const bytePair = load(json, tokenizerConfig);
+  const bytePair = loadTokenizer(json, tokenizerConfig);
   const { model, normalizer, pre_tokenizer: preTokenizer } = bytePair;
 
   const addedIds = new Map(added.map((token) => [token.content, token.id]));
@@ -133,9 +133,13 @@ function requireId(id: number | undefined, token: string): number {
   return id;
 }
 
-function load(json: Record<string, unknown>, tokenizerConfig: Record<string, unknown>): LibraryTokenizer {
+/** The library's reading of a tokenizer.json. Throws UnsupportedModel where it has none. */
+export function loadTokenizer(
+  json: Record<string, unknown>,
+  tokenizerConfig: Record<string, unknown>,
+): LibraryTokenizer {
   try {
-    return new BytePairTokenizer(json, tokenizerConfig);
+    return new LibraryTokenizerClass(json, tokenizerConfig);
   } catch (error) {
     throw new UnsupportedModel(`tokenizer.json cannot be loaded: ${messageOf(error)}`, { cause: error });
   }

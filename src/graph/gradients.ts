@@ -45,6 +45,18 @@ export const GRADIENTS: { [K in OpKind]: BackwardRule<K> } = {
   Sigmoid: (g, node, dys) => [
     () => g.mul(first(dys), g.mul(output(node), g.sub(g.constant(1), output(node)))),
   ],
+  // erf'(x) = 2/√π exp(-x²)
+  Erf: (g, node, dys) => [() => g.mul(first(dys), scaledBell(g, input(node, 0), 1, 2 / Math.sqrt(Math.PI)))],
+  // d(x Φ(x))/dx = Φ(x) + x φ(x), with Φ(x) = (1 + erf(x/√2))/2 and φ(x) = exp(-x²/2)/√(2π)
+  Gelu: (g, node, dys) => [
+    () => {
+      const x = input(node, 0);
+      const erf = g.op("Erf", [g.mul(x, g.constant(Math.SQRT1_2))], {});
+      const distribution = g.mul(g.add(erf, g.constant(1)), g.constant(0.5));
+      const density = scaledBell(g, x, 0.5, 1 / Math.sqrt(2 * Math.PI));
+      return g.mul(first(dys), g.add(distribution, g.mul(x, density)));
+    },
+  ],
   // silu'(x) = s + silu(x) (1 - s) with s = sigmoid(x)
   QuickGelu: (g, node, dys) => [
     () => {
@@ -79,6 +91,25 @@ export const GRADIENTS: { [K in OpKind]: BackwardRule<K> } = {
         return g.mul(inv, g.sub(u, g.mul(x, scale)));
       },
       () => g.mul(first(dys), g.mul(x, inv)),
+    ];
+  },
+  // arXiv:1607.06450: with n = (x - mean) inv and u = dy w, dx = inv (u - mean(u) - n mean(u n))
+  LayerNormalization: (g, node, dys) => {
+    const [x, weight, mean, inv] = [input(node, 0), input(node, 1), output(node, 1), output(node, 2)];
+    const width = x.shape.at(-1);
+    if (typeof width !== "number") throw new GraphError("internal: the normalized axis needs a known size");
+    if (dys[0] === null || dys[1] !== null || dys[2] !== null) {
+      throw new GraphError(`internal: ${node.name}: only the first output has a backward rule`);
+    }
+    const normalized = (): Value => g.mul(g.sub(x, mean), inv);
+    const meanOf = (value: Value): Value => g.mul(g.sum(value, last(x)), g.constant(1 / width));
+    return [
+      () => {
+        const [n, u] = [normalized(), g.mul(first(dys), weight)];
+        return g.mul(inv, g.sub(g.sub(u, meanOf(u)), g.mul(n, meanOf(g.mul(u, n)))));
+      },
+      () => g.mul(first(dys), normalized()),
+      () => first(dys),
     ];
   },
   // A rotation: its transpose turns the other way.
@@ -168,6 +199,12 @@ export const GRADIENTS: { [K in OpKind]: BackwardRule<K> } = {
   ReduceSum: (g, node, dys) => [() => spread(g, first(dys), node)],
   ReduceMax: () => ["notDifferentiable"],
 };
+
+/** scale * exp(-rate x²). */
+function scaledBell(g: Graph, x: Value, rate: number, scale: number): Value {
+  const exponent = g.mul(g.mul(x, x), g.constant(-rate));
+  return g.mul(g.op("Exp", [exponent], {}), g.constant(scale));
+}
 
 /** Repeats a sum's gradient over the axes that were summed. */
 function spread(g: Graph, dy: Value, node: Node<"ReduceSum">): Value {

@@ -224,6 +224,10 @@ describe("a shape rule refuses", () => {
     expect(apply("SimplifiedLayerNormalization", [["N", 4], [3]], { epsilon: 1 })).toBe(
       "internal: SimplifiedLayerNormalization(a float32[N, 4], b float32[3]): the weight must have shape [4], has [3]",
     );
+    expect(apply("LayerNormalization", [["N", 4], [4], [3]], { epsilon: 1 })).toBe(
+      "internal: LayerNormalization(a float32[N, 4], b float32[4], c float32[3]): the bias must have shape [4], has [3]",
+    );
+    expect(apply("LayerNormalization", [["N", 4], [4]], { epsilon: 1 })).toContain("takes 3 inputs, got 2");
     const rotate = (x: Shape, positions: Given, cos: Shape, sin: Shape): string =>
       apply("RotaryEmbedding", [x, positions, cos, sin], { numHeads: 2 });
     const positions = ["int64", ["N", 1]] as const;

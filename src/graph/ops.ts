@@ -78,7 +78,7 @@ const elementwise: OpDefinition<"Add" | "Sub" | "Mul" | "Div"> = {
   },
 };
 
-const unary: OpDefinition<"Exp" | "Sigmoid" | "Softmax" | "LogSoftmax"> = {
+const unary: OpDefinition<"Exp" | "Sigmoid" | "Erf" | "Gelu" | "Softmax" | "LogSoftmax"> = {
   domain: "",
   infer(inputs) {
     arity(inputs, 1);
@@ -137,6 +137,9 @@ export const OPS: { [K in OpKind]: OpDefinition<K> } = {
   Div: elementwise,
   Exp: unary,
   Sigmoid: unary,
+  Erf: unary,
+  // ONNX Runtime joins its own Gelu with the addition of a bias before it, and ONNX's not.
+  Gelu: { ...unary, domain: "com.microsoft" },
   Softmax: lastAxis,
   LogSoftmax: lastAxis,
   QuickGelu: {
@@ -155,6 +158,18 @@ export const OPS: { [K in OpKind]: OpDefinition<K> } = {
         { dtype: x.dtype, shape: x.shape },
         { dtype: x.dtype, shape: [...x.shape.slice(0, -1), 1] },
       ];
+    },
+    encode: (_inputs, { epsilon }) => ({ ints: { axis: -1, stash_type: 1 }, floats: { epsilon } }),
+  },
+  LayerNormalization: {
+    domain: "",
+    infer(inputs) {
+      arity(inputs, 3);
+      const [x, weight, bias] = [at(inputs, 0), at(inputs, 1), at(inputs, 2)];
+      expectShape("the weight", weight.shape, [size(x.shape, -1)]);
+      expectShape("the bias", bias.shape, weight.shape);
+      const perRow = { dtype: x.dtype, shape: [...x.shape.slice(0, -1), 1] };
+      return [{ dtype: x.dtype, shape: x.shape }, perRow, perRow];
     },
     encode: (_inputs, { epsilon }) => ({ ints: { axis: -1, stash_type: 1 }, floats: { epsilon } }),
   },

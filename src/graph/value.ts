@@ -46,6 +46,9 @@ export interface OpAttributes {
   Div: None;
   Exp: None;
   Sigmoid: None;
+  Erf: None;
+  /** x Φ(x) with the exact normal distribution Φ, as BERT has it. */
+  Gelu: None;
   /** x * sigmoid(x) when alpha is 1, which is the only use here: SiLU. */
   QuickGelu: { alpha: 1 };
   /** Over the last axis. */
@@ -53,6 +56,11 @@ export interface OpAttributes {
   LogSoftmax: None;
   /** Inputs x [..., D], weight [D]; outputs x * inv * weight and inv [..., 1] = 1 / sqrt(mean(x²) + epsilon). */
   SimplifiedLayerNormalization: { epsilon: number };
+  /**
+   * Inputs x [..., D], weight [D], bias [D]; outputs (x - mean) * inv * weight + bias, and mean and inv [..., 1] with
+   * inv = 1 / sqrt(variance + epsilon).
+   */
+  LayerNormalization: { epsilon: number };
   /**
    * Inputs x [B, T, heads*E], positions [B, T] int64, cos and sin caches [P, E/2] with P >= T and above every position;
    * rotate-half pairs (i, i + E/2).

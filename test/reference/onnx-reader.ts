@@ -75,6 +75,8 @@ const ATTRIBUTES: { [K in OpKind]: (form: NodeForm, inputs: readonly Value[]) =>
   Div: () => ({}),
   Exp: () => ({}),
   Sigmoid: () => ({}),
+  Erf: () => ({}),
+  Gelu: () => ({}),
   QuickGelu: ({ float }) => ({ alpha: expectOne(float("alpha"), 1) }),
   Softmax: ({ int }) => (expectOne(int("axis"), -1), {}),
   LogSoftmax: ({ int }) => (expectOne(int("axis"), -1), {}),
@@ -82,6 +84,7 @@ const ATTRIBUTES: { [K in OpKind]: (form: NodeForm, inputs: readonly Value[]) =>
     expectOne(int("axis"), -1),
     { epsilon: float("epsilon") }
   ),
+  LayerNormalization: ({ int, float }) => (expectOne(int("axis"), -1), { epsilon: float("epsilon") }),
   RotaryEmbedding: ({ int }) => (expectOne(int("interleaved"), 0), { numHeads: int("num_heads") }),
   FusedMatMul: ({ int, float }) => ({ ...transposes(int), alpha: float("alpha") }),
   Gemm: ({ int, float }) => (expectOne(float("beta"), 1), { ...transposes(int), alpha: float("alpha") }),

@@ -114,7 +114,7 @@ function elementwise(kind: "Add" | "Sub" | "Mul" | "Div"): OpCase[] {
   return [...cases, twice];
 }
 
-function unary(kind: "Exp" | "Sigmoid"): OpCase[] {
+function unary(kind: "Exp" | "Sigmoid" | "Erf" | "Gelu"): OpCase[] {
   return [[2, 3], [1], [], ["N", 2]].map((shape) => ({
     title: `[${shape.join()}]`,
     outputs: (c) => [c.g.op(kind, [c.real(shape, -3, 3)], {})],
@@ -179,6 +179,18 @@ export const OP_CASES: { readonly [K in OpKind]: readonly OpCase[] } = {
   Div: elementwise("Div"),
   Exp: unary("Exp"),
   Sigmoid: unary("Sigmoid"),
+  Erf: unary("Erf"),
+  Gelu: [
+    ...unary("Gelu"),
+    {
+      title: "behind a bias, as ONNX Runtime joins them",
+      outputs: (c) => [c.g.op("Gelu", [c.g.add(c.real(["N", 4]), c.real([4]))], {})],
+    },
+    {
+      title: "far from zero",
+      outputs: (c) => [c.g.op("Gelu", [c.g.mul(c.real([3]), c.g.constant(20))], {})],
+    },
+  ],
   QuickGelu: [[2, 3], [], ["N", 2]].map((shape) => ({
     title: `[${shape.join()}]`,
     outputs: (c) => [c.g.op("QuickGelu", [c.real(shape, -4, 4)], { alpha: 1 })],
@@ -211,6 +223,29 @@ export const OP_CASES: { readonly [K in OpKind]: readonly OpCase[] } = {
       outputs: (c) => {
         const inputs = [c.given("float32", [3, 4]), c.given("float32", [4])];
         return c.g.apply("SimplifiedLayerNormalization", inputs, { epsilon: 1e-5 });
+      },
+    },
+  ],
+  LayerNormalization: [
+    ...[
+      [3, 4],
+      [2, 3, 5],
+      [2, 1],
+      ["N", 4],
+    ].map((shape) => ({
+      title: `[${shape.join()}]`,
+      outputs: (c: CaseBuilder) => {
+        const width = shape.slice(-1);
+        return [
+          c.g.op("LayerNormalization", [c.real(shape), c.real(width), c.real(width)], { epsilon: 1e-2 }),
+        ];
+      },
+    })),
+    {
+      title: "all outputs",
+      outputs: (c) => {
+        const inputs = [c.given("float32", [3, 4]), c.given("float32", [4]), c.given("float32", [4])];
+        return c.g.apply("LayerNormalization", inputs, { epsilon: 1e-12 });
       },
     },
   ],
