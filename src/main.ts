@@ -11,6 +11,7 @@ import { loadConfig, unknownVariables } from "./config.ts";
 import type { Config } from "./config.ts";
 import { InvalidRequest, messageOf } from "./errors.ts";
 import { countExamples } from "./data/dataset.ts";
+import { sweepEndedJobs } from "./jobs/clean-up.ts";
 import { createFineTune } from "./jobs/fine-tune.ts";
 import { createWorker } from "./jobs/worker.ts";
 import type { Worker } from "./jobs/worker.ts";
@@ -232,14 +233,16 @@ export async function pullBaseModel(
 
 function createJobWorker(parts: WorkerParts): Worker {
   const { config, logger } = parts;
+  const { homeDirectory, organization } = config;
   const run = createFineTune({
     ...parts,
-    homeDirectory: config.homeDirectory,
-    organization: config.organization,
+    homeDirectory,
+    organization,
     resolveBaseModel: (id, signal) => resolveBaseModel(id, { ...sourcesOf(config), signal }),
     countExamples,
   });
-  return createWorker({ queue: parts.queue, run, logger });
+  const sweep = (signal: AbortSignal) => sweepEndedJobs({ ...parts, homeDirectory }, signal);
+  return createWorker({ queue: parts.queue, run, sweep, logger });
 }
 
 /** The base models that clients may name: those of the catalogue, and what the operator put under models or into an alias. A client's path is never opened. */

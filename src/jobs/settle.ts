@@ -2,8 +2,7 @@
 // them all. It knows no trainer process.
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
-import { basename, join, relative, resolve } from "node:path";
-import { messageOf } from "../errors.ts";
+import { basename, join, relative } from "node:path";
 import type { BlobStore } from "../store/blobs.ts";
 import type { FinishedJob, FineTuningQueue, Lease } from "../store/fine-tuning-queue.ts";
 import type { Job } from "../store/fine-tuning-rows.ts";
@@ -11,11 +10,9 @@ import type { NewModel } from "../store/models.ts";
 import { jobPaths, KEPT_EPOCHS } from "../training/job-directory.ts";
 import { newId } from "../wire/ids.ts";
 import { newModelName } from "../wire/model-names.ts";
-import { cleanUpSucceeded } from "./clean-up.ts";
 import { LeaseLost } from "./lease-lost.ts";
 import type { TrainingOutcome } from "./train.ts";
 import { toWireMetrics } from "./trainer-events.ts";
-import type { Logger } from "./worker.ts";
 
 const RESULT_FILENAME = "step_metrics.csv";
 
@@ -28,12 +25,11 @@ export interface SettleOptions {
   lease: Lease;
   directory: string;
   outcome: TrainingOutcome;
-  logger: Logger;
 }
 
 /** Ends the job as succeeded. Throws LeaseLost, leaving nothing behind, when it is no longer ours. */
 export async function settleSucceeded(options: SettleOptions): Promise<void> {
-  const { queue, blobs, homeDirectory, job, lease, directory, outcome, logger } = options;
+  const { queue, blobs, job, lease, directory, outcome } = options;
   const kept = outcome.epochCheckpoints.slice(-KEPT_EPOCHS);
   const last = kept.at(-1);
   if (last === undefined) {
@@ -83,11 +79,6 @@ export async function settleSucceeded(options: SettleOptions): Promise<void> {
     await blobs.delete(fileId);
     throw new LeaseLost();
   }
-  const served = checkpoints.map((checkpoint) => resolve(homeDirectory, checkpoint.model.adapterDirectory));
-  await cleanUpSucceeded(directory, served).catch((error: unknown) => {
-    // The job has succeeded; what stays behind costs only space.
-    logger.warn({ job: job.id, error: messageOf(error) }, "Could not remove what the job no longer needs.");
-  });
 }
 
 function newModel(options: SettleOptions, adapter: string, checkpointStep?: number): NewModel {

@@ -6,6 +6,7 @@
 import { sql } from "kysely";
 import type { SqlBool } from "kysely";
 import { newId } from "../wire/ids.ts";
+import { TERMINAL_STATUSES } from "../wire/fine-tuning.ts";
 import type { CheckpointMetrics, JobStatus, RequestedHyperparameters } from "../wire/fine-tuning.ts";
 import type { Database, DatabaseTransaction } from "./database.ts";
 import { insertFile } from "./files.ts";
@@ -216,6 +217,40 @@ export class FineTuningQueue {
     });
   }
 
+  /** Ended jobs whose directories may still hold what only a running job needs, oldest first. */
+  async listToCleanUp(limit: number): Promise<Job[]> {
+    const rows = await this.#database
+      .selectFrom("fineTuningJobs")
+      .selectAll()
+      .where(TO_CLEAN_UP_SQL)
+      .orderBy("sequence", "asc")
+      .limit(limit)
+      .execute();
+    return rows.map(toJob);
+  }
+
+  /** The folders, relative to the home folder, of the job's models that nobody has deleted: a clean-up leaves them alone. */
+  async adapterDirectories(jobId: string): Promise<string[]> {
+    const rows = await this.#database
+      .selectFrom("fineTuningCheckpoints")
+      .innerJoin("models", "models.id", "fineTuningCheckpoints.model")
+      .select("models.adapterDirectory")
+      .where("fineTuningCheckpoints.jobId", "=", jobId)
+      .where("models.deletedAt", "is", null)
+      .execute();
+    return rows.map(({ adapterDirectory }) => adapterDirectory);
+  }
+
+  /** The job's directory holds only what stays; an unfinished job is left as it is. */
+  async markCleanedUp(jobId: string): Promise<void> {
+    await this.#database
+      .updateTable("fineTuningJobs")
+      .set({ cleanedUp: 1 })
+      .where("id", "=", jobId)
+      .where("status", "in", [...TERMINAL_STATUSES])
+      .execute();
+  }
+
   /** Whether the lease is still the owner's. It is asked by writing: that takes the write lock, so the answer stays true to the transaction's end. */
   async #holds(transaction: DatabaseTransaction, lease: Lease): Promise<boolean> {
     const result = await transaction
@@ -271,8 +306,9 @@ export class FineTuningQueue {
   }
 }
 
-/** Literals, not bound values: only so can SQLite see that the index of unfinished jobs serves this query. */
+/** Literals, not bound values: only so can SQLite see that the partial indexes serve these queries. */
 const UNFINISHED_SQL = sql<SqlBool>`status IN ('validating_files', 'queued', 'running')`;
+const TO_CLEAN_UP_SQL = sql<SqlBool>`cleaned_up = 0 AND status IN ('succeeded', 'failed', 'cancelled')`;
 const UNFINISHED = ["validating_files", "queued", "running"] as const satisfies JobStatus[];
 
 function changedColumns(changes: JobChanges) {

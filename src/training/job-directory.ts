@@ -12,6 +12,8 @@ import { join } from "node:path";
 import type { LoraTarget } from "../model/lora-targets.ts";
 
 export { LORA_TARGETS, type LoraTarget } from "../model/lora-targets.ts";
+/** What a killed trainer may leave in a job directory beside the files above. */
+export { removeTemporarySiblings } from "../model/atomic-write.ts";
 
 export interface JobRecipe {
   version: 1;

@@ -5,6 +5,7 @@ import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { sweepEndedJobs } from "../../src/jobs/clean-up.ts";
 import { createFineTune, type FineTuneDependencies } from "../../src/jobs/fine-tune.ts";
 import type { TrainerProgram } from "../../src/jobs/trainer-process.ts";
 import { createWorker, SYSTEM_CLOCK, type Clock, type Logger } from "../../src/jobs/worker.ts";
@@ -82,7 +83,9 @@ export async function openWorkbench(
     ...options.dependencies,
   };
   const run = createFineTune(dependencies);
-  const newWorker = () => createWorker({ queue, run, logger, clock });
+  const sweep = (signal: AbortSignal) =>
+    sweepEndedJobs({ queue, homeDirectory: home, logger, clock }, signal);
+  const newWorker = () => createWorker({ queue, run, sweep, logger, clock });
   const workers: ReturnType<typeof newWorker>[] = [];
 
   return {
