@@ -241,7 +241,7 @@ function createJobWorker(parts: WorkerParts): Worker {
     resolveBaseModel: (id, signal) => resolveBaseModel(id, { ...sourcesOf(config), signal }),
     countExamples,
   });
-  const sweep = (signal: AbortSignal) => sweepEndedJobs({ ...parts, homeDirectory }, signal);
+  const sweep = (signal: AbortSignal) => sweepEndedJobs({ ...parts, homeDirectory, organization }, signal);
   return createWorker({ queue: parts.queue, run, sweep, logger });
 }
 

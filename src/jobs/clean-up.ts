@@ -1,6 +1,6 @@
-// What a job directory no longer needs when its job has ended: the data, which would outlive the deletion of the upload, and
-// checkpoints that nothing leads to. job.json, events.jsonl and trainer.log always stay. Every removal can be repeated, and a
-// sweep repeats those that a crash cut off.
+// What a job directory no longer needs when its job has ended: the data, which would outlive the deletion of the upload,
+// checkpoints that nothing leads to, and the half results of a job that did not succeed. job.json, events.jsonl and trainer.log
+// always stay. Every removal can be repeated, and a sweep repeats those that a crash cut off.
 import { readdir, rm, stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { messageOf } from "../errors.ts";
@@ -8,12 +8,15 @@ import type { FineTuningQueue } from "../store/fine-tuning-queue.ts";
 import type { Job } from "../store/fine-tuning-rows.ts";
 import { jobPaths, removeTemporarySiblings } from "../training/job-directory.ts";
 import { removeDataFiles } from "./job-files.ts";
+import { keepCheckpoints } from "./settle.ts";
 import { waitForOrphan } from "./trainer-process.ts";
 import { SYSTEM_CLOCK, type Clock, type Logger } from "./worker.ts";
 
 export interface CleanUpOptions {
   queue: FineTuningQueue;
   homeDirectory: string;
+  /** The third part of a model's name. */
+  organization: string;
   logger: Logger;
   clock?: Clock;
 }
@@ -46,8 +49,12 @@ export async function cleanUpEnded(options: CleanUpOptions, job: Job): Promise<b
   const directory = join(homeDirectory, "jobs", job.id);
   try {
     if (await exists(directory)) {
-      // Nothing that a trainer of a failed or cancelled job could still save is wanted.
-      if (job.status !== "succeeded") await waitForOrphan(directory, clock, new AbortController().signal, 0);
+      if (job.status !== "succeeded") {
+        // Nothing that the trainer could still save is wanted; what it has finished is.
+        await waitForOrphan(directory, clock, new AbortController().signal, 0);
+        await keepCheckpoints({ ...options, job, directory });
+        await removeHalfResults(directory);
+      }
       const adapters = await queue.adapterDirectories(job.id);
       await removeUnneeded(
         directory,
@@ -76,6 +83,14 @@ async function removeUnneeded(directory: string, kept: readonly string[]): Promi
     else await rm(path, { recursive: true, force: true });
   }
   await removeTemporarySiblings(directory);
+}
+
+/** What only a trainer's success gives a meaning, and what it had open. */
+async function removeHalfResults(directory: string): Promise<void> {
+  const { adapter, result, recipe, lock } = jobPaths(directory);
+  for (const path of [adapter, result, `${recipe}.part`, lock]) {
+    await rm(path, { recursive: true, force: true });
+  }
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -184,19 +184,7 @@ export class FineTuningQueue {
       for (const model of models.values()) {
         await insertModel(transaction, { ...model, jobId: lease.jobId, createdAt: this.#seconds() });
       }
-      for (const checkpoint of finished.checkpoints) {
-        await transaction
-          .insertInto("fineTuningCheckpoints")
-          .values({
-            id: newId("checkpoint"),
-            jobId: lease.jobId,
-            createdAt: checkpoint.createdAt ?? this.#seconds(),
-            step: checkpoint.step,
-            model: checkpoint.model.id,
-            metrics: JSON.stringify(checkpoint.metrics),
-          })
-          .execute();
-      }
+      await this.#insertCheckpoints(transaction, lease.jobId, finished.checkpoints);
       await insertEvents(transaction, this.#seconds(), lease.jobId, finished.events);
       return true;
     });
@@ -213,6 +201,34 @@ export class FineTuningQueue {
       await insertEvents(transaction, this.#seconds(), lease.jobId, [
         { key: "failed", level: "error", message: error.message },
       ]);
+      return true;
+    });
+  }
+
+  /**
+   * Shows the checkpoints that a failed or cancelled job had made, as models; one whose step is shown already stays as it is, so
+   * a repetition changes nothing. False when the job has not ended so.
+   */
+  async keepCheckpoints(jobId: string, checkpoints: FinishedJob["checkpoints"]): Promise<boolean> {
+    return this.#database.transaction().execute(async (transaction) => {
+      // Asked by writing, as #holds does: two repetitions come one after the other.
+      const result = await transaction
+        .updateTable("fineTuningJobs")
+        .set({ cleanedUp: 0 })
+        .where("id", "=", jobId)
+        .where("status", "in", ["failed", "cancelled"])
+        .executeTakeFirst();
+      if (result.numUpdatedRows === 0n) return false;
+      const shown = await transaction
+        .selectFrom("fineTuningCheckpoints")
+        .select("step")
+        .where("jobId", "=", jobId)
+        .execute();
+      const fresh = checkpoints.filter(({ step }) => !shown.some((row) => row.step === step));
+      for (const { model } of fresh) {
+        await insertModel(transaction, { ...model, jobId, createdAt: this.#seconds() });
+      }
+      await this.#insertCheckpoints(transaction, jobId, fresh);
       return true;
     });
   }
@@ -279,6 +295,26 @@ export class FineTuningQueue {
       .set({ ...columns, estimatedFinish: null, leaseOwner: null, leaseExpiresAtMs: null })
       .where("id", "=", lease.jobId)
       .execute();
+  }
+
+  async #insertCheckpoints(
+    transaction: DatabaseTransaction,
+    jobId: string,
+    checkpoints: FinishedJob["checkpoints"],
+  ): Promise<void> {
+    for (const checkpoint of checkpoints) {
+      await transaction
+        .insertInto("fineTuningCheckpoints")
+        .values({
+          id: newId("checkpoint"),
+          jobId,
+          createdAt: checkpoint.createdAt ?? this.#seconds(),
+          step: checkpoint.step,
+          model: checkpoint.model.id,
+          metrics: JSON.stringify(checkpoint.metrics),
+        })
+        .execute();
+    }
   }
 
   async #update(

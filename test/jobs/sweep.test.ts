@@ -2,7 +2,6 @@
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, expect, test } from "vitest";
-import { sweepEndedJobs } from "../../src/jobs/clean-up.ts";
 import type { Job } from "../../src/store/fine-tuning-rows.ts";
 import { openWorkbench, until, type Workbench } from "./workbench.ts";
 
@@ -70,7 +69,7 @@ test("what a model's deletion took away does not come back, and its folder may g
   expect(readdirSync(inDirectory(job, "checkpoints"))).toEqual(["step-2"]);
 });
 
-test("a failed job loses its data and its checkpoints", async () => {
+test("a failed job loses its data and what is half-made", async () => {
   bench = await openWorkbench();
   const error = { code: "training_diverged", param: null, message: "The loss is not finite." };
   const job = await ended(await bench.create({ instructions: { failAt: { step: 1, error } } }));
@@ -90,7 +89,7 @@ test("an unfinished job is not touched", async () => {
   await worker.stop();
   const before = readdirSync(bench.directoryOf(job)).sort();
   expect(before).toContain("training.jsonl");
-  await sweepEndedJobs({ ...bench, homeDirectory: bench.home }, new AbortController().signal);
+  await bench.sweep(new AbortController().signal);
   expect(readdirSync(bench.directoryOf(job)).sort()).toEqual(before);
   expect(readdirSync(inDirectory(job, "checkpoints")).sort()).toEqual(["step-1", "step-2"]);
   // Not even where somebody asks for it.

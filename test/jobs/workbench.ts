@@ -83,8 +83,7 @@ export async function openWorkbench(
     ...options.dependencies,
   };
   const run = createFineTune(dependencies);
-  const sweep = (signal: AbortSignal) =>
-    sweepEndedJobs({ queue, homeDirectory: home, logger, clock }, signal);
+  const sweep = (signal: AbortSignal) => sweepEndedJobs({ ...dependencies, clock }, signal);
   const newWorker = () => createWorker({ queue, run, sweep, logger, clock });
   const workers: ReturnType<typeof newWorker>[] = [];
 
@@ -98,6 +97,7 @@ export async function openWorkbench(
     models,
     logger,
     run,
+    sweep,
     /** A worker that is stopped when the workbench closes. */
     worker() {
       const worker = newWorker();
