@@ -3,6 +3,7 @@
 import { createReadStream } from "node:fs";
 import { readdir, stat } from "node:fs/promises";
 import { basename, join, relative } from "node:path";
+import { OutOfSpace } from "../errors.ts";
 import type { BlobStore } from "../store/blobs.ts";
 import type { FinishedJob, FineTuningQueue, Lease } from "../store/fine-tuning-queue.ts";
 import type { Job } from "../store/fine-tuning-rows.ts";
@@ -41,7 +42,15 @@ export async function settleSucceeded(options: SettleOptions): Promise<void> {
   const result = jobPaths(directory).result;
   const fileId = newId("file");
   const { size } = await stat(result);
-  const written = await blobs.write(fileId, createReadStream(result), { maxBytes: size });
+  const written = await blobs
+    .write(fileId, createReadStream(result), { maxBytes: size })
+    .catch((error: unknown) => {
+      if (!(error instanceof OutOfSpace)) throw error;
+      throw new OutOfSpace(
+        `The disk is full, so the result file of this job could not be stored. Free some space and create the job again; the checkpoints of its last epochs are kept.`,
+        { code: "out_of_space", cause: error },
+      );
+    });
   const finished = await queue.finishSucceeded(lease, {
     model,
     resultFile: {
