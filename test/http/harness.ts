@@ -52,6 +52,7 @@ export interface TestServer extends Server {
 export async function testServer(
   settings: Partial<Config> = {},
   overrides: ServerOverrides = {},
+  options: { mayFailToStop?: boolean } = {},
 ): Promise<TestServer> {
   const home = settings.homeDirectory ?? (await mkdtemp(join(tmpdir(), "tunesmith-http-")));
   const engine = new FakeEngine();
@@ -67,7 +68,9 @@ export async function testServer(
     ...overrides,
   });
   onTestFinished(async () => {
-    await server.stop();
+    await server.stop().catch((error: unknown) => {
+      if (options.mayFailToStop !== true) throw error;
+    });
     await rm(home, { recursive: true, force: true });
   });
   return { ...server, engine, home };
