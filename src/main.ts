@@ -11,6 +11,7 @@ import { loadConfig, trainerEnvironment, unknownVariables } from "./config.ts";
 import type { Config } from "./config.ts";
 import { InvalidRequest, messageOf } from "./errors.ts";
 import { countExamples } from "./data/dataset.ts";
+import { sweepEndedJobs } from "./jobs/clean-up.ts";
 import { createFineTune } from "./jobs/fine-tune.ts";
 import { embeddedTrainer } from "./jobs/trainer-process.ts";
 import { createWorker } from "./jobs/worker.ts";
@@ -241,15 +242,17 @@ export async function pullBaseModel(
 
 function createJobWorker(parts: WorkerParts): Worker {
   const { config, logger } = parts;
+  const { homeDirectory, organization } = config;
   const run = createFineTune({
     ...parts,
-    homeDirectory: config.homeDirectory,
-    organization: config.organization,
+    homeDirectory,
+    organization,
     resolveBaseModel: (id, signal) => resolveBaseModel(id, { ...sourcesOf(config), signal }),
     countExamples,
     trainer: embeddedTrainer(trainerEnvironment()),
   });
-  return createWorker({ queue: parts.queue, run, logger });
+  const sweep = (signal: AbortSignal) => sweepEndedJobs({ ...parts, homeDirectory, organization }, signal);
+  return createWorker({ queue: parts.queue, run, sweep, logger });
 }
 
 /** The base models that clients may name: those of the catalogue, and what the operator put under models or into an alias. A client's path is never opened. */

@@ -1,6 +1,6 @@
 // What a template sees and what it refuses. That the rendering equals transformers' byte for byte is shown on the real
 // SmolLM2 in smollm2.test.ts.
-import { describe, expect, it } from "vitest";
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { InvalidRequest, UnsupportedModel } from "../errors.ts";
 import type { ChatMessage, ToolDefinition } from "./chat-message.ts";
 import { createChatTemplate } from "./chat-template.ts";
@@ -71,6 +71,50 @@ describe("what a template sees", () => {
     const options = { addGenerationPrompt: true };
     expect(template(source, { date_string: "today" }).render([user], options)).toBe("go false today");
     expect(template(source, { enable_thinking: true }).render([user], options)).toBe("go true ");
+  });
+
+  describe("the day, which is the same on every day", () => {
+    const say = (source: string, variables?: Record<string, unknown>) =>
+      template(source, variables).render([user], { addGenerationPrompt: true });
+    const clockOrOwn =
+      "{% if date_string is not defined %}{% if strftime_now is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% else %}{% set date_string = '3 Mar 2023' %}{% endif %}{% endif %}Today: {{ date_string }}";
+
+    beforeEach(() => {
+      vi.useFakeTimers({ now: new Date("2031-05-06T07:08:09") });
+    });
+    afterEach(() => {
+      vi.useRealTimers();
+    });
+
+    it("is the template's own where it has one, or the caller's", () => {
+      expect(say(clockOrOwn)).toBe("Today: 3 Mar 2023");
+      expect(say(clockOrOwn, { date_string: "4 Apr 2024" })).toBe("Today: 4 Apr 2024");
+    });
+
+    it("is a fixed one where the template relies on a clock", () => {
+      expect(say("{{ strftime_now('%d %B %Y') }}")).toBe("26 July 2024");
+      expect(say("{{ strftime_now('%A %a %b %-d %-m %y, %H:%M:%S %I %p %j 100%%') }}")).toBe(
+        "Friday Fri Jul 26 7 24, 00:00:00 12 AM 208 100%",
+      );
+    });
+
+    it("is refused in a format that nobody has fixed", () => {
+      expect(() => say("{{ strftime_now('%d %Q') }}")).toThrow(
+        /^This model's chat template cannot show these messages: .*strftime_now knows no %Q \(in "%d %Q"\)/,
+      );
+    });
+
+    it("makes the prompt the beginning of the training text, whatever the clock says in between", () => {
+      const source =
+        "{{ strftime_now('%d %b %Y') }}\n{% for message in messages %}<{{ message.role }}>{{ message.content }}{% endfor %}{% if add_generation_prompt %}<assistant>{% endif %}";
+      const training = template(source).render([user, { role: "assistant", content: "ho" }], {
+        addGenerationPrompt: false,
+      });
+      vi.setSystemTime(new Date("2032-01-01T00:00:00"));
+      const prompt = template(source).render([user], { addGenerationPrompt: true });
+      expect(training).toBe("26 Jul 2024\n<user>hi<assistant>ho");
+      expect(training.startsWith(prompt)).toBe(true);
+    });
   });
 
   it("texts through mapText, also inside parsed arguments and tool definitions", () => {

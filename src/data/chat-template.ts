@@ -22,12 +22,49 @@ export interface ChatTemplateFiles {
   tokenizerConfig: Record<string, unknown>;
   /** Text of chat_template.jinja, where newer models keep the template. */
   chatTemplate?: string;
-  /** Template variables, as chat_template_kwargs of other servers; `date_string` stops Llama 3.2 from reading the clock. */
+  /** Template variables, as chat_template_kwargs of other servers; `date_string` is the day that Llama's templates name. */
   variables?: Record<string, unknown>;
 }
 
 /** OpenAI's chat answers hold no reasoning text, so templates with a switch for it (Qwen3) are asked for none. */
 const DEFAULT_VARIABLES = { enable_thinking: false };
+
+/**
+ * What a template that asks for the day is told, always: the clock would give training, a resumed training and each day's chat
+ * another text. It is the day that Llama 3's templates name without a clock.
+ */
+const FIXED_DAY = {
+  "%Y": "2024",
+  "%y": "24",
+  "%m": "07",
+  "%B": "July",
+  "%b": "Jul",
+  "%d": "26",
+  "%j": "208",
+};
+const FIXED_TIME = {
+  "%A": "Friday",
+  "%a": "Fri",
+  "%H": "00",
+  "%I": "12",
+  "%p": "AM",
+  "%M": "00",
+  "%S": "00",
+};
+const FIXED_DATE: Readonly<Record<string, string>> = { ...FIXED_DAY, ...FIXED_TIME, "%%": "%" };
+
+/** The library's own `strftime_now` reads the clock and cannot be redefined, so templates call this in its place. */
+const FIXED_CLOCK = "strftime_fixed";
+
+/** Stands for transformers' `strftime_now`. Throws for a directive it does not know, which the template's reader then names. */
+function strftimeFixed(format: string): string {
+  return format.replace(/%-?./g, (directive) => {
+    const text = FIXED_DATE[directive.replace("-", "")];
+    if (text === undefined)
+      throw new Error(`strftime_now knows no ${directive} (in ${JSON.stringify(format)})`);
+    return directive.startsWith("%-") ? text.replace(/^0(?=\d)/, "") : text;
+  });
+}
 
 const SPECIAL_TOKEN_NAMES = [
   "bos_token",
@@ -62,6 +99,8 @@ export function createChatTemplate(files: ChatTemplateFiles): ChatTemplate {
       const fill = (shown: readonly ChatMessage[]) =>
         template.render({
           ...constants,
+          // Left out where the template has a day of its own for that case (Llama 3.2).
+          ...(traits.ownDay ? {} : { [FIXED_CLOCK]: strftimeFixed }),
           messages: shown.map((message, index) => mapped(messageContext(message, index, traits))),
           tools: hasTools ? mapped(tools) : null,
           documents: null,
@@ -93,17 +132,20 @@ interface Traits {
   toolCalls: boolean;
   name: boolean;
   developer: boolean;
+  /** Asks whether there is a clock, and so knows what to say without one. */
+  ownDay: boolean;
 }
 
 function parse(source: string): { template: Template; traits: Traits } {
   try {
     return {
-      template: new Template(source),
+      template: new Template(source.replaceAll(/\bstrftime_now\b/g, FIXED_CLOCK)),
       traits: {
         tools: /\btools\b/.test(source),
         toolCalls: /\btool_calls\b/.test(source),
         name: /\bmessage\s*(\.\s*name\b|\[\s*['"]name['"]\s*\]|\.get\(\s*['"]name['"])/.test(source),
         developer: /['"]developer['"]/.test(source),
+        ownDay: /\bstrftime_now\s+is\b/.test(source),
       },
     };
   } catch (error) {

@@ -10,7 +10,7 @@ import type { Job, JobError } from "../store/fine-tuning-rows.ts";
 import type { JobRecipe } from "../training/job-directory.ts";
 import { recipeOf, resolveHyperparameters } from "./hyperparameters.ts";
 import { DATA_FILES, readRecipe, takeDataFile, writeRecipe, type DataParam } from "./job-files.ts";
-import { cleanUpUnfinished } from "./clean-up.ts";
+import { cleanUpEnded } from "./clean-up.ts";
 import { LeaseLost } from "./lease-lost.ts";
 import { settleSucceeded } from "./settle.ts";
 import { train } from "./train.ts";
@@ -82,26 +82,22 @@ export function createFineTune(dependencies: FineTuneDependencies): RunJob {
       if (outcome === null) return signal.throwIfAborted();
       await settleSucceeded({ ...dependencies, job, lease, directory, outcome });
       logger.info({ job: job.id }, "Job succeeded.");
+      await cleanUp({ ...job, status: "succeeded" });
     } catch (error) {
       if (error instanceof LeaseLost || signal.aborted) {
         logger.info({ job: job.id, reason: String(signal.reason ?? "lease-lost") }, "Job stopped.");
-        if ((await queue.status(job.id)) === "cancelled") await cleanUp(job.id);
+        if ((await queue.status(job.id)) === "cancelled") await cleanUp({ ...job, status: "cancelled" });
         return;
       }
       const jobError = toJobError(error);
       // The message of a fault in this program stays in the log; the job says only where to look.
       logger.error({ job: job.id, error: error instanceof Error ? error.stack : error }, "Job failed.");
-      if (await queue.failJob(lease, jobError)) await cleanUp(job.id);
+      if (await queue.failJob(lease, jobError)) await cleanUp({ ...job, status: "failed" });
     }
   };
 
-  /** For an ended job without a model; what stays behind after an error costs only space. */
-  async function cleanUp(jobId: string): Promise<void> {
-    try {
-      await cleanUpUnfinished(directoryOf(jobId), clock);
-    } catch (error) {
-      logger.warn({ job: jobId, error: messageOf(error) }, "Could not remove what the job no longer needs.");
-    }
+  function cleanUp(job: Job): Promise<boolean> {
+    return cleanUpEnded({ ...dependencies, clock }, job);
   }
 
   function directoryOf(jobId: string): string {

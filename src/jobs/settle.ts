@@ -1,9 +1,9 @@
-// The end of a job that succeeded: names for the model and its checkpoints, the result file, and one transaction that shows
-// them all. It knows no trainer process.
+// What a job leaves to its owner. One that succeeded: names for the model and its checkpoints, the result file, and one
+// transaction that shows them all. One that failed or was cancelled: its checkpoints. It knows no trainer process.
 import { createReadStream } from "node:fs";
-import { stat } from "node:fs/promises";
-import { basename, join, relative, resolve } from "node:path";
-import { messageOf } from "../errors.ts";
+import { readdir, stat } from "node:fs/promises";
+import { basename, join, relative } from "node:path";
+import { OutOfSpace } from "../errors.ts";
 import type { BlobStore } from "../store/blobs.ts";
 import type { FinishedJob, FineTuningQueue, Lease } from "../store/fine-tuning-queue.ts";
 import type { Job } from "../store/fine-tuning-rows.ts";
@@ -11,29 +11,22 @@ import type { NewModel } from "../store/models.ts";
 import { jobPaths, KEPT_EPOCHS } from "../training/job-directory.ts";
 import { newId } from "../wire/ids.ts";
 import { newModelName } from "../wire/model-names.ts";
-import { cleanUpSucceeded } from "./clean-up.ts";
 import { LeaseLost } from "./lease-lost.ts";
 import type { TrainingOutcome } from "./train.ts";
-import { toWireMetrics } from "./trainer-events.ts";
-import type { Logger } from "./worker.ts";
+import { createTrainerEventReader, toWireMetrics } from "./trainer-events.ts";
 
 const RESULT_FILENAME = "step_metrics.csv";
 
-export interface SettleOptions {
+export interface SettleOptions extends Naming {
   queue: FineTuningQueue;
   blobs: BlobStore;
-  homeDirectory: string;
-  organization: string;
-  job: Job;
   lease: Lease;
-  directory: string;
   outcome: TrainingOutcome;
-  logger: Logger;
 }
 
 /** Ends the job as succeeded. Throws LeaseLost, leaving nothing behind, when it is no longer ours. */
 export async function settleSucceeded(options: SettleOptions): Promise<void> {
-  const { queue, blobs, homeDirectory, job, lease, directory, outcome, logger } = options;
+  const { queue, blobs, job, lease, directory, outcome } = options;
   const kept = outcome.epochCheckpoints.slice(-KEPT_EPOCHS);
   const last = kept.at(-1);
   if (last === undefined) {
@@ -42,22 +35,22 @@ export async function settleSucceeded(options: SettleOptions): Promise<void> {
     );
   }
   const model = newModel(options, jobPaths(directory).adapter);
-  const checkpoints: FinishedJob["checkpoints"] = kept.map((checkpoint) => ({
-    step: checkpoint.step,
-    model:
-      checkpoint === last
-        ? model
-        : newModel(
-            options,
-            join(jobPaths(directory).checkpoints, basename(checkpoint.directory)),
-            checkpoint.step,
-          ),
-    metrics: toWireMetrics(checkpoint.metrics),
-  }));
+  const checkpoints = kept.map((checkpoint) => {
+    const shown = newCheckpoint(options, checkpoint);
+    return checkpoint === last ? { ...shown, model } : shown;
+  });
   const result = jobPaths(directory).result;
   const fileId = newId("file");
   const { size } = await stat(result);
-  const written = await blobs.write(fileId, createReadStream(result), { maxBytes: size });
+  const written = await blobs
+    .write(fileId, createReadStream(result), { maxBytes: size })
+    .catch((error: unknown) => {
+      if (!(error instanceof OutOfSpace)) throw error;
+      throw new OutOfSpace(
+        `The disk is full, so the result file of this job could not be stored. Free some space and create the job again; the checkpoints of its last epochs are kept.`,
+        { code: "out_of_space", cause: error },
+      );
+    });
   const finished = await queue.finishSucceeded(lease, {
     model,
     resultFile: {
@@ -83,14 +76,45 @@ export async function settleSucceeded(options: SettleOptions): Promise<void> {
     await blobs.delete(fileId);
     throw new LeaseLost();
   }
-  const served = checkpoints.map((checkpoint) => resolve(homeDirectory, checkpoint.model.adapterDirectory));
-  await cleanUpSucceeded(directory, served).catch((error: unknown) => {
-    // The job has succeeded; what stays behind costs only space.
-    logger.warn({ job: job.id, error: messageOf(error) }, "Could not remove what the job no longer needs.");
-  });
 }
 
-function newModel(options: SettleOptions, adapter: string, checkpointStep?: number): NewModel {
+/**
+ * Makes models of what a failed or cancelled job had finished: the checkpoints at the ends of its last epochs. Hours of
+ * training are worth keeping, and none of them is half of anything. Can be repeated.
+ */
+export async function keepCheckpoints(options: { queue: FineTuningQueue } & Naming): Promise<void> {
+  const { queue, job, directory } = options;
+  // Half a line was named in the log when it was first read.
+  const events = await createTrainerEventReader(jobPaths(directory).events, () => undefined).readNew();
+  const onDisk = await readdir(jobPaths(directory).checkpoints).catch((): string[] => []);
+  const made = new Map<number, MadeCheckpoint>();
+  for (const event of events) {
+    if (event.type !== "checkpoint" || !event.epochEnd) continue;
+    if (onDisk.includes(basename(event.directory))) made.set(event.step, event);
+  }
+  const inOrder = [...made.values()].sort((a, b) => a.step - b.step);
+  const kept = inOrder.slice(-KEPT_EPOCHS).map((checkpoint) => newCheckpoint(options, checkpoint));
+  if (kept.length > 0) await queue.keepCheckpoints(job.id, kept);
+}
+
+/** What names are made of. */
+interface Naming {
+  homeDirectory: string;
+  organization: string;
+  job: Job;
+  directory: string;
+}
+
+type MadeCheckpoint = TrainingOutcome["epochCheckpoints"][number];
+
+/** A checkpoint under a name of its own. */
+function newCheckpoint(naming: Naming, checkpoint: MadeCheckpoint): FinishedJob["checkpoints"][number] {
+  const { step, metrics } = checkpoint;
+  const adapter = join(jobPaths(naming.directory).checkpoints, basename(checkpoint.directory));
+  return { step, model: newModel(naming, adapter, step), metrics: toWireMetrics(metrics) };
+}
+
+function newModel(options: Naming, adapter: string, checkpointStep?: number): NewModel {
   const { job, organization, homeDirectory } = options;
   const id = newModelName({
     base: job.model,

@@ -1,6 +1,6 @@
 // The training phase: keeps a trainer process on the job directory until it has succeeded or failed, turns what it reports
 // into job events, and starts a crashed one again. It knows the directory's contract, not what is trained.
-import { TunesmithError } from "../errors.ts";
+import { OutOfSpace, TunesmithError } from "../errors.ts";
 import type { FineTuningQueue, Lease } from "../store/fine-tuning-queue.ts";
 import type { NewEvent } from "../store/fine-tuning-rows.ts";
 import { jobPaths, TRAINER_EXIT, type TrainerEvent } from "../training/job-directory.ts";
@@ -56,6 +56,7 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome | nu
     const exit = await runTrainer(trainer, options, report);
     if (report.outcome() !== null || signal.aborted) continue;
 
+    if (exit.code === TRAINER_EXIT.outOfSpace) throw noRoomToReport(directory);
     crashes = report.lastCheckpointStep() > lastCheckpoint ? 1 : crashes + 1;
     lastCheckpoint = report.lastCheckpointStep();
     logger.warn({ job: lease.jobId, exit, crashes, directory }, "The trainer ended unexpectedly.");
@@ -151,6 +152,13 @@ function describeExit(exit: TrainerExit): string {
   if (exit.signal !== null) return `signal ${exit.signal}`;
   if (exit.code === null) return "it could not be started";
   return exit.code === TRAINER_EXIT.interrupted ? "it was interrupted" : `exit code ${exit.code}`;
+}
+
+function noRoomToReport(directory: string): OutOfSpace {
+  return new OutOfSpace(
+    `The disk that holds ${directory} is full, so that the trainer could not even report it; nothing half-written was left there. Free some space and create the job again.`,
+    { code: "out_of_space" },
+  );
 }
 
 function crashedTooOften(exit: TrainerExit): TunesmithError {

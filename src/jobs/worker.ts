@@ -53,10 +53,12 @@ const DATABASE_ERROR_PAUSE_MS = 5_000;
 export function createWorker(options: {
   queue: FineTuningQueue;
   run: RunJob;
+  /** Done once, before the first job is claimed: what an earlier worker left undone. Never rejects. */
+  sweep?: (signal: AbortSignal) => Promise<void>;
   logger: Logger;
   clock?: Clock;
 }): Worker {
-  const { queue, run, logger } = options;
+  const { queue, run, sweep, logger } = options;
   const clock = options.clock ?? SYSTEM_CLOCK;
   const owner = newLeaseOwner();
   const stopping = new AbortController();
@@ -71,6 +73,7 @@ export function createWorker(options: {
   }
 
   async function loopUntilStopped(): Promise<void> {
+    await sweep?.(stopping.signal);
     while (!stopping.signal.aborted) {
       try {
         await freeDeadOwners();

@@ -60,6 +60,8 @@ export interface FineTuningJobsTable {
   leaseOwner: string | null;
   leaseExpiresAtMs: number | null;
   attempts: number;
+  /** 1 once an ended job's directory holds only what stays. */
+  cleanedUp: Generated<number>;
 }
 
 export interface FineTuningEventsTable {

@@ -6,6 +6,7 @@
 import { sql } from "kysely";
 import type { SqlBool } from "kysely";
 import { newId } from "../wire/ids.ts";
+import { TERMINAL_STATUSES } from "../wire/fine-tuning.ts";
 import type { CheckpointMetrics, JobStatus, RequestedHyperparameters } from "../wire/fine-tuning.ts";
 import type { Database, DatabaseTransaction } from "./database.ts";
 import { insertFile } from "./files.ts";
@@ -183,19 +184,7 @@ export class FineTuningQueue {
       for (const model of models.values()) {
         await insertModel(transaction, { ...model, jobId: lease.jobId, createdAt: this.#seconds() });
       }
-      for (const checkpoint of finished.checkpoints) {
-        await transaction
-          .insertInto("fineTuningCheckpoints")
-          .values({
-            id: newId("checkpoint"),
-            jobId: lease.jobId,
-            createdAt: checkpoint.createdAt ?? this.#seconds(),
-            step: checkpoint.step,
-            model: checkpoint.model.id,
-            metrics: JSON.stringify(checkpoint.metrics),
-          })
-          .execute();
-      }
+      await this.#insertCheckpoints(transaction, lease.jobId, finished.checkpoints);
       await insertEvents(transaction, this.#seconds(), lease.jobId, finished.events);
       return true;
     });
@@ -214,6 +203,68 @@ export class FineTuningQueue {
       ]);
       return true;
     });
+  }
+
+  /**
+   * Shows the checkpoints that a failed or cancelled job had made, as models; one whose step is shown already stays as it is, so
+   * a repetition changes nothing. False when the job has not ended so.
+   */
+  async keepCheckpoints(jobId: string, checkpoints: FinishedJob["checkpoints"]): Promise<boolean> {
+    return this.#database.transaction().execute(async (transaction) => {
+      // Asked by writing, as #holds does: two repetitions come one after the other.
+      const result = await transaction
+        .updateTable("fineTuningJobs")
+        .set({ cleanedUp: 0 })
+        .where("id", "=", jobId)
+        .where("status", "in", ["failed", "cancelled"])
+        .executeTakeFirst();
+      if (result.numUpdatedRows === 0n) return false;
+      const shown = await transaction
+        .selectFrom("fineTuningCheckpoints")
+        .select("step")
+        .where("jobId", "=", jobId)
+        .execute();
+      const fresh = checkpoints.filter(({ step }) => !shown.some((row) => row.step === step));
+      for (const { model } of fresh) {
+        await insertModel(transaction, { ...model, jobId, createdAt: this.#seconds() });
+      }
+      await this.#insertCheckpoints(transaction, jobId, fresh);
+      return true;
+    });
+  }
+
+  /** Ended jobs whose directories may still hold what only a running job needs, oldest first. */
+  async listToCleanUp(limit: number): Promise<Job[]> {
+    const rows = await this.#database
+      .selectFrom("fineTuningJobs")
+      .selectAll()
+      .where(TO_CLEAN_UP_SQL)
+      .orderBy("sequence", "asc")
+      .limit(limit)
+      .execute();
+    return rows.map(toJob);
+  }
+
+  /** The folders, relative to the home folder, of the job's models that nobody has deleted: a clean-up leaves them alone. */
+  async adapterDirectories(jobId: string): Promise<string[]> {
+    const rows = await this.#database
+      .selectFrom("fineTuningCheckpoints")
+      .innerJoin("models", "models.id", "fineTuningCheckpoints.model")
+      .select("models.adapterDirectory")
+      .where("fineTuningCheckpoints.jobId", "=", jobId)
+      .where("models.deletedAt", "is", null)
+      .execute();
+    return rows.map(({ adapterDirectory }) => adapterDirectory);
+  }
+
+  /** The job's directory holds only what stays; an unfinished job is left as it is. */
+  async markCleanedUp(jobId: string): Promise<void> {
+    await this.#database
+      .updateTable("fineTuningJobs")
+      .set({ cleanedUp: 1 })
+      .where("id", "=", jobId)
+      .where("status", "in", [...TERMINAL_STATUSES])
+      .execute();
   }
 
   /** Whether the lease is still the owner's. It is asked by writing: that takes the write lock, so the answer stays true to the transaction's end. */
@@ -246,6 +297,26 @@ export class FineTuningQueue {
       .execute();
   }
 
+  async #insertCheckpoints(
+    transaction: DatabaseTransaction,
+    jobId: string,
+    checkpoints: FinishedJob["checkpoints"],
+  ): Promise<void> {
+    for (const checkpoint of checkpoints) {
+      await transaction
+        .insertInto("fineTuningCheckpoints")
+        .values({
+          id: newId("checkpoint"),
+          jobId,
+          createdAt: checkpoint.createdAt ?? this.#seconds(),
+          step: checkpoint.step,
+          model: checkpoint.model.id,
+          metrics: JSON.stringify(checkpoint.metrics),
+        })
+        .execute();
+    }
+  }
+
   async #update(
     lease: Lease,
     from: readonly JobStatus[],
@@ -271,8 +342,9 @@ export class FineTuningQueue {
   }
 }
 
-/** Literals, not bound values: only so can SQLite see that the index of unfinished jobs serves this query. */
+/** Literals, not bound values: only so can SQLite see that the partial indexes serve these queries. */
 const UNFINISHED_SQL = sql<SqlBool>`status IN ('validating_files', 'queued', 'running')`;
+const TO_CLEAN_UP_SQL = sql<SqlBool>`cleaned_up = 0 AND status IN ('succeeded', 'failed', 'cancelled')`;
 const UNFINISHED = ["validating_files", "queued", "running"] as const satisfies JobStatus[];
 
 function changedColumns(changes: JobChanges) {

@@ -130,7 +130,7 @@ export class FineTuningStore {
     return pageOf((await query.execute()).map(toEvent), page.limit);
   }
 
-  /** Newest first; empty until the job has succeeded. */
+  /** Newest first; empty until the job has ended. */
   async listCheckpoints(jobId: string, page: PageRequest): Promise<Page<JobCheckpoint>> {
     let query = this.#database
       .selectFrom("fineTuningCheckpoints")

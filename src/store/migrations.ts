@@ -77,4 +77,10 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
       deleted_at INTEGER
     ) STRICT`,
   ],
+  [
+    // An ended job's directory is cleaned up after its status is written: a crash between the two leaves 0 here.
+    `ALTER TABLE fine_tuning_jobs ADD COLUMN cleaned_up INTEGER NOT NULL DEFAULT 0`,
+    `CREATE INDEX fine_tuning_jobs_to_clean_up ON fine_tuning_jobs (sequence)
+      WHERE cleaned_up = 0 AND status IN ('succeeded', 'failed', 'cancelled')`,
+  ],
 ];

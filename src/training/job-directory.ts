@@ -12,6 +12,8 @@ import { join } from "node:path";
 import type { LoraTarget } from "../model/lora-targets.ts";
 
 export { LORA_TARGETS, type LoraTarget } from "../model/lora-targets.ts";
+/** What a killed trainer may leave in a job directory beside the files above. */
+export { removeTemporarySiblings } from "../model/atomic-write.ts";
 
 export interface JobRecipe {
   version: 1;
@@ -111,6 +113,8 @@ export const TRAINER_EXIT = {
   succeeded: 0,
   /** A "failed" event says why; trying again would fail again. */
   failed: 1,
+  /** The disk is so full that not even the "failed" event could be written; trying again at once would fail again. */
+  outOfSpace: 74,
   /** Asked to stop (SIGTERM, or its parent is gone): a checkpoint is written and a later trainer goes on from it. */
   interrupted: 75,
 } as const;

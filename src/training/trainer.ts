@@ -6,7 +6,7 @@ import { parseArgs } from "node:util";
 import { createChatTemplate } from "../data/chat-template.ts";
 import type { DatasetParam } from "../data/dataset.ts";
 import { createTokenizer } from "../data/tokenizer.ts";
-import { messageOf, TunesmithError, UnsupportedModel } from "../errors.ts";
+import { messageOf, OutOfSpace, TunesmithError, UnsupportedModel } from "../errors.ts";
 import { removeTemporarySiblings, writeFileAtomically } from "../model/atomic-write.ts";
 import { openBaseModel, sha256OfModel } from "../model/base-model.ts";
 import { loadDecoderWeights } from "../model/decoder-weights.ts";
@@ -109,6 +109,7 @@ export async function runTrainer(
     } catch (unreported) {
       // The disk is so full that not even this fits: standard error is the last way to say it.
       process.stderr.write(`${messageOf(error)}\n${messageOf(unreported)}\n`);
+      if (unreported instanceof OutOfSpace) return TRAINER_EXIT.outOfSpace;
     }
     return TRAINER_EXIT.failed;
   } finally {
@@ -159,6 +160,10 @@ function parameterCount({
 }
 
 function describe(error: unknown): { code: string; param: string | null; message: string } {
+  if (error instanceof OutOfSpace) {
+    const message = `${error.message} This job has failed: once there is room, create it again.`;
+    return { code: error.code ?? "out_of_space", param: error.param, message };
+  }
   if (error instanceof TunesmithError) {
     return { code: error.code ?? "server_error", param: error.param, message: error.message };
   }

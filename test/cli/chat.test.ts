@@ -1,6 +1,13 @@
 // Chat on the command line: streamed text in a pipe, one object with --json.
 import { afterEach, expect, test } from "vitest";
-import { sendEvents, startFakeServer, tunesmith, tunesmithProcess, type Answer } from "./fake-server.ts";
+import {
+  sendEvents,
+  sendEventsOpen,
+  startFakeServer,
+  tunesmith,
+  tunesmithProcess,
+  type Answer,
+} from "./fake-server.ts";
 
 let close: () => Promise<unknown> = async () => undefined;
 afterEach(() => close());
@@ -95,3 +102,24 @@ test("events split anywhere, with comments and CRLF", async () => {
   );
   expect(out).toBe("ü🌮\n");
 });
+
+test.each([{ json: false }, { json: true }])(
+  "Ctrl-C ends the request, not only the command (json: $json)",
+  async ({ json }) => {
+    const interrupt = new AbortController();
+    let left = (): void => undefined;
+    const clientLeft = new Promise<void>((resolve) => (left = resolve));
+    const server = await startFakeServer({
+      "POST /v1/chat/completions": (response) => {
+        response.on("close", left);
+        if (!json) sendEventsOpen(response, [chunk("Hel")]);
+        setTimeout(() => interrupt.abort(), 50);
+      },
+    });
+    close = server.close;
+    const words = ["chat", "m", "Hi", "--base-url", server.baseUrl, ...(json ? ["--json"] : [])];
+    const { code, out } = await tunesmith(words, { signal: interrupt.signal });
+    expect({ code, out }).toEqual({ code: 130, out: json ? "" : "Hel\n" });
+    await clientLeft;
+  },
+);

@@ -64,18 +64,23 @@ export function sendError(status: number, message: string, code: string | null =
 
 export function sendEvents(events: readonly (object | string)[]) {
   return (response: ServerResponse): void => {
-    response.writeHead(200, { "content-type": "text/event-stream" });
-    for (const event of events) {
-      response.write(`data: ${typeof event === "string" ? event : JSON.stringify(event)}\n\n`);
-    }
+    sendEventsOpen(response, events);
     response.end();
   };
+}
+
+/** As `sendEvents`, but the stream goes on. */
+export function sendEventsOpen(response: ServerResponse, events: readonly (object | string)[]): void {
+  response.writeHead(200, { "content-type": "text/event-stream" });
+  for (const event of events) {
+    response.write(`data: ${typeof event === "string" ? event : JSON.stringify(event)}\n\n`);
+  }
 }
 
 /** Runs one command line in this process, with streams as in a pipe. */
 export async function tunesmith(
   words: readonly string[],
-  options: { input?: string } = {},
+  options: { input?: string; signal?: AbortSignal } = {},
 ): Promise<{ code: number | null; out: string; err: string }> {
   const texts = { out: "", err: "" };
   const collect = (name: keyof typeof texts) => {
@@ -91,7 +96,7 @@ export async function tunesmith(
     stdin: Readable.from([options.input ?? ""]),
     stdout: collect("out"),
     stderr: collect("err"),
-    signal: new AbortController().signal,
+    signal: options.signal ?? new AbortController().signal,
   });
   return { code, ...texts };
 }

@@ -32,7 +32,7 @@ const failure = (path: string): Partial<TrainerEvent> => ({
   error: {
     code: "out_of_space",
     param: null,
-    message: `A limit on the size of files was reached: ${path} could not be written (EFBIG: file too large, write). Raise the limit and try again; nothing half-written was left there.`,
+    message: `A limit on the size of files was reached: ${path} could not be written (EFBIG: file too large, write). Raise the limit and try again; nothing half-written was left there. This job has failed: once there is room, create it again.`,
   },
 });
 
@@ -82,7 +82,7 @@ test(
     const directory = await newJob("events");
     const { events } = jobPaths(directory);
     const { code, stderr } = await runWithFilesUpTo(directory, 2);
-    expect(code).toBe(TRAINER_EXIT.failed);
+    expect(code).toBe(TRAINER_EXIT.outOfSpace);
     // Nowhere to report to but here.
     expect(stderr).toContain(`A limit on the size of files was reached: ${events} could not be written`);
     const log = await readFile(events, "utf8");

@@ -52,6 +52,7 @@ export interface TestServer extends Server {
 export async function testServer(
   settings: Partial<Config> = {},
   overrides: ServerOverrides = {},
+  options: { mayFailToStop?: boolean } = {},
 ): Promise<TestServer> {
   const home = settings.homeDirectory ?? (await mkdtemp(join(tmpdir(), "tunesmith-http-")));
   const engine = new FakeEngine();
@@ -67,7 +68,9 @@ export async function testServer(
     ...overrides,
   });
   onTestFinished(async () => {
-    await server.stop();
+    await server.stop().catch((error: unknown) => {
+      if (options.mayFailToStop !== true) throw error;
+    });
     await rm(home, { recursive: true, force: true });
   });
   return { ...server, engine, home };
@@ -169,4 +172,27 @@ export async function succeedJob(
 
 export async function* chunksOf(text: string): AsyncGenerator<Uint8Array> {
   yield Buffer.from(text);
+}
+
+export const messages = [{ role: "user", content: "Hi" }];
+
+/** One chat completion, in process. */
+export async function ask(server: Server, body: object) {
+  return server.app.inject({
+    method: "POST",
+    url: "/v1/chat/completions",
+    payload: { model: BASE_MODEL, messages, ...body },
+  });
+}
+
+/** The events of a stream, parsed; "[DONE]" stays a text. */
+export function eventsOf(body: string): unknown[] {
+  if (!body.endsWith("\n\n")) throw new Error(`the stream ends inside an event: ${body.slice(-80)}`);
+  return body
+    .slice(0, -2)
+    .split("\n\n")
+    .map((event) => {
+      const text = /^data: (.*)$/.exec(event)?.[1] ?? "";
+      return text === "[DONE]" ? text : (JSON.parse(text) as unknown);
+    });
 }

@@ -32,6 +32,8 @@ export interface Instructions {
   /** Dies by SIGKILL after so many steps and the checkpoint of the last, which it does not report. */
   stepsPerLife?: number;
   failAt?: { step: number; error: { code: string; param: string | null; message: string } };
+  /** Has no room for its events from this step on. */
+  noRoomAt?: number;
   /** Stays at this step for ever. */
   hangAt?: number;
   /** Neither SIGTERM nor the end of the server ends it. */
@@ -96,6 +98,7 @@ for (let step = done + 1; step <= steps; step += 1) {
   if (stopping) process.exit(TRAINER_EXIT.interrupted);
   const metrics = metricsOf(step);
   const { failAt, dieAt, halfLineAt } = instructions;
+  if (instructions.noRoomAt === step) process.exit(TRAINER_EXIT.outOfSpace);
   if (failAt?.step === step) {
     report({ type: "failed", at, error: failAt.error });
     process.exit(TRAINER_EXIT.failed);

@@ -5,10 +5,11 @@ import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { sweepEndedJobs } from "../../src/jobs/clean-up.ts";
 import { createFineTune, type FineTuneDependencies } from "../../src/jobs/fine-tune.ts";
 import type { TrainerProgram } from "../../src/jobs/trainer-process.ts";
 import { createWorker, SYSTEM_CLOCK, type Clock, type Logger } from "../../src/jobs/worker.ts";
-import { BlobStore } from "../../src/store/blobs.ts";
+import { BlobStore, type BlobStoreOptions } from "../../src/store/blobs.ts";
 import { openDatabase } from "../../src/store/database.ts";
 import { FileStore } from "../../src/store/files.ts";
 import { FineTuningQueue } from "../../src/store/fine-tuning-queue.ts";
@@ -56,6 +57,7 @@ export async function openWorkbench(
     home?: string;
     clock?: Clock;
     dependencies?: Partial<FineTuneDependencies>;
+    openBlobWriter?: BlobStoreOptions["openWriter"];
   } = {},
 ) {
   const home = options.home ?? mkdtempSync(join(tmpdir(), "tunesmith-jobs-"));
@@ -63,7 +65,10 @@ export async function openWorkbench(
   const now = (): number => clock.now();
   const database = await openDatabase(join(home, "tunesmith.sqlite"));
   const files = new FileStore(database, now);
-  const blobs = new BlobStore({ directory: join(home, "files") });
+  const blobs = new BlobStore({
+    directory: join(home, "files"),
+    ...(options.openBlobWriter === undefined ? {} : { openWriter: options.openBlobWriter }),
+  });
   const jobs = new FineTuningStore(database, now);
   const queue = new FineTuningQueue(database, now);
   const models = new ModelStore(database, home, now);
@@ -82,7 +87,8 @@ export async function openWorkbench(
     ...options.dependencies,
   };
   const run = createFineTune(dependencies);
-  const newWorker = () => createWorker({ queue, run, logger, clock });
+  const sweep = (signal: AbortSignal) => sweepEndedJobs({ ...dependencies, clock }, signal);
+  const newWorker = () => createWorker({ queue, run, sweep, logger, clock });
   const workers: ReturnType<typeof newWorker>[] = [];
 
   return {
@@ -95,6 +101,7 @@ export async function openWorkbench(
     models,
     logger,
     run,
+    sweep,
     /** A worker that is stopped when the workbench closes. */
     worker() {
       const worker = newWorker();
