@@ -125,6 +125,35 @@ describe("EmbeddedEngine", () => {
     expect(events.length).toBeLessThan(20);
   });
 
+  it("lets go of the least recently used base model, but of none in use, and loads it again", async () => {
+    const copies = await Promise.all(
+      Array.from({ length: 3 }, async () => {
+        const copy = await mkdtemp(join(tmpdir(), "tunesmith-engine-"));
+        await makeTinyModel(copy);
+        return copy;
+      }),
+    );
+    const of = (path: string) => ({ model: { id: path, baseModel: { id: path, path }, adapterPath: null } });
+    const bounded = new EmbeddedEngine({ threads: 1 });
+    const run = async (path: string) => {
+      let text = "";
+      for await (const event of bounded.complete(request(of(path))))
+        if (event.type === "text-delta") text += event.text;
+      return text;
+    };
+    const [first = "", second = "", third = ""] = copies;
+    const running = bounded.complete(request(of(first)))[Symbol.asyncIterator]();
+    await running.next();
+    const texts = [await run(second), await run(third)];
+    // The second was released to make room; its files are gone, so that only a copy in memory could answer.
+    for (const path of copies) await rm(path, { recursive: true });
+    texts.push(await run(third), await run(first));
+    await expect(run(second)).rejects.toThrow(UnsupportedModel);
+    expect(new Set(texts)).toEqual(new Set([(await answer()).texts[0]]));
+    await running.return?.();
+    await bounded.close();
+  });
+
   it("tries a base model again that could not be loaded", async () => {
     const broken = await mkdtemp(join(tmpdir(), "tunesmith-engine-"));
     const model = { id: "broken", baseModel: { id: "broken", path: broken }, adapterPath: null };

@@ -21,6 +21,12 @@ import { createStopTexts } from "./stop-texts.ts";
 /** Tokens of prompt and answer together; a model's own limit may be lower. 8,192 take 0.4 GB of cache at 135M parameters. */
 const MAX_CONTEXT_TOKENS = 8192;
 
+/**
+ * Base models in memory, beside those that requests in flight still use: 0.5 GB each at 135M parameters, 2 GB at 500M. Two,
+ * so that comparing models does not load one anew for every request.
+ */
+const MAX_BASE_MODELS = 2;
+
 /** A base model in memory with everything that serves it. */
 interface LoadedBaseModel {
   encoding: ChatEncoding;
@@ -33,14 +39,21 @@ interface LoadedBaseModel {
   adapters: AdapterPool;
 }
 
+/** A base model's place in memory. */
+interface BaseModelSlot {
+  loading: Promise<LoadedBaseModel>;
+  /** Requests in flight: while there are some it is not released. */
+  users: number;
+}
+
 export interface EmbeddedEngineOptions {
   threads: number;
 }
 
 export class EmbeddedEngine implements ChatEngine {
   readonly #threads: number;
-  /** By path; a base model stays loaded once it was used. */
-  readonly #baseModels = new Map<string, Promise<LoadedBaseModel>>();
+  /** By path, the least recently used first. */
+  readonly #baseModels = new Map<string, BaseModelSlot>();
   /** Folders of the adapters that were served, by model id. */
   readonly #folders = new Map<string, { basePath: string; folder: string }>();
 
@@ -49,8 +62,19 @@ export class EmbeddedEngine implements ChatEngine {
   }
 
   async *complete(request: CompletionRequest): AsyncIterable<CompletionEvent> {
+    const slot = this.#baseModel(request.model.baseModel.path);
+    slot.users += 1;
+    try {
+      await this.#releaseUnused();
+      yield* this.#complete(request, await slot.loading);
+    } finally {
+      slot.users -= 1;
+      await this.#releaseUnused();
+    }
+  }
+
+  async *#complete(request: CompletionRequest, base: LoadedBaseModel): AsyncIterable<CompletionEvent> {
     const { model, messages, tools, n, signal } = request;
-    const base = await this.#baseModel(model.baseModel.path);
     const adapter =
       model.adapterPath === null ? { ...NO_ADAPTER, key: "" } : await base.adapters.get(model.adapterPath);
     if (model.adapterPath !== null) {
@@ -100,28 +124,45 @@ export class EmbeddedEngine implements ChatEngine {
     const served = this.#folders.get(modelId);
     if (served === undefined) return;
     this.#folders.delete(modelId);
-    (await this.#baseModels.get(served.basePath))?.adapters.forget(served.folder);
+    (await this.#baseModels.get(served.basePath)?.loading)?.adapters.forget(served.folder);
   }
 
   async close(): Promise<void> {
-    for (const loading of this.#baseModels.values()) {
-      const base = await loading.catch(() => null);
-      await base?.scheduler.close();
-      await base?.generator.release();
-    }
+    const slots = [...this.#baseModels.values()];
     this.#baseModels.clear();
+    for (const slot of slots) await release(slot);
   }
 
-  #baseModel(path: string): Promise<LoadedBaseModel> {
-    let loading = this.#baseModels.get(path);
-    if (loading === undefined) {
-      loading = load(path, this.#threads);
-      this.#baseModels.set(path, loading);
+  #baseModel(path: string): BaseModelSlot {
+    let slot = this.#baseModels.get(path);
+    if (slot === undefined) {
+      const made: BaseModelSlot = { loading: load(path, this.#threads), users: 0 };
       // A model that could not be loaded may be mended on disk: the next request tries again.
-      loading.catch(() => this.#baseModels.delete(path));
+      made.loading.catch(() => {
+        if (this.#baseModels.get(path) === made) this.#baseModels.delete(path);
+      });
+      slot = made;
     }
-    return loading;
+    this.#baseModels.delete(path);
+    this.#baseModels.set(path, slot);
+    return slot;
   }
+
+  /** Beyond the limit, lets go of the base models that nobody uses, the least recently used first. */
+  async #releaseUnused(): Promise<void> {
+    for (const [path, slot] of this.#baseModels) {
+      if (this.#baseModels.size <= MAX_BASE_MODELS) return;
+      if (slot.users > 0) continue;
+      this.#baseModels.delete(path);
+      await release(slot);
+    }
+  }
+}
+
+async function release({ loading }: BaseModelSlot): Promise<void> {
+  const base = await loading.catch(() => null);
+  await base?.scheduler.close();
+  await base?.generator.release();
 }
 
 async function load(path: string, threads: number): Promise<LoadedBaseModel> {

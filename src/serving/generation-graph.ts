@@ -9,15 +9,40 @@ import type { LoraTarget } from "../model/lora-targets.ts";
 import type { ModelConfig } from "../model/model-config.ts";
 import { loraShapes } from "../model/tensor-shapes.ts";
 
+export interface GenerationGraphOptions {
+  /** For few tokens at a time: the same numbers but for rounding, by products that read each weight in place. */
+  narrow?: boolean;
+}
+
+/**
+ * Multiplies weight by tokens instead of tokens by weight. ONNX Runtime copies the right-hand side of a product into an
+ * order of its own at every run; with a handful of tokens, copying the weights costs more than the arithmetic. On the left
+ * they are read where they lie: 25 % less time for 8 to 16 rows.
+ */
+class NarrowGraph extends Graph {
+  override gemm(a: Value, b: Value, options: Parameters<Graph["gemm"]>[2] = {}): Value {
+    const { transA = false, transB = false, alpha = 1, c } = options;
+    // LoRA's own matrices have a named rank; they are thin, and a product with a sum would become two operators.
+    const isWeight = b.node === null && transB && b.shape.every((size) => typeof size === "number");
+    if (!isWeight || transA || c !== undefined) return super.gemm(a, b, options);
+    // Not a Gemm: ONNX Runtime would fold the transposition into it and be back where it was.
+    return this.transpose(this.matmul(b, a, { transB: true, alpha }), [1, 0]);
+  }
+}
+
 /**
  * Inputs: tokens int32 [N], last int32 [B] (the flat place of each row's last token), the layout of model/decoder with a
  * past, weights, per layer past_keys and past_values [B, K, S, E], and LoRA pairs on `targets` whose B is already scaled by
  * alpha / rank. Outputs: logits [B, V] of each row's last token, and keys_values [N, L*2*K*E], the new tokens' rotated keys
  * and values, layer after layer.
  */
-export function buildGenerationGraph(config: ModelConfig, targets: readonly LoraTarget[]): Graph {
+export function buildGenerationGraph(
+  config: ModelConfig,
+  targets: readonly LoraTarget[],
+  { narrow = false }: GenerationGraphOptions = {},
+): Graph {
   const { vocabSize: V, hiddenSize: D, keyValueHeads: K, headWidth: E } = config;
-  const g = new Graph();
+  const g = narrow ? new NarrowGraph() : new Graph();
   const tokens = g.input("tokens", "int32", ["N"]);
   const last = g.input("last", "int32", ["B"]);
   const embedding = g.input("embedding", "float32", [V, D]);

@@ -14,9 +14,13 @@ import { float32, int32, int64 } from "../runtime/tensor.ts";
 import type { HostTensor } from "../runtime/tensor.ts";
 import { buildGenerationGraph } from "./generation-graph.ts";
 import { KeyValueCache } from "./key-value-cache.ts";
+import { PROMPT_CHUNK_TOKENS } from "./prompt-passes.ts";
 
-/** Prompt tokens of one run: the thread stands still for it, about half a second at 135M parameters on two cores. */
-const PROMPT_CHUNK_TOKENS = 256;
+/**
+ * Steps of 2 to this many rows run a graph of their own, whose products read each weight in place (generation-graph.ts).
+ * Alone a row is fastest the usual way; beyond 32 rows both ways are.
+ */
+const NARROW_ROWS = { min: 2, max: 32 };
 
 /** An adapter as feeds; B scaled by alpha / rank. */
 export interface LoadedAdapter {
@@ -25,6 +29,15 @@ export interface LoadedAdapter {
 }
 
 export const NO_ADAPTER: LoadedAdapter = { targets: [], feeds: {} };
+
+/** A prompt on its way through the model, all of it or a part. */
+export interface PromptReading {
+  readonly tokens: readonly number[];
+  /** One row, with what was read so far. */
+  readonly cache: KeyValueCache;
+  /** Behind the last token read [V]; empty before the first pass. */
+  logits: Float32Array;
+}
 
 export interface GeneratorOptions {
   config: ModelConfig;
@@ -59,23 +72,47 @@ export class Generator {
     return new KeyValueCache(this.config);
   }
 
-  /** Reads a prompt into an empty one-row cache; the logits [V] behind its last token. */
-  async readPrompt(
-    tokens: readonly number[],
-    adapter: LoadedAdapter,
-    signal?: AbortSignal,
-  ): Promise<{ cache: KeyValueCache; logits: Float32Array }> {
+  beginPrompt(tokens: readonly number[]): PromptReading {
     const cache = this.newCache();
     cache.addRow();
-    let logits: Float32Array = new Float32Array(0);
-    for (let start = 0; start < tokens.length; start += PROMPT_CHUNK_TOKENS) {
-      signal?.throwIfAborted();
-      const chunk = Int32Array.from(tokens.slice(start, start + PROMPT_CHUNK_TOKENS));
-      const results = await this.#run(cache, layOut([chunk], start), adapter);
-      cache.append(0, results.keysValues, 0, chunk.length);
-      logits = results.logits;
+    return { tokens, cache, logits: new Float32Array(0) };
+  }
+
+  /** One pass: the next chunk of a single prompt, or all of several that were just begun. */
+  async readPass(readings: readonly PromptReading[], adapter: LoadedAdapter): Promise<void> {
+    const [first] = readings;
+    if (first === undefined) return;
+    if (readings.length === 1) return this.#readChunk(first, adapter);
+    const past = this.newCache();
+    const rows = readings.map(({ tokens, cache }) => {
+      if (cache.length(0) > 0) throw new Error("internal: only prompts that were just begun share a pass");
+      past.addRow();
+      return Int32Array.from(tokens);
+    });
+    const { logits, keysValues } = await this.#run(past, layOut(rows), adapter);
+    const vocabSize = logits.length / readings.length;
+    let start = 0;
+    for (const [row, reading] of readings.entries()) {
+      reading.cache.append(0, keysValues, start, reading.tokens.length);
+      // A copy, so that a prompt that waits on does not keep the others' logits.
+      reading.logits = logits.slice(row * vocabSize, (row + 1) * vocabSize);
+      start += reading.tokens.length;
     }
-    return { cache, logits };
+  }
+
+  /** Reads a whole prompt, pass after pass. */
+  async readPrompt(tokens: readonly number[], adapter: LoadedAdapter): Promise<PromptReading> {
+    const reading = this.beginPrompt(tokens);
+    while (!isRead(reading)) await this.readPass([reading], adapter);
+    return reading;
+  }
+
+  async #readChunk(reading: PromptReading, adapter: LoadedAdapter): Promise<void> {
+    const start = reading.cache.length(0);
+    const chunk = Int32Array.from(reading.tokens.slice(start, start + PROMPT_CHUNK_TOKENS));
+    const { logits, keysValues } = await this.#run(reading.cache, layOut([chunk], start), adapter);
+    reading.cache.append(0, keysValues, 0, chunk.length);
+    reading.logits = logits;
   }
 
   /** Feeds one more token to every row of the cache; the logits [B, V] behind them. */
@@ -98,17 +135,17 @@ export class Generator {
     layout: PassLayout,
     adapter: LoadedAdapter,
   ): Promise<{ logits: Float32Array; keysValues: Float32Array }> {
-    const session = await this.#session(adapter.targets);
     const { rowCount: B, rowLength: T, tokens } = layout;
+    const narrow = tokens.length >= NARROW_ROWS.min && tokens.length <= NARROW_ROWS.max;
+    const session = await this.#session(adapter.targets, narrow);
     const past = cache.feeds();
-    const last = Int32Array.from({ length: B }, (_, row) => (row + 1) * (tokens.length / B) - 1);
     const results = await session.run({
       ...this.#weightFeeds,
       ...adapter.feeds,
       ...past.feeds,
       past_sizes: int64(BigInt64Array.of(BigInt(past.places), BigInt(T)), [2]),
       tokens: int32(tokens, [tokens.length]),
-      last: int32(last, [B]),
+      last: int32(lastTokens(layout), [B]),
       positions: int64(layout.positions, [1, tokens.length]),
       block_index: int32(layout.blockIndex, [B, T]),
       flat_index: int32(layout.flatIndex, [tokens.length]),
@@ -121,12 +158,12 @@ export class Generator {
     };
   }
 
-  /** One session per set of adapted layers: adapters of the same kind share it, whatever their rank. */
-  #session(targets: readonly LoraTarget[]): Promise<Session> {
-    const key = targets.join(",");
+  /** Sessions per set of adapted layers: adapters of the same kind share them, whatever their rank. */
+  #session(targets: readonly LoraTarget[], narrow: boolean): Promise<Session> {
+    const key = `${narrow ? "narrow" : "wide"} ${targets.join(",")}`;
     let session = this.#sessions.get(key);
     if (session === undefined) {
-      session = createSession(encodeOnnx(buildGenerationGraph(this.config, targets)), {
+      session = createSession(encodeOnnx(buildGenerationGraph(this.config, targets, { narrow })), {
         threads: this.#threads,
       });
       this.#sessions.set(key, session);
@@ -145,4 +182,17 @@ export class Generator {
     }
     return mask;
   }
+}
+
+export function isRead({ tokens, cache }: PromptReading): boolean {
+  return cache.length(0) === tokens.length;
+}
+
+/** [B]: the flat place of each row's last token. */
+function lastTokens({ rowCount: B, rowLength: T, blockMask, blockIndex }: PassLayout): Int32Array {
+  return Int32Array.from({ length: B }, (_, row) => {
+    let t = T - 1;
+    while (blockMask[row * T + t] === 0) t -= 1;
+    return blockIndex[row * T + t] as number;
+  });
 }

@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 import { Unavailable } from "../errors.ts";
 import { NO_ADAPTER } from "./generator.ts";
 import type { Generator } from "./generator.ts";
+import { PROMPT_CHUNK_TOKENS } from "./prompt-passes.ts";
 import { mostLikely } from "./sampler.ts";
 import { Scheduler } from "./scheduler.ts";
 import type { Answer, SchedulerLimits } from "./scheduler.ts";
@@ -14,6 +15,9 @@ class FakeCache {
   readonly lengths: number[] = [];
   get rows(): number {
     return this.lengths.length;
+  }
+  length(row: number): number {
+    return this.lengths[row] as number;
   }
   addRow(source?: FakeCache): number {
     return this.lengths.push(source?.lengths[0] ?? 0) - 1;
@@ -32,8 +36,18 @@ class FakeCache {
   trim(): void {}
 }
 
+interface FakeReading {
+  tokens: readonly number[];
+  cache: FakeCache;
+  logits: Float32Array;
+}
+
 class FakeGenerator {
-  /** Rows of each decode step, and prompt lengths. */
+  /** Tokens of each prompt in each pass. */
+  readonly passes: number[][] = [];
+  /** What was read, and the steps between. */
+  readonly order: string[] = [];
+  /** Rows of each decode step, and lengths of the prompts that were read to the end. */
   readonly steps: number[] = [];
   readonly prompts: number[] = [];
   readonly caches: FakeCache[] = [];
@@ -50,20 +64,34 @@ class FakeGenerator {
     return cache;
   }
 
-  async readPrompt(tokens: readonly number[]): Promise<{ cache: FakeCache; logits: Float32Array }> {
-    await Promise.resolve();
-    this.prompts.push(tokens.length);
-    if (this.failNextPrompt) throw new Error("unreadable");
+  beginPrompt(tokens: readonly number[]): FakeReading {
     const cache = new FakeCache();
     cache.addRow();
-    cache.lengths[0] = tokens.length;
-    return { cache, logits: logitsOf(tokens.length) };
+    return { tokens, cache, logits: new Float32Array(0) };
+  }
+
+  async readPass(readings: readonly FakeReading[]): Promise<void> {
+    await Promise.resolve();
+    const lengths = readings.map(({ tokens, cache }) =>
+      readings.length === 1
+        ? Math.min(PROMPT_CHUNK_TOKENS, tokens.length - cache.length(0))
+        : tokens.length - cache.length(0),
+    );
+    this.passes.push(lengths);
+    this.order.push(...lengths.map((length) => `read ${length}`));
+    if (this.failNextPrompt) throw new Error("unreadable");
+    for (const [row, { tokens, cache }] of readings.entries()) {
+      cache.lengths[0] = cache.length(0) + (lengths[row] as number);
+      if (cache.length(0) === tokens.length) this.prompts.push(tokens.length);
+      (readings[row] as FakeReading).logits = logitsOf(cache.length(0));
+    }
   }
 
   async step(cache: FakeCache, tokens: readonly number[]): Promise<Float32Array> {
     await Promise.resolve();
     expect(tokens).toHaveLength(cache.rows);
     this.steps.push(tokens.length);
+    this.order.push("step");
     if (this.failNextStep) throw new Error("broken");
     const all = new Float32Array(tokens.length * VOCABULARY);
     for (let row = 0; row < tokens.length; row++) {
@@ -155,6 +183,53 @@ describe("Scheduler", () => {
     expect(await Promise.all(lengths.map((length) => ask(length, 3)))).toEqual(
       lengths.map((length) => counting(length, 3)),
     );
+    expect(Math.max(...generator.steps)).toBe(2);
+  });
+
+  it("reads the short prompts that wait in few passes", async () => {
+    const { ask, generator } = setUp({ maxRows: 16, maxWaiting: 32, maxCachePlaces: 10_000 });
+    const lengths = Array.from({ length: 17 }, (_, i) => 112 + i);
+    expect(await Promise.all(lengths.map((length) => ask(length, 20)))).toEqual(
+      lengths.map((length) => counting(length, 20).map((token) => token % VOCABULARY)),
+    );
+    // The first begins alone, the last waits for a row.
+    expect(generator.passes.map((pass) => pass.length)).toEqual([1, 4, 4, 4, 3, 1]);
+  });
+
+  it("shares no pass between adapters; whoever was passed over is the first of the next", async () => {
+    const { ask, generator } = setUp({ maxRows: 16 });
+    const keys = ["a", "a", "b", "a", "b"];
+    await Promise.all(keys.map((adapterKey, i) => ask(10 + i, 3, { adapterKey })));
+    expect(generator.passes).toEqual([[10], [11, 13], [12, 14]]);
+  });
+
+  it("reads a long prompt in pieces, in turns with short ones and with the steps of those that run", async () => {
+    const { ask, generator } = setUp({ maxCachePlaces: 10_000 });
+    const long = PROMPT_CHUNK_TOKENS * 3 + 8;
+    const answers = [ask(5, 40), ask(long, 2), ask(6, 2), ask(long + 1, 2), ask(7, 2)];
+    for (const [i, length] of [5, long, 6, long + 1, 7].entries()) {
+      expect((await answers[i])?.slice(0, 2)).toEqual(counting(length, 2).map((token) => token % VOCABULARY));
+    }
+    const piece = [`read ${PROMPT_CHUNK_TOKENS}`, "step"];
+    expect(generator.order.filter((each, i) => each !== "step" || generator.order[i - 1] !== "step")).toEqual(
+      [
+        ...["read 5", "step", ...piece, "read 6", "read 7", "step", ...piece],
+        ...[...piece, "read 8", "step", ...piece, ...piece, ...piece, "read 9", "step"],
+      ],
+    );
+  });
+
+  it("keeps a row for a long prompt that short ones overtake", async () => {
+    const { ask, generator } = setUp({ maxRows: 2, maxCachePlaces: 10_000 });
+    const done: string[] = [];
+    const note = (name: string, answer: Promise<unknown>): Promise<unknown> =>
+      answer.then(() => done.push(name));
+    await Promise.all([
+      note("first", ask(5, 4)),
+      note("long", ask(PROMPT_CHUNK_TOKENS * 2, 2)),
+      ...[1, 2, 3, 4].map((i) => note(`short ${i}`, ask(5 + i, 30))),
+    ]);
+    expect(done.indexOf("long")).toBeLessThan(2);
     expect(Math.max(...generator.steps)).toBe(2);
   });
 

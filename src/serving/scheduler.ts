@@ -1,8 +1,11 @@
-// Continuous batching: answers join and leave between decode steps. Prompts are read one after the other, and between two of
-// them every running answer moves on by a token. Answers of one adapter share a cache and a step; adapters take turns.
+// Continuous batching: answers join and leave between decode steps. Short prompts are read several in a pass, long ones in
+// pieces, and between two passes every running answer moves on by a token. Answers of one adapter share a cache and a step;
+// adapters take turns.
 import { Unavailable } from "../errors.ts";
-import type { Generator, LoadedAdapter } from "./generator.ts";
+import { isRead } from "./generator.ts";
+import type { Generator, LoadedAdapter, PromptReading } from "./generator.ts";
 import type { KeyValueCache } from "./key-value-cache.ts";
+import { isLong, sharePass } from "./prompt-passes.ts";
 import type { Sampler } from "./sampler.ts";
 
 export interface SchedulerLimits {
@@ -10,7 +13,7 @@ export interface SchedulerLimits {
   maxRows: number;
   /**
    * Row-places of all caches together: 32,768 are 1.5 GB for a 135M model. A single answer may always fill its context, and
-   * the prompt that is just being read comes on top.
+   * the prompts of the pass that is just being read come on top.
    */
   maxCachePlaces: number;
   /** Prompts waiting for a row; more are turned away at once rather than kept until their client gives up. */
@@ -42,8 +45,8 @@ interface Waiting {
   request: PromptRequest;
   /** Those without a row, in order. */
   answers: Answer[];
-  /** What reading the prompt gave, kept for the answers that found no room at once. */
-  prompt: Awaited<ReturnType<Generator["readPrompt"]>> | null;
+  /** The prompt as far as it was read: a part of a long one, or all of it for answers that found no room at once. */
+  reading: PromptReading | null;
 }
 
 interface Row {
@@ -68,6 +71,8 @@ export class Scheduler {
   readonly #waiting: Waiting[] = [];
   readonly #groups = new Map<string, Group>();
   #admissions = 0;
+  /** A long prompt and the short ones around it are read in turns. */
+  #longPromptIsNext = false;
   #running: Promise<void> | null = null;
   #closed = false;
 
@@ -85,7 +90,7 @@ export class Scheduler {
         { code: "server_is_overloaded" },
       );
     }
-    this.#waiting.push({ request, answers: [...request.answers], prompt: null });
+    this.#waiting.push({ request, answers: [...request.answers], reading: null });
     this.#running ??= this.#run();
   }
 
@@ -112,10 +117,10 @@ export class Scheduler {
     }
   }
 
-  /** One more prompt is read, and every running answer moves on by a token. */
+  /** One more pass reads prompts, and every running answer moves on by a token. */
   async #turn(): Promise<void> {
     this.#dropAborted();
-    await this.#admitNext();
+    await this.#admit();
     for (const [key, group] of this.#groups) {
       await this.#step(key, group);
       if (this.#closed) break;
@@ -133,34 +138,95 @@ export class Scheduler {
     }
   }
 
-  /**
-   * Gives rows to the answers of the longest-waiting prompt, as many as there is room for. The rest of them wait with the
-   * prompt as it was read; later prompts do not overtake them.
-   */
-  async #admitNext(): Promise<void> {
-    const next = this.#waiting[0];
-    if (next === undefined || this.#admissible(next) === 0) return;
-    this.#waiting.shift();
-    const { tokens, adapter, signal } = next.request;
+  /** Reads the prompts of the next pass and gives rows to the answers of those that are read. What is left waits on. */
+  async #admit(): Promise<void> {
+    const pass = this.#nextPass();
+    const [first] = pass;
+    if (first === undefined) return;
+    for (const waiting of pass) this.#waiting.splice(this.#waiting.indexOf(waiting), 1);
     try {
-      next.prompt ??= await this.#generator.readPrompt(tokens, adapter, signal);
-      let rows = this.#admissible(next);
-      for (let answer = next.answers[0]; rows > 0 && answer !== undefined; answer = next.answers[0]) {
-        const token = answer.sampler.sample(next.prompt.logits);
+      const readings = pass.map(
+        (waiting) => (waiting.reading ??= this.#generator.beginPrompt(waiting.request.tokens)),
+      );
+      if (!isRead(readings[0] as PromptReading)) {
+        await this.#generator.readPass(readings, first.request.adapter);
+      }
+      for (const waiting of pass) if (isRead(waiting.reading as PromptReading)) this.#giveRows(waiting);
+    } catch (error) {
+      for (const waiting of pass) fail(waiting, error);
+    }
+    this.#waiting.unshift(...pass.filter(({ answers }) => answers.length > 0));
+  }
+
+  /**
+   * The longest-waiting prompt, and where it is short those behind it that it can share a pass with. A long prompt is read
+   * piece by piece, in turns with the short ones, which may overtake it while a row is kept for it. Else nobody overtakes
+   * but those who share a pass with the first.
+   */
+  #nextPass(): Waiting[] {
+    const long = this.#longPrompt();
+    if (long !== undefined && this.#longPromptIsNext) {
+      this.#longPromptIsNext = false;
+      return [long];
+    }
+    const pass = this.#shortPass(long);
+    this.#longPromptIsNext = long !== undefined && pass.length > 0;
+    return pass.length > 0 || long === undefined ? pass : [long];
+  }
+
+  /** The one of which a part was read. */
+  #longPrompt(): Waiting | undefined {
+    return this.#waiting.find(({ reading }) => reading !== null && !isRead(reading));
+  }
+
+  #shortPass(long: Waiting | undefined): Waiting[] {
+    const queue = this.#waiting.filter(
+      ({ reading, request }) => long === undefined || reading !== null || !isLong(request.tokens.length),
+    );
+    const first = queue.find((waiting) => waiting !== long);
+    if (first === undefined) return [];
+    const admissible = this.#admissible(first);
+    if (admissible === 0) return [];
+    const { adapterKey, tokens } = first.request;
+    const isAlone = first.reading !== null || isLong(tokens.length) || admissible < first.answers.length;
+    const pass = [first];
+    let rows = admissible;
+    let longest = tokens.length;
+    for (const next of isAlone ? [] : queue.slice(queue.indexOf(first) + 1)) {
+      // Answers of other adapters cannot share the pass; the first of them is the first of the next one.
+      if (next === long || next.request.adapterKey !== adapterKey) continue;
+      rows += next.answers.length;
+      longest = Math.max(longest, next.request.tokens.length);
+      const places = (): number => this.#placesWith(adapterKey, rows, longest) + this.#keptPlaces(null);
+      const hasRows = this.#rowCount() + rows + this.#rowsKept(next) <= this.#limits.maxRows;
+      if (next.reading !== null || isLong(next.request.tokens.length) || !hasRows || !this.#fits(places))
+        break;
+      pass.push(next);
+    }
+    return pass.slice(0, sharePass(pass.map(({ request }) => request.tokens.length)));
+  }
+
+  /** Gives rows to the answers of a prompt that was read, as many as there is room for. */
+  #giveRows(waiting: Waiting): void {
+    const { request, answers, reading } = waiting;
+    const { tokens, signal } = request;
+    try {
+      let rows = this.#admissible(waiting);
+      for (let answer = answers[0]; rows > 0 && answer !== undefined; answer = answers[0]) {
+        const { logits, cache } = reading as PromptReading;
+        const token = answer.sampler.sample(logits);
         if (answer.token(token)) {
-          const group = this.#groupOf(next.request);
+          const group = this.#groupOf(request);
           group.cache.reserve(rows, tokens.length);
-          group.cache.addRow(next.prompt.cache);
+          group.cache.addRow(cache);
           group.rows.push({ answer, signal, tokens: [...tokens, token], admission: this.#admissions++ });
           rows -= 1;
         }
-        next.answers.shift();
+        answers.shift();
       }
     } catch (error) {
-      const failed = next.answers.splice(0);
-      if (!signal.aborted) for (const answer of failed) answer.fail(error);
+      fail(waiting, error);
     }
-    if (next.answers.length > 0) this.#waiting.unshift(next);
   }
 
   #groupOf({ adapterKey, adapter }: PromptRequest): Group {
@@ -175,8 +241,8 @@ export class Scheduler {
   /** How many answers of this prompt may get a row now; one may always when nothing runs. */
   #admissible(waiting: Waiting): number {
     const { request, answers } = waiting;
-    const rows = this.#rowCount();
-    let count = Math.min(answers.length, this.#limits.maxRows - rows);
+    const rows = this.#rowCount() + this.#rowsKept(waiting);
+    let count = Math.max(0, Math.min(answers.length, this.#limits.maxRows - rows));
     const places = (): number =>
       this.#placesWith(request.adapterKey, count, request.tokens.length) +
       this.#keptPlaces(waiting) +
@@ -184,6 +250,12 @@ export class Scheduler {
       (count < answers.length ? request.tokens.length : 0);
     while (count > 0 && !this.#fits(places)) count -= 1;
     return rows === 0 ? Math.max(count, 1) : count;
+  }
+
+  /** The row that a prompt which is being read will need: others must not take it. */
+  #rowsKept(except: Waiting): number {
+    const long = this.#longPrompt();
+    return long === undefined || long === except ? 0 : 1;
   }
 
   #rowCount(): number {
@@ -201,9 +273,9 @@ export class Scheduler {
     return places;
   }
 
-  /** Row-places of the prompts that were read and wait on, but for one. */
+  /** Row-places of the prompts that were read, or begun, and wait on, but for one. */
   #keptPlaces(except: Waiting | null): number {
-    const kept = this.#waiting.filter((waiting) => waiting.prompt !== null && waiting !== except);
+    const kept = this.#waiting.filter((waiting) => waiting.reading !== null && waiting !== except);
     return kept.reduce((sum, { request }) => sum + request.tokens.length, 0);
   }
 
@@ -247,7 +319,7 @@ export class Scheduler {
     const longest = (): number => Math.max(0, ...group.rows.map((row) => row.tokens.length));
     const places = (): number => this.#placesWith(key, 0, longest()) + this.#keptPlaces(null);
     if (this.#fits(places)) return;
-    for (const waiting of this.#waiting) waiting.prompt = null;
+    for (const waiting of this.#waiting) waiting.reading = null;
     while (this.#rowCount() > 1 && !this.#fits(places)) this.#evictNewest();
   }
 
@@ -261,7 +333,7 @@ export class Scheduler {
     this.#remove(key, group, index);
     const { answer, signal, tokens } = row;
     const request = { tokens, adapterKey: key, adapter: group.adapter, answers: [answer], signal };
-    this.#waiting.unshift({ request, answers: [answer], prompt: null });
+    this.#waiting.unshift({ request, answers: [answer], reading: null });
   }
 
   #remove(key: string, group: Group, row: number): void {
@@ -276,4 +348,9 @@ export class Scheduler {
     for (const { rows } of this.#groups.values()) for (const { answer } of rows) answer.fail(error);
     this.#groups.clear();
   }
+}
+
+/** Ends all answers that wait for a row; those whose client has gone are told nothing. */
+function fail({ request, answers }: Waiting, error: unknown): void {
+  for (const answer of answers.splice(0)) if (!request.signal.aborted) answer.fail(error);
 }

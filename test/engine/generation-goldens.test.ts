@@ -4,8 +4,10 @@ import { describe, expect, it } from "vitest";
 import type { HostTensor } from "../../src/runtime/tensor.ts";
 import { float32 } from "../../src/runtime/tensor.ts";
 import { layerFeed } from "../../src/model/decoder.ts";
-import { Generator, NO_ADAPTER } from "../../src/serving/generator.ts";
-import type { LoadedAdapter } from "../../src/serving/generator.ts";
+import { rotaryCaches } from "../../src/model/rotary.ts";
+import { Generator, isRead, NO_ADAPTER } from "../../src/serving/generator.ts";
+import type { LoadedAdapter, PromptReading } from "../../src/serving/generator.ts";
+import { PROMPT_CHUNK_TOKENS } from "../../src/serving/prompt-passes.ts";
 import { mostLikely } from "../../src/serving/sampler.ts";
 import type { TinyModel } from "./goldens.ts";
 import { loadTinyModel, relativeError, TINY_MODELS } from "./goldens.ts";
@@ -82,6 +84,45 @@ describe("tiny-llama", () => {
         expect(relativeError(logits, single)).toBeLessThan(LOGIT_TOLERANCE);
       }
     }
+    await generator.release();
+  });
+
+  it("reads prompts of different lengths in one pass as one after the other", async () => {
+    const model = await loadTinyModel("tiny-llama");
+    const generator = new Generator({ ...model, threads: 1 });
+    const adapter = adapterOf(model);
+    const prompts = [[3], ...model.golden.batch.map(({ tokens }) => [...tokens])];
+    const readings = prompts.map((tokens) => generator.beginPrompt(tokens));
+    await generator.readPass(readings, adapter);
+    for (const [i, prompt] of prompts.entries()) {
+      const shared = readings[i] as PromptReading;
+      const alone = await generator.readPrompt(prompt, adapter);
+      expect(isRead(shared)).toBe(true);
+      expect(relativeError(shared.logits, alone.logits)).toBeLessThan(LOGIT_TOLERANCE);
+      for (const token of [5, 11, 3]) {
+        const logits = await generator.step(shared.cache, [token], adapter);
+        const expected = await generator.step(alone.cache, [token], adapter);
+        expect(relativeError(logits, expected)).toBeLessThan(LOGIT_TOLERANCE);
+      }
+    }
+    await generator.release();
+  });
+
+  it("reads a long prompt in pieces as in one", async () => {
+    const model = await loadTinyModel("tiny-llama");
+    const weights = { ...model.weights, ...rotaryCaches(model.config, PROMPT_CHUNK_TOKENS * 2) };
+    const generator = new Generator({ ...model, weights, threads: 1 });
+    const { vocabSize } = model.config;
+    const tokens = Array.from({ length: PROMPT_CHUNK_TOKENS + 40 }, (_, i) => (i * 7) % vocabSize);
+    const reading = generator.beginPrompt(tokens);
+    await generator.readPass([reading], NO_ADAPTER);
+    expect([isRead(reading), reading.cache.length(0)]).toEqual([false, PROMPT_CHUNK_TOKENS]);
+    await generator.readPass([reading], NO_ADAPTER);
+    expect(isRead(reading)).toBe(true);
+    const stepwise = await generator.readPrompt(tokens.slice(0, 1), NO_ADAPTER);
+    let { logits } = stepwise;
+    for (const token of tokens.slice(1)) logits = await generator.step(stepwise.cache, [token], NO_ADAPTER);
+    expect(relativeError(reading.logits, logits)).toBeLessThan(LOGIT_TOLERANCE);
     await generator.release();
   });
 });
