@@ -19,6 +19,7 @@ interface Setting<T> {
 
 export const RESULT_FILE_ENCODINGS = ["base64", "csv"] as const;
 export const EMPTY_ERRORS = ["null", "object"] as const;
+export const PYTHON_GRADER_MODES = ["off", "isolated", "unconfined"] as const;
 export const LOG_LEVELS = ["fatal", "error", "warn", "info", "debug", "trace", "silent"] as const;
 
 /** The local model that OpenAI's names stand for until someone says otherwise. */
@@ -117,6 +118,24 @@ export const SETTINGS = {
     help: "What a job without an error carries as error: null, or object for the {} that OpenAI sends.",
     default: "null",
     parse: oneOf(EMPTY_ERRORS),
+  }),
+  pythonGraders: setting({
+    variable: "TUNESMITH_PYTHON_GRADERS",
+    help: "Whether graders of type python, which are code from requests, run: off; isolated, in Linux namespaces without network and without a view of this machine's files, or not at all where the kernel refuses those; unconfined, also without them, for clients that you trust.",
+    default: "off",
+    parse: oneOf(PYTHON_GRADER_MODES),
+  }),
+  pythonInterpreter: setting({
+    variable: "TUNESMITH_PYTHON",
+    help: "Path of the Python (3.8 or newer) that graders of type python run with; they may import what is installed for it.",
+    default: "/usr/bin/python3",
+    parse: (text) => resolve(filledText(text)),
+  }),
+  wordNetDirectory: setting({
+    variable: "TUNESMITH_WORDNET",
+    help: "Folder of a WordNet database (index.*, data.*, *.exc), for the synonyms of the metric meteor; without one, meteor matches words exactly and by stem.",
+    default: "",
+    parse: (text) => (text.trim() === "" ? null : resolve(text.trim())),
   }),
   threads: setting({
     variable: "TUNESMITH_THREADS",

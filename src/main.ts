@@ -6,12 +6,15 @@ import { join } from "node:path";
 import type { FastifyBaseLogger, FastifyInstance } from "fastify";
 import { pino } from "pino";
 import { createApp } from "./api/app.ts";
+import type { GraderMeans } from "./api/graders.ts";
 import type { BaseModelCatalogue } from "./api/model-directory.ts";
 import { loadConfig, trainerEnvironment, unknownVariables } from "./config.ts";
 import type { Config } from "./config.ts";
 import { InvalidRequest, messageOf } from "./errors.ts";
 import { countExamples } from "./data/dataset.ts";
 import { sweepEndedJobs } from "./jobs/clean-up.ts";
+import { PythonGraders } from "./evals/python-graders.ts";
+import { openWordNet } from "./evals/wordnet.ts";
 import { createFineTune } from "./jobs/fine-tune.ts";
 import { embeddedTrainer } from "./jobs/trainer-process.ts";
 import { createWorker } from "./jobs/worker.ts";
@@ -53,6 +56,7 @@ export interface ServerOverrides {
   catalogue?: BaseModelCatalogue;
   embeddingEngine?: EmbeddingEngine;
   embeddingCatalogue?: BaseModelCatalogue;
+  graders?: GraderMeans;
   /** Null: this process answers requests only, another one works on jobs. */
   createWorker?: ((parts: WorkerParts) => Worker) | null;
   openBlobWriter?: BlobStoreOptions["openWriter"];
@@ -141,6 +145,7 @@ async function wireServer(
       catalogue: overrides.catalogue ?? baseModelCatalogue(config),
       embeddingEngine,
       embeddingCatalogue: overrides.embeddingCatalogue ?? embeddingCatalogue(config),
+      graders: overrides.graders ?? (await graderMeans(config)),
       onJobsChanged: () => worker?.wake(),
       stopping: stopping.signal,
       logger,
@@ -302,6 +307,15 @@ const namesOfKind = (wanted: ModelKind): string[] =>
 function isOfKind(wanted: ModelKind, id: string): boolean | null {
   const entry = catalogueEntry(id);
   return entry === undefined ? null : entry.kind === wanted;
+}
+
+/** What graders may use. Throws InvalidRequest when the folder of WordNet is none. */
+async function graderMeans(config: Config): Promise<GraderMeans> {
+  const { pythonGraders: mode, pythonInterpreter: interpreter, wordNetDirectory } = config;
+  return {
+    python: mode === "off" ? null : new PythonGraders({ mode, interpreter }),
+    synonyms: wordNetDirectory === null ? null : await openWordNet(wordNetDirectory),
+  };
 }
 
 /** Throws InvalidRequest for an alias that would never be looked at; one that leads to nothing yet is only named in the log. */

@@ -19,6 +19,8 @@ import { errorAnswer, unknownUrl, wrongMethod } from "./error-answers.ts";
 import type { ErrorAnswer } from "./error-answers.ts";
 import { fileRoutes } from "./files.ts";
 import { fineTuningRoutes } from "./fine-tuning.ts";
+import { graderRoutes } from "./graders.ts";
+import type { GraderMeans } from "./graders.ts";
 import { ModelDirectory } from "./model-directory.ts";
 import type { BaseModelCatalogue } from "./model-directory.ts";
 import { modelRoutes } from "./models.ts";
@@ -32,6 +34,7 @@ export interface AppParts {
   catalogue: BaseModelCatalogue;
   embeddingEngine: EmbeddingEngine;
   embeddingCatalogue: BaseModelCatalogue;
+  graders: GraderMeans;
   onJobsChanged: () => void;
   /** Aborts when the grace for requests in flight is over. */
   stopping: AbortSignal;
@@ -66,6 +69,7 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
   const model = modelRoutes({ ...parts, directory });
   const chat = chatRoutes({ ...parts, directory });
   const embeddings = embeddingRoutes({ ...parts, directory });
+  const graders = graderRoutes({ ...parts, directory });
 
   const routes: RouteTable = {
     "/healthz": { GET: async () => ({ status: stopping.aborted ? "stopping" : "ok" }) },
@@ -77,6 +81,8 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
     "/v1/fine_tuning/jobs/:job/cancel": { POST: jobs.cancel },
     "/v1/fine_tuning/jobs/:job/events": { GET: jobs.events },
     "/v1/fine_tuning/jobs/:job/checkpoints": { GET: jobs.checkpoints },
+    "/v1/fine_tuning/alpha/graders/validate": { POST: graders.validate },
+    "/v1/fine_tuning/alpha/graders/run": { POST: graders.run },
     "/v1/models": { GET: model.list },
     "/v1/models/:model": { GET: model.retrieve, DELETE: model.delete },
     "/v1/chat/completions": { POST: chat.create },

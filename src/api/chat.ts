@@ -69,7 +69,8 @@ export function whenClientLeaves(reply: FastifyReply): AbortSignal {
   return controller.signal;
 }
 
-async function collect(
+/** The whole answer, once the engine has ended. */
+export async function collect(
   head: AnswerHead,
   events: AsyncIterable<CompletionEvent>,
   n: number,

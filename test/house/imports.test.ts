@@ -16,8 +16,10 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   store: ["wire"],
   training: ["model", "graph", "runtime", "data", "random"],
   serving: ["model", "graph", "runtime", "data", "random"],
+  // Judges and embeddings are passed in, so that any model can be measured.
+  evals: ["data", "model", "wire"],
   jobs: ["store", "data", "training", "wire"],
-  api: ["wire", "store", "serving", "data:types"],
+  api: ["wire", "store", "serving", "evals", "data:types"],
   // The command line reads the settings (it is an entry of the process, as main is) and starts the server.
   cli: ["wire", "config", "main"],
 };
@@ -159,6 +161,7 @@ describe("the rules themselves", () => {
       "src/api/chat.ts imports src/data/dataset.ts",
     ],
     ["src/api/jobs.ts", 'import "../jobs/worker.ts";', "src/api/jobs.ts imports src/jobs/worker.ts"],
+    ["src/evals/a.ts", 'import { b } from "../serving/b.ts";', "src/evals/a.ts imports src/serving/b.ts"],
     ["src/data/a.ts", 'export { b } from "../store/b.ts";', "src/data/a.ts imports src/store/b.ts"],
     [
       "src/serving/a.ts",
