@@ -24,7 +24,7 @@ export interface Score {
 }
 
 /** As many as the server decodes at a time. */
-const CONCURRENT_REQUESTS = 16;
+const CONCURRENT_REQUESTS = 32;
 /** The longest right answer has 32 tokens; a base model that rambles is cut off. */
 const MAX_ANSWER_TOKENS = 48;
 
