@@ -7,12 +7,15 @@ import type { FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest }
 import { InvalidRequest, Unavailable } from "../errors.ts";
 import type { EmbeddingEngine } from "../serving/embedding-engine.ts";
 import type { ChatEngine } from "../serving/engine.ts";
+import type { BatchStore } from "../store/batches.ts";
 import type { BlobStore } from "../store/blobs.ts";
 import type { FileStore } from "../store/files.ts";
 import type { FineTuningStore } from "../store/fine-tuning.ts";
 import type { ModelStore } from "../store/models.ts";
+import { BATCH_ENDPOINTS } from "../wire/batches.ts";
 import { newId } from "../wire/ids.ts";
 import { createAuthentication } from "./authentication.ts";
+import { batchRoutes } from "./batches.ts";
 import { chatRoutes } from "./chat.ts";
 import { embeddingRoutes } from "./embeddings.ts";
 import { errorAnswer, unknownUrl, wrongMethod } from "./error-answers.ts";
@@ -24,18 +27,23 @@ import type { GraderMeans } from "./graders.ts";
 import { ModelDirectory } from "./model-directory.ts";
 import type { BaseModelCatalogue } from "./model-directory.ts";
 import { modelRoutes } from "./models.ts";
+import type { OwnRequests } from "./own-requests.ts";
 
 export interface AppParts {
   files: FileStore;
   blobs: BlobStore;
   jobs: FineTuningStore;
   models: ModelStore;
+  batches: BatchStore;
   engine: ChatEngine;
   catalogue: BaseModelCatalogue;
   embeddingEngine: EmbeddingEngine;
   embeddingCatalogue: BaseModelCatalogue;
   graders: GraderMeans;
   onJobsChanged: () => void;
+  onBatchesChanged: () => void;
+  /** Lets the requests of this process's own jobs in. */
+  ownRequests: OwnRequests;
   /** Aborts when the grace for requests in flight is over. */
   stopping: AbortSignal;
   logger: FastifyBaseLogger;
@@ -70,6 +78,10 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
   const chat = chatRoutes({ ...parts, directory });
   const embeddings = embeddingRoutes({ ...parts, directory });
   const graders = graderRoutes({ ...parts, directory });
+  const batch = batchRoutes({
+    ...parts,
+    endpoints: () => BATCH_ENDPOINTS.filter((url) => routes[url]?.POST !== undefined),
+  });
 
   const routes: RouteTable = {
     "/healthz": { GET: async () => ({ status: stopping.aborted ? "stopping" : "ok" }) },
@@ -87,11 +99,14 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
     "/v1/models/:model": { GET: model.retrieve, DELETE: model.delete },
     "/v1/chat/completions": { POST: chat.create },
     "/v1/embeddings": { POST: embeddings.create },
+    "/v1/batches": { POST: batch.create, GET: batch.list },
+    "/v1/batches/:batch": { GET: batch.retrieve },
+    "/v1/batches/:batch/cancel": { POST: batch.cancel },
   };
 
   const app = createFastify(parts.logger, settings.maxBodyBytes);
   await app.register(multipart);
-  addHooks(app, settings);
+  addHooks(app, settings, parts.ownRequests);
   addErrors(app);
   for (const [url, methods] of Object.entries(routes)) addRoute(app, url, methods);
   return app;
@@ -131,7 +146,7 @@ function createFastify(logger: FastifyBaseLogger, maxBodyBytes: number): Fastify
   return app;
 }
 
-function addHooks(app: FastifyInstance, settings: AppSettings): void {
+function addHooks(app: FastifyInstance, settings: AppSettings, ownRequests: OwnRequests): void {
   const authenticate = createAuthentication(settings.apiKeys);
   let isClosing = false;
   const connections = new Set<Socket>();
@@ -152,7 +167,9 @@ function addHooks(app: FastifyInstance, settings: AppSettings): void {
       void reply.header("connection", "close");
       throw new Unavailable("The server is stopping. Send the request again in a moment.");
     }
-    if (request.routeOptions.url !== "/healthz") authenticate(request);
+    if (request.routeOptions.url !== "/healthz" && ownRequests.projectOf(request) === null) {
+      authenticate(request);
+    }
     checkClientRequestId(request);
   });
   app.addHook("onResponse", async ({ raw: { socket } }) => {

@@ -5,8 +5,9 @@ import { countExamples } from "../data/dataset.ts";
 import { DatasetError, messageOf, TunesmithError } from "../errors.ts";
 import type { BlobStore } from "../store/blobs.ts";
 import type { FileStore } from "../store/files.ts";
-import type { FineTuningQueue, Lease } from "../store/fine-tuning-queue.ts";
+import type { FineTuningQueue } from "../store/fine-tuning-queue.ts";
 import type { Job, JobError } from "../store/fine-tuning-rows.ts";
+import type { Lease } from "../store/leases.ts";
 import type { JobRecipe } from "../training/job-directory.ts";
 import { recipeOf, resolveHyperparameters } from "./hyperparameters.ts";
 import { DATA_FILES, readRecipe, takeDataFile, writeRecipe, type DataParam } from "./job-files.ts";
@@ -52,7 +53,7 @@ export interface FineTuneDependencies {
 const MAX_ATTEMPTS = 20;
 
 /** Makes the function that a worker runs for each fine-tuning job. */
-export function createFineTune(dependencies: FineTuneDependencies): RunJob {
+export function createFineTune(dependencies: FineTuneDependencies): RunJob<Job> {
   const { queue, logger } = dependencies;
   const trainer = dependencies.trainer ?? embeddedTrainer();
   const clock = dependencies.clock ?? SYSTEM_CLOCK;

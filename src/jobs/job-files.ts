@@ -32,19 +32,29 @@ export async function takeDataFile(
   param: DataParam,
   fileId: string,
 ): Promise<DataFile> {
-  const path = join(jobDirectory, DATA_FILES[param]);
+  const taken = await takeFile(stores, join(jobDirectory, DATA_FILES[param]), { fileId, param });
+  if (taken === null) throw deletedFile(param, fileId);
+  return taken;
+}
+
+/** Puts an uploaded file at this path, whole, unless it is there already. Null when the upload is gone. */
+export async function takeFile(
+  stores: { files: FileStore; blobs: BlobStore },
+  path: string,
+  { fileId, param }: { fileId: string; /** Which member of the request named it. */ param: string },
+): Promise<DataFile | null> {
   if (await exists(path)) return { path, sha256: await sha256Of(path) };
   const file = await stores.files.get(fileId);
-  if (file === null) throw deletedFile(param, fileId);
+  if (file === null) return null;
   const source = stores.blobs.path(fileId);
-  await mkdir(jobDirectory, { recursive: true });
+  await mkdir(dirname(path), { recursive: true });
   const temporary = `${path}.part`;
   await rm(temporary, { force: true });
   try {
-    await writing(jobDirectory, () => linkOrCopy(source, temporary));
+    await writing(dirname(path), () => linkOrCopy(source, temporary));
   } catch (error) {
     // Deleted since its row was read, or while it was copied.
-    if (isNotFound(error) && !(await exists(source))) throw deletedFile(param, fileId);
+    if (isNotFound(error) && !(await exists(source))) return null;
     throw error;
   }
   const sha256 = await sha256Of(temporary);
