@@ -12,7 +12,7 @@ import { BatchQueue } from "../../src/store/batch-queue.ts";
 import { BatchStore } from "../../src/store/batches.ts";
 import type { Batch } from "../../src/store/batches.ts";
 import { BlobStore } from "../../src/store/blobs.ts";
-import type { BlobStoreOptions } from "../../src/store/blobs.ts";
+import type { BlobWriter } from "../../src/store/blobs.ts";
 import { openDatabase } from "../../src/store/database.ts";
 import { FileStore } from "../../src/store/files.ts";
 import type { BatchOutputLine } from "../../src/wire/batches.ts";
@@ -37,10 +37,10 @@ export async function openBatchBench(options: {
   answer: Dispatch;
   slots?: number;
   now?: () => number;
-  openWriter?: NonNullable<BlobStoreOptions["openWriter"]>;
+  openWriter?: (path: string) => Promise<BlobWriter>;
 }) {
   const home = options.home ?? mkdtempSync(join(tmpdir(), "tunesmith-batches-"));
-  const now = options.now ?? FAST_CLOCK.now;
+  const now = options.now ?? (() => FAST_CLOCK.now());
   const clock = { ...FAST_CLOCK, now };
   const database = await openDatabase(join(home, "tunesmith.sqlite"));
   const files = new FileStore(database, now);

@@ -62,7 +62,7 @@ test("never more lines at a time than there are slots, over all batches, and eve
     });
     const ids = (await bench.output(read.outputFileId)).map((line) => Number(line.custom_id));
     expect(ids.sort((a, b) => a - b)).toEqual(Array.from({ length: 40 }, (_, i) => i + 1));
-    expect(existsSync(join(bench.home, "batches", batch.id))).toBe(false);
+    await until("its directory is gone", () => !existsSync(join(bench.home, "batches", batch.id)));
   }
 });
 
