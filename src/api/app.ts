@@ -91,6 +91,8 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
     "/v1/fine_tuning/jobs": { POST: jobs.create, GET: jobs.list },
     "/v1/fine_tuning/jobs/:job": { GET: jobs.retrieve },
     "/v1/fine_tuning/jobs/:job/cancel": { POST: jobs.cancel },
+    "/v1/fine_tuning/jobs/:job/pause": { POST: jobs.pause },
+    "/v1/fine_tuning/jobs/:job/resume": { POST: jobs.resume },
     "/v1/fine_tuning/jobs/:job/events": { GET: jobs.events },
     "/v1/fine_tuning/jobs/:job/checkpoints": { GET: jobs.checkpoints },
     "/v1/fine_tuning/alpha/graders/validate": { POST: graders.validate },

@@ -1,4 +1,4 @@
-// /v1/fine_tuning/jobs: creating, reading and cancelling jobs. It writes the job row and wakes whoever works on jobs; how a
+// /v1/fine_tuning/jobs: creating, reading, cancelling, pausing and resuming jobs. It writes the job row and wakes whoever works on jobs; how a
 // job is trained it does not know.
 import { randomInt } from "node:crypto";
 import type { FastifyRequest } from "fastify";
@@ -29,7 +29,7 @@ export function fineTuningRoutes(parts: {
   organization: string;
   /** What a job without an error carries as `error`. */
   emptyJobError: "null" | "object";
-  /** Called after a job was created or cancelled, so that nobody has to wait for a poll. */
+  /** Called after a job was created, cancelled, paused or resumed, so that nobody has to wait for a poll. */
   onJobsChanged: () => void;
 }) {
   const { jobs, files, models, directory, organization, emptyJobError, onJobsChanged } = parts;
@@ -106,6 +106,22 @@ export function fineTuningRoutes(parts: {
     cancel: async (request: FastifyRequest): Promise<FineTuningJob> => {
       const { id } = await existingJob(request);
       const job = await jobs.cancel(id, { message: "Fine-tuning job cancelled" });
+      if (job === null) throw unknownJob(id);
+      onJobsChanged();
+      return toWire(job);
+    },
+
+    pause: async (request: FastifyRequest): Promise<FineTuningJob> => {
+      const { id } = await existingJob(request);
+      const job = await jobs.pause(id, { message: "Fine-tuning job paused" });
+      if (job === null) throw unknownJob(id);
+      onJobsChanged();
+      return toWire(job);
+    },
+
+    resume: async (request: FastifyRequest): Promise<FineTuningJob> => {
+      const { id } = await existingJob(request);
+      const job = await jobs.resume(id, { message: "Fine-tuning job resumed" });
       if (job === null) throw unknownJob(id);
       onJobsChanged();
       return toWire(job);

@@ -45,14 +45,16 @@ export class BatchQueue {
 
   /** The batch to work on next, now leased to the owner; null when there is none. Counts an attempt. */
   async claim(owner: string, leaseExpiresAtMs: number): Promise<Batch | null> {
-    const id = await this.#leases.claim(owner, leaseExpiresAtMs);
-    if (id === null) return null;
-    const row = await this.#database
-      .selectFrom("batches")
-      .selectAll()
-      .where("id", "=", id)
-      .executeTakeFirstOrThrow();
-    return toBatch(row);
+    return this.#database.transaction().execute(async (transaction) => {
+      const id = await this.#leases.claim(transaction, owner, leaseExpiresAtMs);
+      if (id === null) return null;
+      const row = await transaction
+        .selectFrom("batches")
+        .selectAll()
+        .where("id", "=", id)
+        .executeTakeFirstOrThrow();
+      return toBatch(row);
+    });
   }
 
   heartbeat(id: string, owner: string, leaseExpiresAtMs: number): Promise<LeaseState> {

@@ -53,14 +53,16 @@ export class FineTuningQueue {
 
   /** The oldest unfinished job that nobody holds, now leased to the owner; null when there is none. Counts an attempt. */
   async claim(owner: string, leaseExpiresAtMs: number): Promise<Job | null> {
-    const id = await this.#leases.claim(owner, leaseExpiresAtMs);
-    if (id === null) return null;
-    const row = await this.#database
-      .selectFrom("fineTuningJobs")
-      .selectAll()
-      .where("id", "=", id)
-      .executeTakeFirstOrThrow();
-    return toJob(row);
+    return this.#database.transaction().execute(async (transaction) => {
+      const id = await this.#leases.claim(transaction, owner, leaseExpiresAtMs);
+      if (id === null) return null;
+      const row = await transaction
+        .selectFrom("fineTuningJobs")
+        .selectAll()
+        .where("id", "=", id)
+        .executeTakeFirstOrThrow();
+      return toJob(row);
+    });
   }
 
   heartbeat(jobId: string, owner: string, leaseExpiresAtMs: number): Promise<LeaseState> {

@@ -37,11 +37,16 @@ export class Leases {
 
   /**
    * The id of the oldest row that wants a worker and that nobody holds, now leased to the owner (a name unique to one worker's
-   * life); null when there is none. A crashed worker's row is free again when its lease expires. Counts an attempt.
+   * life); null when there is none. A crashed worker's row is free again when its lease expires. Counts an attempt. In a
+   * transaction, so that the row can be read as it was claimed.
    */
-  async claim(owner: string, leaseExpiresAtMs: number): Promise<string | null> {
+  async claim(
+    transaction: DatabaseTransaction,
+    owner: string,
+    leaseExpiresAtMs: number,
+  ): Promise<string | null> {
     const { table, wantsWorker, first, now } = this.#options;
-    const row = await this.#database
+    const row = await transaction
       .updateTable(table)
       .set((set) => ({ leaseOwner: owner, leaseExpiresAtMs, attempts: set("attempts", "+", 1) }))
       .where("id", "=", (select) => {
