@@ -53,6 +53,7 @@ export interface WorkerParts {
   queue: FineTuningQueue;
   files: FileStore;
   blobs: BlobStore;
+  models: ModelStore;
   threads: number;
   logger: FastifyBaseLogger;
 }

@@ -18,6 +18,7 @@ import {
 import type { FineTuningJob, FineTuningJobCheckpoint, FineTuningJobEvent } from "../wire/fine-tuning.ts";
 import { listOf, listWithIds } from "../wire/list.ts";
 import type { List, ListWithIds } from "../wire/list.ts";
+import { parseModelName } from "../wire/model-names.ts";
 import { parseRequest } from "../wire/validation.ts";
 import type { ModelDirectory, ResolvedBase } from "./model-directory.ts";
 
@@ -55,17 +56,16 @@ export function fineTuningRoutes(parts: {
     return file;
   }
 
-  async function trainableBase(model: string): Promise<ResolvedBase> {
+  /** A base model, an alias, or a fine-tuned model or checkpoint to go on from. */
+  async function trainableModel(model: string): Promise<ResolvedBase> {
     const base = directory.resolveBase(model);
     if (base !== null) return base;
     const fineTuned = await models.get(model);
-    const advice =
-      fineTuned === null
-        ? "GET /v1/models lists the models there are."
-        : `It is fine-tuned already, and going on from a fine-tuned model is not implemented. Start from '${fineTuned.requestedModel}'.`;
-    throw new InvalidRequest(`Model ${model} is not available for fine-tuning or does not exist. ${advice}`, {
-      code: "model_not_available",
-    });
+    if (fineTuned !== null) return { name: fineTuned.id, baseModel: fineTuned.baseModel };
+    throw new InvalidRequest(
+      `Model ${model} is not available for fine-tuning or does not exist. GET /v1/models lists the models there are.`,
+      { code: "model_not_available" },
+    );
   }
 
   return {
@@ -76,7 +76,7 @@ export function fineTuningRoutes(parts: {
         typeof body.validation_file === "string"
           ? await trainingFile(body.validation_file, "validation_file")
           : null;
-      const base = await trainableBase(body.model);
+      const base = await trainableModel(body.model);
       const job = await jobs.create(
         {
           model: base.name,
@@ -155,7 +155,10 @@ function firstEvents(job: Job) {
   return [
     created,
     {
-      message: `Training ${job.baseModel} in place of ${job.model}`,
+      message:
+        parseModelName(job.model) === null
+          ? `Training ${job.baseModel} in place of ${job.model}`
+          : `Going on from ${job.model}, an adapter of ${job.baseModel}`,
       data: { base_model: job.baseModel },
     },
   ];

@@ -7,7 +7,8 @@ import { dirname, join } from "node:path";
 import { DatasetError, isFullDisk, OutOfSpace, TunesmithError } from "../errors.ts";
 import type { BlobStore } from "../store/blobs.ts";
 import type { FileStore } from "../store/files.ts";
-import { jobPaths, type JobRecipe } from "../training/job-directory.ts";
+import type { ModelStore } from "../store/models.ts";
+import { ADAPTER_FILES, jobPaths, type JobRecipe } from "../training/job-directory.ts";
 
 /** The request members that name data files, and the name of each inside the job directory. */
 export const DATA_FILES = {
@@ -76,6 +77,53 @@ function deletedFile(param: DataParam, fileId: string): DatasetError {
   );
 }
 
+/** The folder of a job directory that holds the adapter a run starts from. */
+const INITIAL_ADAPTER = "initial-adapter";
+
+/**
+ * Copies a fine-tuned model's adapter into the job directory, unless it is there already. From then on the job no longer needs
+ * the model. Throws TunesmithError (deleted_model) when the model is gone.
+ */
+export async function takeInitialAdapter(
+  models: ModelStore,
+  jobDirectory: string,
+  modelId: string,
+): Promise<{ path: string; recipe: NonNullable<JobRecipe["initialAdapter"]> }> {
+  const path = join(jobDirectory, INITIAL_ADAPTER);
+  if (!(await exists(path))) await copyAdapter(models, modelId, path);
+  const sha256 = await sha256Of(join(path, ADAPTER_FILES.weights));
+  return { path, recipe: { model: modelId, folder: INITIAL_ADAPTER, sha256 } };
+}
+
+async function copyAdapter(models: ModelStore, modelId: string, path: string): Promise<void> {
+  const model = await models.get(modelId);
+  if (model === null) throw deletedModel(modelId);
+  const temporary = `${path}.part`;
+  await rm(temporary, { recursive: true, force: true });
+  await writing(dirname(path), async () => {
+    await mkdir(temporary, { recursive: true });
+    try {
+      for (const name of Object.values(ADAPTER_FILES)) {
+        await copyFile(join(model.adapterDirectory, name), join(temporary, name), constants.COPYFILE_FICLONE);
+        await flush(join(temporary, name));
+      }
+    } catch (error) {
+      // Deleted since its row was read, or while it was copied.
+      if (isNotFound(error) && (await models.get(modelId)) === null) throw deletedModel(modelId);
+      throw error;
+    }
+    await flush(temporary);
+    await rename(temporary, path);
+  });
+}
+
+function deletedModel(modelId: string): TunesmithError {
+  return new TunesmithError(
+    `The model ${modelId} was deleted before the job could read it. Create a new job that starts from another model.`,
+    { code: "deleted_model", param: "model" },
+  );
+}
+
 /** A second name for the same bytes costs no space; across disks, or where links are not allowed, a copy must do. */
 async function linkOrCopy(source: string, target: string): Promise<void> {
   try {
@@ -138,8 +186,11 @@ async function sha256Of(path: string): Promise<string> {
   return hash.digest("hex");
 }
 
-/** Removes the data files, also one that was not whole yet: a hard link keeps the bytes of a deleted upload on the disk. */
+/** Removes the data files and the initial adapter, also what was not whole yet: a hard link keeps the bytes of a deleted upload on the disk. */
 export async function removeDataFiles(jobDirectory: string): Promise<void> {
+  for (const name of [INITIAL_ADAPTER, `${INITIAL_ADAPTER}.part`]) {
+    await rm(join(jobDirectory, name), { recursive: true, force: true });
+  }
   for (const name of Object.values(DATA_FILES)) {
     for (const path of [join(jobDirectory, name), join(jobDirectory, `${name}.part`)]) {
       await rm(path, { force: true });

@@ -11,7 +11,7 @@ import type { Lease } from "../store/leases.ts";
 import type { NewModel } from "../store/models.ts";
 import { jobPaths, KEPT_EPOCHS } from "../training/job-directory.ts";
 import { newId } from "../wire/ids.ts";
-import { newModelName } from "../wire/model-names.ts";
+import { baseInName, newModelName } from "../wire/model-names.ts";
 import { LeaseLost } from "./lease-lost.ts";
 import type { TrainingOutcome } from "./train.ts";
 import { createTrainerEventReader, toWireMetrics } from "./trainer-events.ts";
@@ -117,8 +117,9 @@ function newCheckpoint(naming: Naming, checkpoint: MadeCheckpoint): FinishedJob[
 
 function newModel(options: Naming, adapter: string, checkpointStep?: number): NewModel {
   const { job, organization, homeDirectory } = options;
+  const base = baseInName(job.model);
   const id = newModelName({
-    base: job.model,
+    base,
     organization,
     suffix: job.suffix,
     ...(checkpointStep === undefined ? {} : { checkpointStep }),
@@ -127,7 +128,7 @@ function newModel(options: Naming, adapter: string, checkpointStep?: number): Ne
     id,
     ownedBy: organization,
     baseModel: job.baseModel,
-    requestedModel: job.model,
+    requestedModel: base,
     adapterDirectory: relative(homeDirectory, adapter),
   };
 }
