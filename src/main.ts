@@ -21,6 +21,8 @@ import type { Dispatch } from "./jobs/dispatch.ts";
 import { createFineTune } from "./jobs/fine-tune.ts";
 import { createSlots } from "./jobs/slots.ts";
 import { embeddedTrainer } from "./jobs/trainer-process.ts";
+import { createWebhookDelivery } from "./jobs/webhook-delivery.ts";
+import { createWebhookSender } from "./jobs/webhook-request.ts";
 import { createWorker } from "./jobs/worker.ts";
 import type { Worker } from "./jobs/worker.ts";
 import { CATALOGUE, catalogueEntry } from "./model/catalogue.ts";
@@ -46,6 +48,7 @@ import { FineTuningStore } from "./store/fine-tuning.ts";
 import { lockHome } from "./store/home-lock.ts";
 import type { HomeLock } from "./store/home-lock.ts";
 import { ModelStore } from "./store/models.ts";
+import { WebhookStore } from "./store/webhooks.ts";
 
 /** What a worker is made from. */
 export interface WorkerParts {
@@ -85,6 +88,7 @@ export interface Server {
     models: ModelStore;
     batches: BatchStore;
     batchQueue: BatchQueue;
+    webhooks: WebhookStore;
   };
   /** Starts the worker and listens. Resolves to the address, e.g. http://127.0.0.1:8080. */
   listen(): Promise<string>;
@@ -145,6 +149,7 @@ async function wireServer(
     models: new ModelStore(database, config.homeDirectory, now),
     batches: new BatchStore(database, now),
     batchQueue: new BatchQueue(database, now),
+    webhooks: new WebhookStore(database, now),
   };
   const threads = config.threads === 0 ? availableParallelism() : config.threads;
   const engine = overrides.engine ?? new EmbeddedEngine({ threads });
@@ -174,7 +179,12 @@ async function wireServer(
     const dispatch: Dispatch = (request) => ownRequests.send(app, request);
     batchWorkers.push(...createBatchWorkers({ ...stores, config, dispatch, logger }));
   }
-  const workers = worker === null ? batchWorkers : [worker, ...batchWorkers];
+  const send = createWebhookSender(config.webhookPrivateHosts);
+  const workers = [
+    ...(worker === null ? [] : [worker]),
+    ...batchWorkers,
+    createWebhookDelivery({ webhooks: stores.webhooks, send, logger }),
+  ];
 
   const sweep = () =>
     stores.blobs

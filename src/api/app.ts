@@ -12,6 +12,7 @@ import type { BlobStore } from "../store/blobs.ts";
 import type { FileStore } from "../store/files.ts";
 import type { FineTuningStore } from "../store/fine-tuning.ts";
 import type { ModelStore } from "../store/models.ts";
+import type { WebhookStore } from "../store/webhooks.ts";
 import { BATCH_ENDPOINTS } from "../wire/batches.ts";
 import { newId } from "../wire/ids.ts";
 import { createAuthentication } from "./authentication.ts";
@@ -28,6 +29,7 @@ import { ModelDirectory } from "./model-directory.ts";
 import type { BaseModelCatalogue } from "./model-directory.ts";
 import { modelRoutes } from "./models.ts";
 import type { OwnRequests } from "./own-requests.ts";
+import { webhookRoutes } from "./webhooks.ts";
 
 export interface AppParts {
   files: FileStore;
@@ -35,6 +37,7 @@ export interface AppParts {
   jobs: FineTuningStore;
   models: ModelStore;
   batches: BatchStore;
+  webhooks: WebhookStore;
   engine: ChatEngine;
   catalogue: BaseModelCatalogue;
   embeddingEngine: EmbeddingEngine;
@@ -57,6 +60,7 @@ export interface AppSettings {
   maxBodyBytes: number;
   resultFileEncoding: "base64" | "csv";
   emptyJobError: "null" | "object";
+  webhookPrivateHosts: readonly string[];
 }
 
 type Method = "GET" | "POST" | "DELETE";
@@ -78,6 +82,7 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
   const chat = chatRoutes({ ...parts, directory });
   const embeddings = embeddingRoutes({ ...parts, directory });
   const graders = graderRoutes({ ...parts, directory });
+  const webhook = webhookRoutes({ ...parts, ...settings });
   const batch = batchRoutes({
     ...parts,
     endpoints: () => BATCH_ENDPOINTS.filter((url) => routes[url]?.POST !== undefined),
@@ -104,6 +109,8 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
     "/v1/batches": { POST: batch.create, GET: batch.list },
     "/v1/batches/:batch": { GET: batch.retrieve },
     "/v1/batches/:batch/cancel": { POST: batch.cancel },
+    "/tunesmith/webhooks": { POST: webhook.create, GET: webhook.list },
+    "/tunesmith/webhooks/:webhook": { DELETE: webhook.delete },
   };
 
   const app = createFastify(parts.logger, settings.maxBodyBytes);

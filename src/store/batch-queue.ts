@@ -10,6 +10,7 @@ import { insertUpload } from "./files.ts";
 import type { NewUpload } from "./files.ts";
 import { Leases, NO_LEASE } from "./leases.ts";
 import type { Lease, LeaseState } from "./leases.ts";
+import { queueWebhookEvent } from "./webhooks.ts";
 
 /** How far a batch is. */
 export interface BatchProgress {
@@ -99,13 +100,12 @@ export class BatchQueue {
 
   /** Ends the batch: its files, counts and status appear together or not at all. */
   async finish(lease: Lease, finished: FinishedBatch): Promise<boolean> {
-    return this.#end(lease, async (transaction) => {
+    return this.#end(lease, finished.status, async (transaction) => {
       for (const file of [finished.outputFile, finished.errorFile]) {
         if (file !== null) await insertUpload(transaction, file, this.#seconds());
       }
       return {
         ...progressColumns(finished),
-        status: finished.status,
         [ENDED_AT[finished.status]]: this.#seconds(),
         outputFile: finished.outputFile?.id ?? null,
         errorFile: finished.errorFile?.id ?? null,
@@ -115,8 +115,7 @@ export class BatchQueue {
 
   /** Ends the batch without any output. */
   async fail(lease: Lease, errors: readonly BatchError[]): Promise<boolean> {
-    return this.#end(lease, async () => ({
-      status: "failed" satisfies BatchStatus,
+    return this.#end(lease, "failed", async () => ({
       failedAt: this.#seconds(),
       errors: JSON.stringify(errors),
     }));
@@ -124,15 +123,20 @@ export class BatchQueue {
 
   async #end(
     lease: Lease,
+    status: FinishedBatch["status"] | "failed",
     columnsOf: (transaction: DatabaseTransaction) => Promise<BatchColumns>,
   ): Promise<boolean> {
     return this.#database.transaction().execute(async (transaction) => {
       if (!(await this.#leases.holds(transaction, lease))) return false;
-      await transaction
+      const columns = await columnsOf(transaction);
+      const { projectId } = await transaction
         .updateTable("batches")
-        .set({ ...(await columnsOf(transaction)), ...NO_LEASE })
+        .set({ ...columns, ...NO_LEASE, status })
         .where("id", "=", lease.jobId)
-        .execute();
+        .returning("projectId")
+        .executeTakeFirstOrThrow();
+      const event = { projectId, type: `batch.${status}`, objectId: lease.jobId } as const;
+      await queueWebhookEvent(transaction, event, this.#now());
       return true;
     });
   }

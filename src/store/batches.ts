@@ -9,6 +9,7 @@ import type { BatchesTable, Database } from "./database.ts";
 import { NO_LEASE } from "./leases.ts";
 import { pageOf, unknownCursor } from "./page.ts";
 import type { Page, PageRequest } from "./page.ts";
+import { queueWebhookEvent } from "./webhooks.ts";
 
 export interface NewBatch {
   projectId: string;
@@ -127,7 +128,11 @@ export class BatchStore {
         .where("status", "=", "validating" satisfies BatchStatus)
         .where("leaseOwner", "is", null)
         .executeTakeFirst();
-      if (untouched !== undefined) return toBatch(untouched);
+      if (untouched !== undefined) {
+        const event = { projectId, type: "batch.cancelled", objectId: id } as const;
+        await queueWebhookEvent(transaction, event, this.#now());
+        return toBatch(untouched);
+      }
       const running = await update
         .set((set) => ({
           ...NO_LEASE,

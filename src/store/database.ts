@@ -18,6 +18,8 @@ export interface Tables {
   fineTuningCheckpoints: FineTuningCheckpointsTable;
   models: ModelsTable;
   batches: BatchesTable;
+  webhooks: WebhooksTable;
+  webhookDeliveries: WebhookDeliveriesTable;
 }
 
 /** Order of creation: grows by one a row and is never used twice, so lists have a stable order within one second. */
@@ -126,6 +128,27 @@ export interface BatchesTable {
   leaseOwner: string | null;
   leaseExpiresAtMs: number | null;
   attempts: number;
+}
+
+export interface WebhooksTable {
+  sequence: Sequence;
+  id: Fixed<string>;
+  projectId: Fixed<string>;
+  createdAt: Fixed<number>;
+  url: string;
+  eventTypes: Fixed<string>;
+  secret: Fixed<string>;
+}
+
+export interface WebhookDeliveriesTable {
+  sequence: Sequence;
+  id: Fixed<string>;
+  projectId: Fixed<string>;
+  webhookId: Fixed<string>;
+  createdAt: Fixed<number>;
+  body: Fixed<string>;
+  attempts: number;
+  nextAttemptAtMs: number;
 }
 
 /** How long a query waits for another process's write, in milliseconds; writes here take a few. */

@@ -4,7 +4,7 @@
 // A cancelled job loses its lease (leases.ts), so it never comes back to life.
 import { sql } from "kysely";
 import type { SqlBool } from "kysely";
-import { newId } from "../wire/ids.ts";
+import { DEFAULT_PROJECT, newId } from "../wire/ids.ts";
 import { TERMINAL_STATUSES } from "../wire/fine-tuning.ts";
 import type { CheckpointMetrics, JobStatus, RequestedHyperparameters } from "../wire/fine-tuning.ts";
 import type { Database, DatabaseTransaction } from "./database.ts";
@@ -16,6 +16,7 @@ import { Leases, NO_LEASE } from "./leases.ts";
 import type { Lease, LeaseState } from "./leases.ts";
 import { insertModel } from "./models.ts";
 import type { NewModel } from "./models.ts";
+import { queueWebhookEvent } from "./webhooks.ts";
 
 /** What a worker may learn about a job on its way. */
 export interface JobChanges {
@@ -234,6 +235,12 @@ export class FineTuningQueue {
       .set({ ...columns, ...NO_LEASE, estimatedFinish: null })
       .where("id", "=", lease.jobId)
       .execute();
+    const event = {
+      projectId: DEFAULT_PROJECT,
+      type: `fine_tuning.job.${columns.status}`,
+      objectId: lease.jobId,
+    } as const;
+    await queueWebhookEvent(transaction, event, this.#now());
   }
 
   async #insertCheckpoints(

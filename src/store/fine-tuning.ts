@@ -3,7 +3,7 @@
 import { sql } from "kysely";
 import type { Expression, SqlBool } from "kysely";
 import { InvalidRequest } from "../errors.ts";
-import { newId } from "../wire/ids.ts";
+import { DEFAULT_PROJECT, newId } from "../wire/ids.ts";
 import type { JobStatus } from "../wire/fine-tuning.ts";
 import { TERMINAL_STATUSES } from "../wire/fine-tuning.ts";
 import type { Database, DatabaseTransaction } from "./database.ts";
@@ -12,6 +12,7 @@ import type { Job, JobCheckpoint, JobEvent, NewEvent, NewJob } from "./fine-tuni
 import { NO_LEASE } from "./leases.ts";
 import { pageOf, unknownCursor } from "./page.ts";
 import type { Page, PageRequest } from "./page.ts";
+import { queueWebhookEvent } from "./webhooks.ts";
 
 export class FineTuningStore {
   readonly #database: Database;
@@ -102,6 +103,12 @@ export class FineTuningStore {
         .executeTakeFirst();
       if (row !== undefined) {
         await insertEvents(transaction, this.#seconds(), jobId, [event]);
+        const told = {
+          projectId: DEFAULT_PROJECT,
+          type: "fine_tuning.job.cancelled",
+          objectId: jobId,
+        } as const;
+        await queueWebhookEvent(transaction, told, this.#now());
         return toJob(row);
       }
       const job = await transaction

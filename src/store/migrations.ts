@@ -117,4 +117,28 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
     `CREATE INDEX batches_unfinished ON batches (sequence)
       WHERE status IN ('validating', 'in_progress', 'finalizing', 'cancelling')`,
   ],
+  [
+    `CREATE TABLE webhooks (
+      sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+      id TEXT NOT NULL UNIQUE,
+      project_id TEXT NOT NULL,
+      created_at INTEGER NOT NULL,
+      url TEXT NOT NULL,
+      event_types TEXT NOT NULL,
+      secret TEXT NOT NULL
+    ) STRICT`,
+    `CREATE INDEX webhooks_by_project ON webhooks (project_id, sequence)`,
+    `CREATE TABLE webhook_deliveries (
+      sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+      id TEXT NOT NULL UNIQUE,
+      project_id TEXT NOT NULL,
+      webhook_id TEXT NOT NULL REFERENCES webhooks (id),
+      created_at INTEGER NOT NULL,
+      body TEXT NOT NULL,
+      attempts INTEGER NOT NULL,
+      next_attempt_at_ms INTEGER NOT NULL
+    ) STRICT`,
+    `CREATE INDEX webhook_deliveries_due ON webhook_deliveries (next_attempt_at_ms)`,
+    `CREATE INDEX webhook_deliveries_by_webhook ON webhook_deliveries (webhook_id)`,
+  ],
 ];

@@ -181,6 +181,12 @@ test.each([
     "Unsupported value: 'method.type' does not support 'dpo' on this server yet. Use 'supervised'.",
   ],
   [
+    { method: { type: "reinforcement", reinforcement: { grader: {} } } },
+    "method.type",
+    "unsupported_value",
+    "Unsupported value: 'method.type' does not support 'reinforcement' on this server yet. Use 'supervised'.",
+  ],
+  [
     { method: { type: "magic" } },
     "method.type",
     "invalid_value",
