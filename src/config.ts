@@ -143,6 +143,16 @@ export const SETTINGS = {
     default: "0",
     parse: wholeNumber(0, 1024),
   }),
+  webhookPrivateHosts: setting({
+    variable: "TUNESMITH_WEBHOOK_PRIVATE_HOSTS",
+    help: "Hosts of this machine's own networks that webhooks may be sent to, by name or address, separated by commas, e.g. localhost. All others must be public, and get https only.",
+    default: "",
+    parse: (text) =>
+      text
+        .split(",")
+        .map((host) => host.trim().toLowerCase())
+        .filter((host) => host !== ""),
+  }),
   logLevel: setting({
     variable: "TUNESMITH_LOG_LEVEL",
     help: `Least important messages to log: ${LOG_LEVELS.join(", ")}. The content of messages and files is never logged.`,

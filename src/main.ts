@@ -8,15 +8,21 @@ import { pino } from "pino";
 import { createApp } from "./api/app.ts";
 import type { GraderMeans } from "./api/graders.ts";
 import type { BaseModelCatalogue } from "./api/model-directory.ts";
+import { OwnRequests } from "./api/own-requests.ts";
 import { loadConfig, trainerEnvironment, unknownVariables } from "./config.ts";
 import type { Config } from "./config.ts";
 import { InvalidRequest, messageOf } from "./errors.ts";
 import { countExamples } from "./data/dataset.ts";
+import { createBatchRun } from "./jobs/batch.ts";
 import { sweepEndedJobs } from "./jobs/clean-up.ts";
 import { PythonGraders } from "./evals/python-graders.ts";
 import { openWordNet } from "./evals/wordnet.ts";
+import type { Dispatch } from "./jobs/dispatch.ts";
 import { createFineTune } from "./jobs/fine-tune.ts";
+import { createSlots } from "./jobs/slots.ts";
 import { embeddedTrainer } from "./jobs/trainer-process.ts";
+import { createWebhookDelivery } from "./jobs/webhook-delivery.ts";
+import { createWebhookSender } from "./jobs/webhook-request.ts";
 import { createWorker } from "./jobs/worker.ts";
 import type { Worker } from "./jobs/worker.ts";
 import { CATALOGUE, catalogueEntry } from "./model/catalogue.ts";
@@ -29,6 +35,9 @@ import { EncoderEngine } from "./serving/embedding-engine.ts";
 import type { EmbeddingEngine } from "./serving/embedding-engine.ts";
 import { EmbeddedEngine } from "./serving/embedded-engine.ts";
 import type { ChatEngine } from "./serving/engine.ts";
+import { DEFAULT_LIMITS } from "./serving/scheduler.ts";
+import { BatchQueue } from "./store/batch-queue.ts";
+import { BatchStore } from "./store/batches.ts";
 import { BlobStore } from "./store/blobs.ts";
 import type { BlobStoreOptions } from "./store/blobs.ts";
 import { openDatabase } from "./store/database.ts";
@@ -39,6 +48,7 @@ import { FineTuningStore } from "./store/fine-tuning.ts";
 import { lockHome } from "./store/home-lock.ts";
 import type { HomeLock } from "./store/home-lock.ts";
 import { ModelStore } from "./store/models.ts";
+import { WebhookStore } from "./store/webhooks.ts";
 
 /** What a worker is made from. */
 export interface WorkerParts {
@@ -46,6 +56,7 @@ export interface WorkerParts {
   queue: FineTuningQueue;
   files: FileStore;
   blobs: BlobStore;
+  models: ModelStore;
   threads: number;
   logger: FastifyBaseLogger;
 }
@@ -59,6 +70,8 @@ export interface ServerOverrides {
   graders?: GraderMeans;
   /** Null: this process answers requests only, another one works on jobs. */
   createWorker?: ((parts: WorkerParts) => Worker) | null;
+  /** Whether this process works on batches; left out: unless it only answers requests. */
+  runsBatches?: boolean;
   openBlobWriter?: BlobStoreOptions["openWriter"];
   logger?: FastifyBaseLogger;
   now?: () => number;
@@ -73,6 +86,9 @@ export interface Server {
     jobs: FineTuningStore;
     queue: FineTuningQueue;
     models: ModelStore;
+    batches: BatchStore;
+    batchQueue: BatchQueue;
+    webhooks: WebhookStore;
   };
   /** Starts the worker and listens. Resolves to the address, e.g. http://127.0.0.1:8080. */
   listen(): Promise<string>;
@@ -131,6 +147,9 @@ async function wireServer(
     jobs: new FineTuningStore(database, now),
     queue: new FineTuningQueue(database, now),
     models: new ModelStore(database, config.homeDirectory, now),
+    batches: new BatchStore(database, now),
+    batchQueue: new BatchQueue(database, now),
+    webhooks: new WebhookStore(database, now),
   };
   const threads = config.threads === 0 ? availableParallelism() : config.threads;
   const engine = overrides.engine ?? new EmbeddedEngine({ threads });
@@ -138,6 +157,8 @@ async function wireServer(
   const workerOf = overrides.createWorker === undefined ? createJobWorker : overrides.createWorker;
   const worker = workerOf?.({ ...stores, config, threads, logger }) ?? null;
   const stopping = new AbortController();
+  const ownRequests = new OwnRequests();
+  const batchWorkers: Worker[] = [];
   const app = await createApp(
     {
       ...stores,
@@ -147,11 +168,23 @@ async function wireServer(
       embeddingCatalogue: overrides.embeddingCatalogue ?? embeddingCatalogue(config),
       graders: overrides.graders ?? (await graderMeans(config)),
       onJobsChanged: () => worker?.wake(),
+      onBatchesChanged: () => batchWorkers.forEach((each) => each.wake()),
+      ownRequests,
       stopping: stopping.signal,
       logger,
     },
     config,
   );
+  if (overrides.runsBatches ?? worker !== null) {
+    const dispatch: Dispatch = (request) => ownRequests.send(app, request);
+    batchWorkers.push(...createBatchWorkers({ ...stores, config, dispatch, logger }));
+  }
+  const send = createWebhookSender(config.webhookPrivateHosts);
+  const workers = [
+    ...(worker === null ? [] : [worker]),
+    ...batchWorkers,
+    createWebhookDelivery({ webhooks: stores.webhooks, send, logger }),
+  ];
 
   const sweep = () =>
     stores.blobs
@@ -165,7 +198,7 @@ async function wireServer(
     stores,
     async listen() {
       const url = await app.listen({ host: config.host, port: config.port });
-      worker?.start();
+      for (const each of workers) each.start();
       await sweep();
       sweeper = setInterval(() => void sweep(), SWEEP_INTERVAL_MS).unref();
       return url;
@@ -180,7 +213,7 @@ async function wireServer(
         }, config.shutdownGraceMs);
         const rooms: readonly Promise<unknown>[] = [
           app.close().finally(() => clearTimeout(cutOff)),
-          worker?.stop() ?? Promise.resolve(),
+          ...workers.map((each) => each.stop()),
         ];
         // Whatever fails: both have ended before the database goes, and the lock goes last.
         await Promise.allSettled(rooms);
@@ -258,6 +291,30 @@ function createJobWorker(parts: WorkerParts): Worker {
   });
   const sweep = (signal: AbortSignal) => sweepEndedJobs({ ...parts, homeDirectory, organization }, signal);
   return createWorker({ queue: parts.queue, run, sweep, logger });
+}
+
+/** Batches worked on at a time, so that a small one need not wait for the end of a large one. More would wait for the same lines. */
+const BATCH_WORKERS = 4;
+
+/** Lines of all batches that run at a time: they fill serving's decode steps, and leave a quarter of its rows to those who wait for an answer. */
+const BATCH_LINES_IN_FLIGHT = Math.ceil(DEFAULT_LIMITS.maxRows * 0.75);
+
+function createBatchWorkers(parts: {
+  batchQueue: BatchQueue;
+  files: FileStore;
+  blobs: BlobStore;
+  config: Config;
+  dispatch: Dispatch;
+  logger: FastifyBaseLogger;
+}): Worker[] {
+  const { config, batchQueue, logger } = parts;
+  const run = createBatchRun({
+    ...parts,
+    homeDirectory: config.homeDirectory,
+    slots: createSlots(BATCH_LINES_IN_FLIGHT),
+    maxLineBytes: config.maxBodyBytes,
+  });
+  return Array.from({ length: BATCH_WORKERS }, () => createWorker({ queue: batchQueue, run, logger }));
 }
 
 /** The base models that clients may name: those of the catalogue, and what the operator put under models or into an alias. A client's path is never opened. */

@@ -7,12 +7,16 @@ import type { FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest }
 import { InvalidRequest, Unavailable } from "../errors.ts";
 import type { EmbeddingEngine } from "../serving/embedding-engine.ts";
 import type { ChatEngine } from "../serving/engine.ts";
+import type { BatchStore } from "../store/batches.ts";
 import type { BlobStore } from "../store/blobs.ts";
 import type { FileStore } from "../store/files.ts";
 import type { FineTuningStore } from "../store/fine-tuning.ts";
 import type { ModelStore } from "../store/models.ts";
+import type { WebhookStore } from "../store/webhooks.ts";
+import { BATCH_ENDPOINTS } from "../wire/batches.ts";
 import { newId } from "../wire/ids.ts";
 import { createAuthentication } from "./authentication.ts";
+import { batchRoutes } from "./batches.ts";
 import { chatRoutes } from "./chat.ts";
 import { embeddingRoutes } from "./embeddings.ts";
 import { errorAnswer, unknownUrl, wrongMethod } from "./error-answers.ts";
@@ -24,18 +28,25 @@ import type { GraderMeans } from "./graders.ts";
 import { ModelDirectory } from "./model-directory.ts";
 import type { BaseModelCatalogue } from "./model-directory.ts";
 import { modelRoutes } from "./models.ts";
+import type { OwnRequests } from "./own-requests.ts";
+import { webhookRoutes } from "./webhooks.ts";
 
 export interface AppParts {
   files: FileStore;
   blobs: BlobStore;
   jobs: FineTuningStore;
   models: ModelStore;
+  batches: BatchStore;
+  webhooks: WebhookStore;
   engine: ChatEngine;
   catalogue: BaseModelCatalogue;
   embeddingEngine: EmbeddingEngine;
   embeddingCatalogue: BaseModelCatalogue;
   graders: GraderMeans;
   onJobsChanged: () => void;
+  onBatchesChanged: () => void;
+  /** Lets the requests of this process's own jobs in. */
+  ownRequests: OwnRequests;
   /** Aborts when the grace for requests in flight is over. */
   stopping: AbortSignal;
   logger: FastifyBaseLogger;
@@ -49,6 +60,7 @@ export interface AppSettings {
   maxBodyBytes: number;
   resultFileEncoding: "base64" | "csv";
   emptyJobError: "null" | "object";
+  webhookPrivateHosts: readonly string[];
 }
 
 type Method = "GET" | "POST" | "DELETE";
@@ -70,6 +82,11 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
   const chat = chatRoutes({ ...parts, directory });
   const embeddings = embeddingRoutes({ ...parts, directory });
   const graders = graderRoutes({ ...parts, directory });
+  const webhook = webhookRoutes({ ...parts, ...settings });
+  const batch = batchRoutes({
+    ...parts,
+    endpoints: () => BATCH_ENDPOINTS.filter((url) => routes[url]?.POST !== undefined),
+  });
 
   const routes: RouteTable = {
     "/healthz": { GET: async () => ({ status: stopping.aborted ? "stopping" : "ok" }) },
@@ -79,6 +96,8 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
     "/v1/fine_tuning/jobs": { POST: jobs.create, GET: jobs.list },
     "/v1/fine_tuning/jobs/:job": { GET: jobs.retrieve },
     "/v1/fine_tuning/jobs/:job/cancel": { POST: jobs.cancel },
+    "/v1/fine_tuning/jobs/:job/pause": { POST: jobs.pause },
+    "/v1/fine_tuning/jobs/:job/resume": { POST: jobs.resume },
     "/v1/fine_tuning/jobs/:job/events": { GET: jobs.events },
     "/v1/fine_tuning/jobs/:job/checkpoints": { GET: jobs.checkpoints },
     "/v1/fine_tuning/alpha/graders/validate": { POST: graders.validate },
@@ -87,11 +106,16 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
     "/v1/models/:model": { GET: model.retrieve, DELETE: model.delete },
     "/v1/chat/completions": { POST: chat.create },
     "/v1/embeddings": { POST: embeddings.create },
+    "/v1/batches": { POST: batch.create, GET: batch.list },
+    "/v1/batches/:batch": { GET: batch.retrieve },
+    "/v1/batches/:batch/cancel": { POST: batch.cancel },
+    "/tunesmith/webhooks": { POST: webhook.create, GET: webhook.list },
+    "/tunesmith/webhooks/:webhook": { DELETE: webhook.delete },
   };
 
   const app = createFastify(parts.logger, settings.maxBodyBytes);
   await app.register(multipart);
-  addHooks(app, settings);
+  addHooks(app, settings, parts.ownRequests);
   addErrors(app);
   for (const [url, methods] of Object.entries(routes)) addRoute(app, url, methods);
   return app;
@@ -131,7 +155,7 @@ function createFastify(logger: FastifyBaseLogger, maxBodyBytes: number): Fastify
   return app;
 }
 
-function addHooks(app: FastifyInstance, settings: AppSettings): void {
+function addHooks(app: FastifyInstance, settings: AppSettings, ownRequests: OwnRequests): void {
   const authenticate = createAuthentication(settings.apiKeys);
   let isClosing = false;
   const connections = new Set<Socket>();
@@ -152,7 +176,9 @@ function addHooks(app: FastifyInstance, settings: AppSettings): void {
       void reply.header("connection", "close");
       throw new Unavailable("The server is stopping. Send the request again in a moment.");
     }
-    if (request.routeOptions.url !== "/healthz") authenticate(request);
+    if (request.routeOptions.url !== "/healthz" && ownRequests.projectOf(request) === null) {
+      authenticate(request);
+    }
     checkClientRequestId(request);
   });
   app.addHook("onResponse", async ({ raw: { socket } }) => {

@@ -1,4 +1,4 @@
-// /v1/fine_tuning/jobs: creating, reading and cancelling jobs. It writes the job row and wakes whoever works on jobs; how a
+// /v1/fine_tuning/jobs: creating, reading, cancelling, pausing and resuming jobs. It writes the job row and wakes whoever works on jobs; how a
 // job is trained it does not know.
 import { randomInt } from "node:crypto";
 import type { FastifyRequest } from "fastify";
@@ -18,6 +18,7 @@ import {
 import type { FineTuningJob, FineTuningJobCheckpoint, FineTuningJobEvent } from "../wire/fine-tuning.ts";
 import { listOf, listWithIds } from "../wire/list.ts";
 import type { List, ListWithIds } from "../wire/list.ts";
+import { parseModelName } from "../wire/model-names.ts";
 import { parseRequest } from "../wire/validation.ts";
 import type { ModelDirectory, ResolvedBase } from "./model-directory.ts";
 
@@ -29,7 +30,7 @@ export function fineTuningRoutes(parts: {
   organization: string;
   /** What a job without an error carries as `error`. */
   emptyJobError: "null" | "object";
-  /** Called after a job was created or cancelled, so that nobody has to wait for a poll. */
+  /** Called after a job was created, cancelled, paused or resumed, so that nobody has to wait for a poll. */
   onJobsChanged: () => void;
 }) {
   const { jobs, files, models, directory, organization, emptyJobError, onJobsChanged } = parts;
@@ -55,17 +56,16 @@ export function fineTuningRoutes(parts: {
     return file;
   }
 
-  async function trainableBase(model: string): Promise<ResolvedBase> {
+  /** A base model, an alias, or a fine-tuned model or checkpoint to go on from. */
+  async function trainableModel(model: string): Promise<ResolvedBase> {
     const base = directory.resolveBase(model);
     if (base !== null) return base;
     const fineTuned = await models.get(model);
-    const advice =
-      fineTuned === null
-        ? "GET /v1/models lists the models there are."
-        : `It is fine-tuned already, and going on from a fine-tuned model is not implemented. Start from '${fineTuned.requestedModel}'.`;
-    throw new InvalidRequest(`Model ${model} is not available for fine-tuning or does not exist. ${advice}`, {
-      code: "model_not_available",
-    });
+    if (fineTuned !== null) return { name: fineTuned.id, baseModel: fineTuned.baseModel };
+    throw new InvalidRequest(
+      `Model ${model} is not available for fine-tuning or does not exist. GET /v1/models lists the models there are.`,
+      { code: "model_not_available" },
+    );
   }
 
   return {
@@ -76,7 +76,7 @@ export function fineTuningRoutes(parts: {
         typeof body.validation_file === "string"
           ? await trainingFile(body.validation_file, "validation_file")
           : null;
-      const base = await trainableBase(body.model);
+      const base = await trainableModel(body.model);
       const job = await jobs.create(
         {
           model: base.name,
@@ -111,6 +111,22 @@ export function fineTuningRoutes(parts: {
       return toWire(job);
     },
 
+    pause: async (request: FastifyRequest): Promise<FineTuningJob> => {
+      const { id } = await existingJob(request);
+      const job = await jobs.pause(id, { message: "Fine-tuning job paused" });
+      if (job === null) throw unknownJob(id);
+      onJobsChanged();
+      return toWire(job);
+    },
+
+    resume: async (request: FastifyRequest): Promise<FineTuningJob> => {
+      const { id } = await existingJob(request);
+      const job = await jobs.resume(id, { message: "Fine-tuning job resumed" });
+      if (job === null) throw unknownJob(id);
+      onJobsChanged();
+      return toWire(job);
+    },
+
     events: async (request: FastifyRequest): Promise<List<FineTuningJobEvent>> => {
       const query = parseRequest(listEventsQuery, request.query);
       const page = await jobs.listEvents((await existingJob(request)).id, query);
@@ -139,7 +155,10 @@ function firstEvents(job: Job) {
   return [
     created,
     {
-      message: `Training ${job.baseModel} in place of ${job.model}`,
+      message:
+        parseModelName(job.model) === null
+          ? `Training ${job.baseModel} in place of ${job.model}`
+          : `Going on from ${job.model}, an adapter of ${job.baseModel}`,
       data: { base_model: job.baseModel },
     },
   ];

@@ -5,11 +5,22 @@ import { countExamples } from "../data/dataset.ts";
 import { DatasetError, messageOf, TunesmithError } from "../errors.ts";
 import type { BlobStore } from "../store/blobs.ts";
 import type { FileStore } from "../store/files.ts";
-import type { FineTuningQueue, Lease } from "../store/fine-tuning-queue.ts";
+import type { FineTuningQueue } from "../store/fine-tuning-queue.ts";
 import type { Job, JobError } from "../store/fine-tuning-rows.ts";
+import type { Lease } from "../store/leases.ts";
+import type { ModelStore } from "../store/models.ts";
+import { loraOf } from "../training/checkpoint.ts";
 import type { JobRecipe } from "../training/job-directory.ts";
+import { parseModelName } from "../wire/model-names.ts";
 import { recipeOf, resolveHyperparameters } from "./hyperparameters.ts";
-import { DATA_FILES, readRecipe, takeDataFile, writeRecipe, type DataParam } from "./job-files.ts";
+import {
+  DATA_FILES,
+  readRecipe,
+  takeDataFile,
+  takeInitialAdapter,
+  writeRecipe,
+  type DataParam,
+} from "./job-files.ts";
 import { cleanUpEnded } from "./clean-up.ts";
 import { LeaseLost } from "./lease-lost.ts";
 import { settleSucceeded } from "./settle.ts";
@@ -29,6 +40,7 @@ export interface FineTuneDependencies {
   queue: FineTuningQueue;
   files: FileStore;
   blobs: BlobStore;
+  models: ModelStore;
   /** Job directories are made in its folder `jobs`. */
   homeDirectory: string;
   /** The third part of a fine-tuned model's name. */
@@ -52,7 +64,7 @@ export interface FineTuneDependencies {
 const MAX_ATTEMPTS = 20;
 
 /** Makes the function that a worker runs for each fine-tuning job. */
-export function createFineTune(dependencies: FineTuneDependencies): RunJob {
+export function createFineTune(dependencies: FineTuneDependencies): RunJob<Job> {
   const { queue, logger } = dependencies;
   const trainer = dependencies.trainer ?? embeddedTrainer();
   const clock = dependencies.clock ?? SYSTEM_CLOCK;
@@ -110,6 +122,8 @@ export function createFineTune(dependencies: FineTuneDependencies): RunJob {
       job.validationFileId === null ? "" : ` and validation file: ${job.validationFileId}`;
     const message = `Validating training file: ${job.trainingFileId}${andValidation}`;
     if (!(await queue.appendEvents(lease, [{ key: "validating", message }]))) throw new LeaseLost();
+    // First of all: whoever deletes the model now no longer disturbs the job.
+    await initialAdapterOf(job);
     const examples = await readData(job, "training_file", job.trainingFileId, signal);
     if (job.validationFileId !== null) await readData(job, "validation_file", job.validationFileId, signal);
     const resolved = resolveHyperparameters(
@@ -135,6 +149,12 @@ export function createFineTune(dependencies: FineTuneDependencies): RunJob {
     return hyperparameters;
   }
 
+  /** What the job starts from; null: from nothing. */
+  async function initialAdapterOf(job: Job) {
+    if (parseModelName(job.model) === null) return null;
+    return takeInitialAdapter(dependencies.models, directoryOf(job.id), job.model);
+  }
+
   /** The number of examples. */
   async function readData(job: Job, param: DataParam, fileId: string, signal: AbortSignal): Promise<number> {
     const { path } = await takeDataFile(dependencies, directoryOf(job.id), param, fileId);
@@ -152,11 +172,14 @@ export function createFineTune(dependencies: FineTuneDependencies): RunJob {
       const { sha256 } = await takeDataFile(dependencies, directory, param, fileId);
       return { file: DATA_FILES[param], sha256 };
     };
-    const recipe = buildRecipe(job, baseModel, dependencies.threads, {
+    const initial = await initialAdapterOf(job);
+    const fresh = buildRecipe(job, baseModel, dependencies.threads, {
       trainingData: await data("training_file", job.trainingFileId),
       validationData:
         job.validationFileId === null ? null : await data("validation_file", job.validationFileId),
     });
+    const recipe: JobRecipe =
+      initial === null ? fresh : { ...fresh, lora: loraOf(initial.path), initialAdapter: initial.recipe };
     await writeRecipe(directory, recipe);
     return recipe;
   }

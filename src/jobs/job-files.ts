@@ -7,7 +7,8 @@ import { dirname, join } from "node:path";
 import { DatasetError, isFullDisk, OutOfSpace, TunesmithError } from "../errors.ts";
 import type { BlobStore } from "../store/blobs.ts";
 import type { FileStore } from "../store/files.ts";
-import { jobPaths, type JobRecipe } from "../training/job-directory.ts";
+import type { ModelStore } from "../store/models.ts";
+import { ADAPTER_FILES, jobPaths, type JobRecipe } from "../training/job-directory.ts";
 
 /** The request members that name data files, and the name of each inside the job directory. */
 export const DATA_FILES = {
@@ -32,19 +33,29 @@ export async function takeDataFile(
   param: DataParam,
   fileId: string,
 ): Promise<DataFile> {
-  const path = join(jobDirectory, DATA_FILES[param]);
+  const taken = await takeFile(stores, join(jobDirectory, DATA_FILES[param]), { fileId, param });
+  if (taken === null) throw deletedFile(param, fileId);
+  return taken;
+}
+
+/** Puts an uploaded file at this path, whole, unless it is there already. Null when the upload is gone. */
+export async function takeFile(
+  stores: { files: FileStore; blobs: BlobStore },
+  path: string,
+  { fileId, param }: { fileId: string; /** Which member of the request named it. */ param: string },
+): Promise<DataFile | null> {
   if (await exists(path)) return { path, sha256: await sha256Of(path) };
   const file = await stores.files.get(fileId);
-  if (file === null) throw deletedFile(param, fileId);
+  if (file === null) return null;
   const source = stores.blobs.path(fileId);
-  await mkdir(jobDirectory, { recursive: true });
+  await mkdir(dirname(path), { recursive: true });
   const temporary = `${path}.part`;
   await rm(temporary, { force: true });
   try {
-    await writing(jobDirectory, () => linkOrCopy(source, temporary));
+    await writing(dirname(path), () => linkOrCopy(source, temporary));
   } catch (error) {
     // Deleted since its row was read, or while it was copied.
-    if (isNotFound(error) && !(await exists(source))) throw deletedFile(param, fileId);
+    if (isNotFound(error) && !(await exists(source))) return null;
     throw error;
   }
   const sha256 = await sha256Of(temporary);
@@ -63,6 +74,53 @@ function deletedFile(param: DataParam, fileId: string): DatasetError {
   return new DatasetError(
     `The ${kind} file ${fileId} was deleted before the job could read it. Upload it again and create a new job.`,
     { code: `deleted_${param}`, param },
+  );
+}
+
+/** The folder of a job directory that holds the adapter a run starts from. */
+const INITIAL_ADAPTER = "initial-adapter";
+
+/**
+ * Copies a fine-tuned model's adapter into the job directory, unless it is there already. From then on the job no longer needs
+ * the model. Throws TunesmithError (deleted_model) when the model is gone.
+ */
+export async function takeInitialAdapter(
+  models: ModelStore,
+  jobDirectory: string,
+  modelId: string,
+): Promise<{ path: string; recipe: NonNullable<JobRecipe["initialAdapter"]> }> {
+  const path = join(jobDirectory, INITIAL_ADAPTER);
+  if (!(await exists(path))) await copyAdapter(models, modelId, path);
+  const sha256 = await sha256Of(join(path, ADAPTER_FILES.weights));
+  return { path, recipe: { model: modelId, folder: INITIAL_ADAPTER, sha256 } };
+}
+
+async function copyAdapter(models: ModelStore, modelId: string, path: string): Promise<void> {
+  const model = await models.get(modelId);
+  if (model === null) throw deletedModel(modelId);
+  const temporary = `${path}.part`;
+  await rm(temporary, { recursive: true, force: true });
+  await writing(dirname(path), async () => {
+    await mkdir(temporary, { recursive: true });
+    try {
+      for (const name of Object.values(ADAPTER_FILES)) {
+        await copyFile(join(model.adapterDirectory, name), join(temporary, name), constants.COPYFILE_FICLONE);
+        await flush(join(temporary, name));
+      }
+    } catch (error) {
+      // Deleted since its row was read, or while it was copied.
+      if (isNotFound(error) && (await models.get(modelId)) === null) throw deletedModel(modelId);
+      throw error;
+    }
+    await flush(temporary);
+    await rename(temporary, path);
+  });
+}
+
+function deletedModel(modelId: string): TunesmithError {
+  return new TunesmithError(
+    `The model ${modelId} was deleted before the job could read it. Create a new job that starts from another model.`,
+    { code: "deleted_model", param: "model" },
   );
 }
 
@@ -128,8 +186,11 @@ async function sha256Of(path: string): Promise<string> {
   return hash.digest("hex");
 }
 
-/** Removes the data files, also one that was not whole yet: a hard link keeps the bytes of a deleted upload on the disk. */
+/** Removes the data files and the initial adapter, also what was not whole yet: a hard link keeps the bytes of a deleted upload on the disk. */
 export async function removeDataFiles(jobDirectory: string): Promise<void> {
+  for (const name of [INITIAL_ADAPTER, `${INITIAL_ADAPTER}.part`]) {
+    await rm(join(jobDirectory, name), { recursive: true, force: true });
+  }
   for (const name of Object.values(DATA_FILES)) {
     for (const path of [join(jobDirectory, name), join(jobDirectory, `${name}.part`)]) {
       await rm(path, { force: true });

@@ -5,12 +5,13 @@ import { readdir, stat } from "node:fs/promises";
 import { basename, join, relative } from "node:path";
 import { OutOfSpace } from "../errors.ts";
 import type { BlobStore } from "../store/blobs.ts";
-import type { FinishedJob, FineTuningQueue, Lease } from "../store/fine-tuning-queue.ts";
+import type { FinishedJob, FineTuningQueue } from "../store/fine-tuning-queue.ts";
 import type { Job } from "../store/fine-tuning-rows.ts";
+import type { Lease } from "../store/leases.ts";
 import type { NewModel } from "../store/models.ts";
 import { jobPaths, KEPT_EPOCHS } from "../training/job-directory.ts";
 import { newId } from "../wire/ids.ts";
-import { newModelName } from "../wire/model-names.ts";
+import { baseInName, newModelName } from "../wire/model-names.ts";
 import { LeaseLost } from "./lease-lost.ts";
 import type { TrainingOutcome } from "./train.ts";
 import { createTrainerEventReader, toWireMetrics } from "./trainer-events.ts";
@@ -116,8 +117,9 @@ function newCheckpoint(naming: Naming, checkpoint: MadeCheckpoint): FinishedJob[
 
 function newModel(options: Naming, adapter: string, checkpointStep?: number): NewModel {
   const { job, organization, homeDirectory } = options;
+  const base = baseInName(job.model);
   const id = newModelName({
-    base: job.model,
+    base,
     organization,
     suffix: job.suffix,
     ...(checkpointStep === undefined ? {} : { checkpointStep }),
@@ -126,7 +128,7 @@ function newModel(options: Naming, adapter: string, checkpointStep?: number): Ne
     id,
     ownedBy: organization,
     baseModel: job.baseModel,
-    requestedModel: job.model,
+    requestedModel: base,
     adapterDirectory: relative(homeDirectory, adapter),
   };
 }

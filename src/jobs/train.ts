@@ -1,8 +1,9 @@
 // The training phase: keeps a trainer process on the job directory until it has succeeded or failed, turns what it reports
 // into job events, and starts a crashed one again. It knows the directory's contract, not what is trained.
 import { OutOfSpace, TunesmithError } from "../errors.ts";
-import type { FineTuningQueue, Lease } from "../store/fine-tuning-queue.ts";
+import type { FineTuningQueue } from "../store/fine-tuning-queue.ts";
 import type { NewEvent } from "../store/fine-tuning-rows.ts";
+import type { Lease } from "../store/leases.ts";
 import { jobPaths, TRAINER_EXIT, type TrainerEvent } from "../training/job-directory.ts";
 import { LeaseLost } from "./lease-lost.ts";
 import { createTrainerEventReader, toJobEvent, type TrainerEventReader } from "./trainer-events.ts";

@@ -1,11 +1,10 @@
 // The worker loop: claim a job, keep its lease alive, run it, let go of it. It does not know what running a job means.
 import { messageOf } from "../errors.ts";
-import type { FineTuningQueue, Lease } from "../store/fine-tuning-queue.ts";
-import type { Job } from "../store/fine-tuning-rows.ts";
+import type { Lease, LeaseState } from "../store/leases.ts";
 import { isDeadOwner, newLeaseOwner } from "./lease-owner.ts";
 
 /** Why a running job is asked to stop: the reason of the signal that `run` receives. */
-export type StopReason = "cancelled" | "lease-lost" | "worker-stopping";
+export type StopReason = "cancelled" | "paused" | "lease-lost" | "worker-stopping";
 
 export interface Clock {
   /** Unix milliseconds. */
@@ -25,7 +24,16 @@ export interface Logger {
  * Takes a claimed job as far as it can: to its end, or to where the signal aborts. Settles the job itself, also on
  * failure; rejects only when even that could not be done.
  */
-export type RunJob = (job: Job, lease: Lease, signal: AbortSignal) => Promise<void>;
+export type RunJob<J> = (job: J, lease: Lease, signal: AbortSignal) => Promise<void>;
+
+/** What a worker needs of a table of jobs; the methods are those of store/leases. */
+export interface JobQueue<J> {
+  claim(owner: string, leaseExpiresAtMs: number): Promise<J | null>;
+  heartbeat(jobId: string, owner: string, leaseExpiresAtMs: number): Promise<LeaseState>;
+  release(jobId: string, owner: string): Promise<void>;
+  listLeases(): Promise<Lease[]>;
+  expireLease(lease: Lease): Promise<void>;
+}
 
 export interface Worker {
   start(): void;
@@ -50,9 +58,9 @@ export const LEASE_MS = 30_000;
 /** After an error of the database itself (disk full, locked): neither a hot loop nor a long silence. */
 const DATABASE_ERROR_PAUSE_MS = 5_000;
 
-export function createWorker(options: {
-  queue: FineTuningQueue;
-  run: RunJob;
+export function createWorker<J extends { id: string; status: string }>(options: {
+  queue: JobQueue<J>;
+  run: RunJob<J>;
   /** Done once, before the first job is claimed: what an earlier worker left undone. Never rejects. */
   sweep?: (signal: AbortSignal) => Promise<void>;
   logger: Logger;
@@ -96,7 +104,7 @@ export function createWorker(options: {
     }
   }
 
-  async function work(job: Job): Promise<void> {
+  async function work(job: J): Promise<void> {
     logger.info({ job: job.id, status: job.status }, "Job claimed.");
     const lease: Lease = { jobId: job.id, owner };
     const controller = new AbortController();
@@ -136,7 +144,7 @@ export function createWorker(options: {
         const prolongedUntilMs = clock.now() + LEASE_MS;
         const state = await queue.heartbeat(lease.jobId, owner, prolongedUntilMs);
         if (state !== "held") {
-          stop(state === "cancelled" ? "cancelled" : "lease-lost");
+          stop(state === "lost" ? "lease-lost" : state);
           return;
         }
         expiresAtMs = prolongedUntilMs;

@@ -120,6 +120,13 @@ const HARMLESS_FIELDS: ReadonlySet<string> = new Set([
  * refused by name, those of future PEFT versions too. Throws UnsupportedModel.
  */
 export async function readAdapter(directory: string, config: ModelConfig): Promise<LoraAdapter> {
+  const adapter: LoraAdapter = { ...readAdapterConfig(directory), tensors: new Map() };
+  readTensors(directory, adapter, config);
+  return adapter;
+}
+
+/** The adapter without its tensors. Throws UnsupportedModel. */
+export function readAdapterConfig(directory: string): Omit<LoraAdapter, "tensors"> {
   const json = readJson(join(directory, ADAPTER_CONFIG_FILE));
   if (json === undefined) throw adapterError(directory, `it has no ${ADAPTER_CONFIG_FILE}`, null);
   const parsed = configSchema.safeParse(json);
@@ -137,16 +144,13 @@ export async function readAdapter(directory: string, config: ModelConfig): Promi
       );
   const { r: rank, lora_alpha, lora_dropout, base_model_name_or_path } = parsed.data;
   const found = new Set(parsed.data.target_modules);
-  const adapter: LoraAdapter = {
+  return {
     rank,
     alpha: lora_alpha,
     dropout: lora_dropout,
     targetModules: LORA_TARGETS.filter((target) => found.has(target)),
     baseModelId: base_model_name_or_path ?? "",
-    tensors: new Map(),
   };
-  readTensors(directory, adapter, config);
-  return adapter;
 }
 
 /** null, false, "none", 0, [] and {}: how PEFT writes an option that is not used. */

@@ -71,10 +71,10 @@ export function unsupportedField(
   supported: string,
   advice = "Use a Llama, Qwen2.5 or Qwen3 text model.",
 ): UnsupportedModel {
-  return new UnsupportedModel(
-    `${source}: "${field}" is ${show(found)}; supported: ${supported}. ${advice}`,
-    { code: "unsupported_model", param: field },
-  );
+  return new UnsupportedModel(`${source}: "${field}" is ${show(found)}; supported: ${supported}. ${advice}`, {
+    code: "unsupported_model",
+    param: field,
+  });
 }
 
 /** Messages quote values of the file; a hostile file must not make them huge. */

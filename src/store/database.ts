@@ -17,6 +17,9 @@ export interface Tables {
   fineTuningEvents: FineTuningEventsTable;
   fineTuningCheckpoints: FineTuningCheckpointsTable;
   models: ModelsTable;
+  batches: BatchesTable;
+  webhooks: WebhooksTable;
+  webhookDeliveries: WebhookDeliveriesTable;
 }
 
 /** Order of creation: grows by one a row and is never used twice, so lists have a stable order within one second. */
@@ -96,6 +99,56 @@ export interface ModelsTable {
   requestedModel: Fixed<string>;
   adapterDirectory: Fixed<string>;
   deletedAt: number | null;
+}
+
+export interface BatchesTable {
+  sequence: Sequence;
+  id: Fixed<string>;
+  projectId: Fixed<string>;
+  createdAt: Fixed<number>;
+  endpoint: Fixed<string>;
+  inputFile: Fixed<string>;
+  outputTtlSeconds: Fixed<number>;
+  metadata: Fixed<string | null>;
+  status: string;
+  model: string | null;
+  errors: string | null;
+  outputFile: string | null;
+  errorFile: string | null;
+  inProgressAt: number | null;
+  expiresAt: Fixed<number>;
+  finalizingAt: number | null;
+  completedAt: number | null;
+  failedAt: number | null;
+  expiredAt: number | null;
+  cancellingAt: number | null;
+  cancelledAt: number | null;
+  requestCounts: string;
+  usage: string;
+  leaseOwner: string | null;
+  leaseExpiresAtMs: number | null;
+  attempts: number;
+}
+
+export interface WebhooksTable {
+  sequence: Sequence;
+  id: Fixed<string>;
+  projectId: Fixed<string>;
+  createdAt: Fixed<number>;
+  url: string;
+  eventTypes: Fixed<string>;
+  secret: Fixed<string>;
+}
+
+export interface WebhookDeliveriesTable {
+  sequence: Sequence;
+  id: Fixed<string>;
+  projectId: Fixed<string>;
+  webhookId: Fixed<string>;
+  createdAt: Fixed<number>;
+  body: Fixed<string>;
+  attempts: number;
+  nextAttemptAtMs: number;
 }
 
 /** How long a query waits for another process's write, in milliseconds; writes here take a few. */

@@ -44,10 +44,8 @@ export class FileStore {
   }
 
   /** The same for a file that lives for a time. */
-  async createUpload({ expiresAfterSeconds, ...upload }: NewUpload): Promise<StoredFile> {
-    const createdAt = this.#seconds();
-    const expiresAt = expiresAfterSeconds === null ? null : createdAt + expiresAfterSeconds;
-    return insertFile(this.#database, { ...upload, createdAt, expiresAt });
+  async createUpload(upload: NewUpload): Promise<StoredFile> {
+    return insertUpload(this.#database, upload, this.#seconds());
   }
 
   /** Null when there is no such file, or it was deleted or has expired. */
@@ -114,6 +112,16 @@ export async function insertFile(database: Database, file: StoredFile): Promise<
     .returningAll()
     .executeTakeFirstOrThrow();
   return toFile(row);
+}
+
+/** Likewise for files that live for a time from now (Unix seconds) on. */
+export async function insertUpload(
+  database: Database,
+  { expiresAfterSeconds, ...file }: NewUpload,
+  now: number,
+): Promise<StoredFile> {
+  const expiresAt = expiresAfterSeconds === null ? null : now + expiresAfterSeconds;
+  return insertFile(database, { ...file, createdAt: now, expiresAt });
 }
 
 function notExpired(now: number): Expression<SqlBool> {

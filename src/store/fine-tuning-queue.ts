@@ -1,11 +1,10 @@
 // The worker's side of fine-tuning jobs: a job is claimed under a lease, and only the lease's owner moves it on. It knows no
 // trainer: the recipe is an object it keeps but does not read.
 //
-// Every method with a lease answers false when the lease is lost or the job was cancelled: the worker then stops its trainer
-// and leaves the row alone. Two workers can therefore never both write, and a cancelled job never comes back to life.
+// A cancelled job loses its lease (leases.ts), so it never comes back to life.
 import { sql } from "kysely";
 import type { SqlBool } from "kysely";
-import { newId } from "../wire/ids.ts";
+import { DEFAULT_PROJECT, newId } from "../wire/ids.ts";
 import { TERMINAL_STATUSES } from "../wire/fine-tuning.ts";
 import type { CheckpointMetrics, JobStatus, RequestedHyperparameters } from "../wire/fine-tuning.ts";
 import type { Database, DatabaseTransaction } from "./database.ts";
@@ -13,13 +12,11 @@ import { insertFile } from "./files.ts";
 import type { NewFile } from "./files.ts";
 import { insertEvents, toJob } from "./fine-tuning-rows.ts";
 import type { Job, JobError, NewEvent } from "./fine-tuning-rows.ts";
+import { Leases, NO_LEASE } from "./leases.ts";
+import type { Lease, LeaseState } from "./leases.ts";
 import { insertModel } from "./models.ts";
 import type { NewModel } from "./models.ts";
-
-export interface Lease {
-  jobId: string;
-  owner: string;
-}
+import { queueWebhookEvent } from "./webhooks.ts";
 
 /** What a worker may learn about a job on its way. */
 export interface JobChanges {
@@ -47,93 +44,47 @@ export class FineTuningQueue {
   readonly #database: Database;
   /** Milliseconds since 1970. */
   readonly #now: () => number;
+  readonly #leases: Leases;
 
   constructor(database: Database, now: () => number = Date.now) {
     this.#database = database;
     this.#now = now;
+    this.#leases = new Leases(database, { table: "fineTuningJobs", wantsWorker: UNFINISHED_SQL, now });
   }
 
-  /**
-   * The oldest unfinished job that nobody holds, now leased to the owner (a name unique to one worker's life); null when there
-   * is none. A crashed worker's job is free again when its lease expires. Counts an attempt.
-   */
+  /** The oldest unfinished job that nobody holds, now leased to the owner; null when there is none. Counts an attempt. */
   async claim(owner: string, leaseExpiresAtMs: number): Promise<Job | null> {
-    const now = this.#now();
-    const row = await this.#database
-      .updateTable("fineTuningJobs")
-      .set((set) => ({
-        leaseOwner: owner,
-        leaseExpiresAtMs,
-        attempts: set("attempts", "+", 1),
-      }))
-      .where("id", "=", (select) =>
-        select
-          .selectFrom("fineTuningJobs")
-          .select("id")
-          .where(UNFINISHED_SQL)
-          .where((or) => or.or([or("leaseOwner", "is", null), or("leaseExpiresAtMs", "<=", now)]))
-          .orderBy("sequence", "asc")
-          .limit(1),
-      )
-      .returningAll()
-      .executeTakeFirst();
-    return row === undefined ? null : toJob(row);
+    return this.#database.transaction().execute(async (transaction) => {
+      const id = await this.#leases.claim(transaction, owner, leaseExpiresAtMs);
+      if (id === null) return null;
+      const row = await transaction
+        .selectFrom("fineTuningJobs")
+        .selectAll()
+        .where("id", "=", id)
+        .executeTakeFirstOrThrow();
+      return toJob(row);
+    });
   }
 
-  /** Prolongs the lease, or says why there is none. */
-  async heartbeat(
-    jobId: string,
-    owner: string,
-    leaseExpiresAtMs: number,
-  ): Promise<"held" | "cancelled" | "lost"> {
-    const result = await this.#database
-      .updateTable("fineTuningJobs")
-      .set({ leaseExpiresAtMs })
-      .where("id", "=", jobId)
-      .where("leaseOwner", "=", owner)
-      .executeTakeFirst();
-    if (result.numUpdatedRows > 0n) return "held";
-    return (await this.status(jobId)) === "cancelled" ? "cancelled" : "lost";
+  heartbeat(jobId: string, owner: string, leaseExpiresAtMs: number): Promise<LeaseState> {
+    return this.#leases.heartbeat(jobId, owner, leaseExpiresAtMs);
   }
 
   /** Whoever holds the job; null when there is none of that id. */
   async status(jobId: string): Promise<JobStatus | null> {
-    const job = await this.#database
-      .selectFrom("fineTuningJobs")
-      .select("status")
-      .where("id", "=", jobId)
-      .executeTakeFirst();
-    return (job?.status as JobStatus | undefined) ?? null;
+    return (await this.#leases.status(jobId)) as JobStatus | null;
   }
 
-  /** Gives an unfinished job back (the server is stopping): the next worker goes on at once, and the attempt does not count. */
-  async release(jobId: string, owner: string): Promise<void> {
-    await this.#database
-      .updateTable("fineTuningJobs")
-      .set((set) => ({ leaseOwner: null, leaseExpiresAtMs: null, attempts: set("attempts", "-", 1) }))
-      .where("id", "=", jobId)
-      .where("leaseOwner", "=", owner)
-      .execute();
+  release(jobId: string, owner: string): Promise<void> {
+    return this.#leases.release(jobId, owner);
   }
 
-  /** Who holds which unfinished job, whether or not the lease has expired. */
-  async listLeases(): Promise<Lease[]> {
-    const rows = await this.#database
-      .selectFrom("fineTuningJobs")
-      .select(["id", "leaseOwner"])
-      .where(UNFINISHED_SQL)
-      .execute();
-    return rows.flatMap((row) => (row.leaseOwner === null ? [] : { jobId: row.id, owner: row.leaseOwner }));
+  listLeases(): Promise<Lease[]> {
+    return this.#leases.list();
   }
 
-  /** Frees the job of an owner known to be dead before its lease expires; the attempt counts, as with an expired lease. */
-  async expireLease(lease: Lease): Promise<void> {
-    await this.#database
-      .updateTable("fineTuningJobs")
-      .set({ leaseOwner: null, leaseExpiresAtMs: null })
-      .where("id", "=", lease.jobId)
-      .where("leaseOwner", "=", lease.owner)
-      .execute();
+  expireLease(lease: Lease): Promise<void> {
+    return this.#leases.expire(lease);
   }
 
   /** Moves the job to another unfinished status and stores what was learned, with its events. False also when the status is not in `from`. */
@@ -160,7 +111,7 @@ export class FineTuningQueue {
   /** Appends events; one whose key the job already has is left out, so a resumed trainer may repeat itself. */
   async appendEvents(lease: Lease, events: NewEvent[]): Promise<boolean> {
     return this.#database.transaction().execute(async (transaction) => {
-      if (!(await this.#holds(transaction, lease))) return false;
+      if (!(await this.#leases.holds(transaction, lease))) return false;
       await insertEvents(transaction, this.#seconds(), lease.jobId, events);
       return true;
     });
@@ -169,7 +120,7 @@ export class FineTuningQueue {
   /** Ends the job as succeeded: model, checkpoints, result file, numbers and last events appear together or not at all. */
   async finishSucceeded(lease: Lease, finished: FinishedJob): Promise<boolean> {
     return this.#database.transaction().execute(async (transaction) => {
-      if (!(await this.#holds(transaction, lease))) return false;
+      if (!(await this.#leases.holds(transaction, lease))) return false;
       await insertFile(transaction, { ...finished.resultFile, createdAt: this.#seconds() });
       await this.#end(transaction, lease, {
         status: "succeeded",
@@ -193,7 +144,7 @@ export class FineTuningQueue {
   /** Ends the job as failed. Its events stay, and one of level error with the error's message is added; finished_at stays null, as OpenAI's. */
   async failJob(lease: Lease, error: JobError): Promise<boolean> {
     return this.#database.transaction().execute(async (transaction) => {
-      if (!(await this.#holds(transaction, lease))) return false;
+      if (!(await this.#leases.holds(transaction, lease))) return false;
       await this.#end(transaction, lease, {
         status: "failed",
         error: JSON.stringify(error),
@@ -211,7 +162,7 @@ export class FineTuningQueue {
    */
   async keepCheckpoints(jobId: string, checkpoints: FinishedJob["checkpoints"]): Promise<boolean> {
     return this.#database.transaction().execute(async (transaction) => {
-      // Asked by writing, as #holds does: two repetitions come one after the other.
+      // Asked by writing, as Leases.holds does: two repetitions come one after the other.
       const result = await transaction
         .updateTable("fineTuningJobs")
         .set({ cleanedUp: 0 })
@@ -267,17 +218,6 @@ export class FineTuningQueue {
       .execute();
   }
 
-  /** Whether the lease is still the owner's. It is asked by writing: that takes the write lock, so the answer stays true to the transaction's end. */
-  async #holds(transaction: DatabaseTransaction, lease: Lease): Promise<boolean> {
-    const result = await transaction
-      .updateTable("fineTuningJobs")
-      .set({ leaseOwner: lease.owner })
-      .where("id", "=", lease.jobId)
-      .where("leaseOwner", "=", lease.owner)
-      .executeTakeFirst();
-    return result.numUpdatedRows > 0n;
-  }
-
   async #end(
     transaction: DatabaseTransaction,
     lease: Lease,
@@ -292,9 +232,15 @@ export class FineTuningQueue {
   ): Promise<void> {
     await transaction
       .updateTable("fineTuningJobs")
-      .set({ ...columns, estimatedFinish: null, leaseOwner: null, leaseExpiresAtMs: null })
+      .set({ ...columns, ...NO_LEASE, estimatedFinish: null })
       .where("id", "=", lease.jobId)
       .execute();
+    const event = {
+      projectId: DEFAULT_PROJECT,
+      type: `fine_tuning.job.${columns.status}`,
+      objectId: lease.jobId,
+    } as const;
+    await queueWebhookEvent(transaction, event, this.#now());
   }
 
   async #insertCheckpoints(

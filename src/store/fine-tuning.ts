@@ -1,16 +1,18 @@
-// Fine-tuning jobs, their events and checkpoints as the API uses them: create, read, cancel. What a worker does to a job
+// Fine-tuning jobs, their events and checkpoints as the API uses them: create, read, cancel, pause, resume. What a worker does to a job
 // stands in fine-tuning-queue.ts. It knows no HTTP and no trainer.
 import { sql } from "kysely";
 import type { Expression, SqlBool } from "kysely";
 import { InvalidRequest } from "../errors.ts";
-import { newId } from "../wire/ids.ts";
+import { DEFAULT_PROJECT, newId } from "../wire/ids.ts";
 import type { JobStatus } from "../wire/fine-tuning.ts";
 import { TERMINAL_STATUSES } from "../wire/fine-tuning.ts";
-import type { Database } from "./database.ts";
+import type { Database, DatabaseTransaction } from "./database.ts";
 import { insertEvents, toCheckpoint, toEvent, toJob } from "./fine-tuning-rows.ts";
 import type { Job, JobCheckpoint, JobEvent, NewEvent, NewJob } from "./fine-tuning-rows.ts";
+import { NO_LEASE } from "./leases.ts";
 import { pageOf, unknownCursor } from "./page.ts";
 import type { Page, PageRequest } from "./page.ts";
+import { queueWebhookEvent } from "./webhooks.ts";
 
 export class FineTuningStore {
   readonly #database: Database;
@@ -93,8 +95,7 @@ export class FineTuningStore {
         .set({
           status: "cancelled" satisfies JobStatus,
           estimatedFinish: null,
-          leaseOwner: null,
-          leaseExpiresAtMs: null,
+          ...NO_LEASE,
         })
         .where("id", "=", jobId)
         .where("status", "not in", [...TERMINAL_STATUSES])
@@ -102,6 +103,12 @@ export class FineTuningStore {
         .executeTakeFirst();
       if (row !== undefined) {
         await insertEvents(transaction, this.#seconds(), jobId, [event]);
+        const told = {
+          projectId: DEFAULT_PROJECT,
+          type: "fine_tuning.job.cancelled",
+          objectId: jobId,
+        } as const;
+        await queueWebhookEvent(transaction, told, this.#now());
         return toJob(row);
       }
       const job = await transaction
@@ -114,6 +121,65 @@ export class FineTuningStore {
         `Job ${jobId} has already ended with status '${job.status}' and cannot be cancelled.`,
       );
     });
+  }
+
+  /**
+   * Pauses a running job at once: its worker loses the lease, and its trainer ends with a checkpoint. Null: no such job. Throws
+   * InvalidRequest when it is not running.
+   */
+  async pause(jobId: string, event: NewEvent): Promise<Job | null> {
+    return this.#database.transaction().execute(async (transaction) => {
+      const row = await transaction
+        .updateTable("fineTuningJobs")
+        .set((set) => ({
+          ...NO_LEASE,
+          status: "paused" satisfies JobStatus,
+          estimatedFinish: null,
+          // What the worker did ended in order.
+          attempts: sql<number>`max(${set.ref("attempts")} - 1, 0)`,
+        }))
+        .where("id", "=", jobId)
+        .where("status", "=", "running" satisfies JobStatus)
+        .returningAll()
+        .executeTakeFirst();
+      if (row === undefined) return this.#refuse(transaction, jobId, "paused", "running");
+      await insertEvents(transaction, this.#seconds(), jobId, [event]);
+      return toJob(row);
+    });
+  }
+
+  /** Puts a paused job back into the queue. Null: no such job. Throws InvalidRequest when it is not paused. */
+  async resume(jobId: string, event: NewEvent): Promise<Job | null> {
+    return this.#database.transaction().execute(async (transaction) => {
+      const row = await transaction
+        .updateTable("fineTuningJobs")
+        .set({ status: "queued" satisfies JobStatus })
+        .where("id", "=", jobId)
+        .where("status", "=", "paused" satisfies JobStatus)
+        .returningAll()
+        .executeTakeFirst();
+      if (row === undefined) return this.#refuse(transaction, jobId, "resumed", "paused");
+      await insertEvents(transaction, this.#seconds(), jobId, [event]);
+      return toJob(row);
+    });
+  }
+
+  /** Null when there is no such job. */
+  async #refuse(
+    transaction: DatabaseTransaction,
+    jobId: string,
+    wish: string,
+    needed: JobStatus,
+  ): Promise<null> {
+    const job = await transaction
+      .selectFrom("fineTuningJobs")
+      .select("status")
+      .where("id", "=", jobId)
+      .executeTakeFirst();
+    if (job === undefined) return null;
+    throw new InvalidRequest(
+      `Job ${jobId} has status '${job.status}' and cannot be ${wish}: only a job with status '${needed}' can.`,
+    );
   }
 
   /** Newest first. */

@@ -83,4 +83,62 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
     `CREATE INDEX fine_tuning_jobs_to_clean_up ON fine_tuning_jobs (sequence)
       WHERE cleaned_up = 0 AND status IN ('succeeded', 'failed', 'cancelled')`,
   ],
+  [
+    `CREATE TABLE batches (
+      sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+      id TEXT NOT NULL UNIQUE,
+      project_id TEXT NOT NULL,
+      created_at INTEGER NOT NULL,
+      endpoint TEXT NOT NULL,
+      input_file TEXT NOT NULL REFERENCES files (id),
+      output_ttl_seconds INTEGER NOT NULL,
+      metadata TEXT,
+      status TEXT NOT NULL,
+      model TEXT,
+      errors TEXT,
+      output_file TEXT REFERENCES files (id),
+      error_file TEXT REFERENCES files (id),
+      in_progress_at INTEGER,
+      expires_at INTEGER NOT NULL,
+      finalizing_at INTEGER,
+      completed_at INTEGER,
+      failed_at INTEGER,
+      expired_at INTEGER,
+      cancelling_at INTEGER,
+      cancelled_at INTEGER,
+      request_counts TEXT NOT NULL,
+      usage TEXT NOT NULL,
+      lease_owner TEXT,
+      lease_expires_at_ms INTEGER,
+      attempts INTEGER NOT NULL DEFAULT 0
+    ) STRICT`,
+    `CREATE INDEX batches_by_project ON batches (project_id, sequence)`,
+    // What workers look for, every second.
+    `CREATE INDEX batches_unfinished ON batches (sequence)
+      WHERE status IN ('validating', 'in_progress', 'finalizing', 'cancelling')`,
+  ],
+  [
+    `CREATE TABLE webhooks (
+      sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+      id TEXT NOT NULL UNIQUE,
+      project_id TEXT NOT NULL,
+      created_at INTEGER NOT NULL,
+      url TEXT NOT NULL,
+      event_types TEXT NOT NULL,
+      secret TEXT NOT NULL
+    ) STRICT`,
+    `CREATE INDEX webhooks_by_project ON webhooks (project_id, sequence)`,
+    `CREATE TABLE webhook_deliveries (
+      sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+      id TEXT NOT NULL UNIQUE,
+      project_id TEXT NOT NULL,
+      webhook_id TEXT NOT NULL REFERENCES webhooks (id),
+      created_at INTEGER NOT NULL,
+      body TEXT NOT NULL,
+      attempts INTEGER NOT NULL,
+      next_attempt_at_ms INTEGER NOT NULL
+    ) STRICT`,
+    `CREATE INDEX webhook_deliveries_due ON webhook_deliveries (next_attempt_at_ms)`,
+    `CREATE INDEX webhook_deliveries_by_webhook ON webhook_deliveries (webhook_id)`,
+  ],
 ];

@@ -3,7 +3,7 @@
 import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { UnsupportedModel } from "../errors.ts";
-import { readAdapter, writeAdapter, writeAdapterFiles } from "../model/adapter.ts";
+import { readAdapter, readAdapterConfig, writeAdapter, writeAdapterFiles } from "../model/adapter.ts";
 import type { LoraAdapter } from "../model/adapter.ts";
 import { writeDirectoryAtomically, writeFileAtomically } from "../model/atomic-write.ts";
 import { catalogueEntry } from "../model/catalogue.ts";
@@ -100,14 +100,7 @@ export async function loadCheckpoint(
       `${directory} must hold step ${step} (version 1), says ${JSON.stringify(state)}.`,
     );
   }
-  const adapter = await readAdapter(directory, config);
-  for (const { peftName, offset, length } of parameters.slots) {
-    const tensor = adapter.tensors.get(peftName);
-    if (tensor?.data.length !== length) {
-      throw new UnsupportedModel(`${directory} must hold ${peftName} with ${length} values; it does not.`);
-    }
-    parameters.data.set(tensor.data, offset);
-  }
+  await loadAdapter(directory, parameters, config);
   const moments = new SafetensorsFile(join(directory, OPTIMIZER_FILE));
   try {
     for (const name of ["m", "v"] as const) {
@@ -124,6 +117,28 @@ export async function loadCheckpoint(
   } finally {
     moments.close();
   }
+}
+
+/** Fills the parameters from a PEFT adapter. Throws UnsupportedModel where it does not belong to them. */
+export async function loadAdapter(
+  directory: string,
+  parameters: LoraParameters,
+  config: ModelConfig,
+): Promise<void> {
+  const adapter = await readAdapter(directory, config);
+  for (const { peftName, offset, length } of parameters.slots) {
+    const tensor = adapter.tensors.get(peftName);
+    if (tensor?.data.length !== length) {
+      throw new UnsupportedModel(`${directory} must hold ${peftName} with ${length} values; it does not.`);
+    }
+    parameters.data.set(tensor.data, offset);
+  }
+}
+
+/** What a run that starts from this adapter inherits. Throws UnsupportedModel. */
+export function loraOf(directory: string): JobRecipe["lora"] {
+  const { rank, alpha, dropout, targetModules } = readAdapterConfig(directory);
+  return { rank, alpha, dropout, targetModules };
 }
 
 /** Removes what a killed trainer left half-written, and every checkpoint but those to keep. */

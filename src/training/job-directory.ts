@@ -3,13 +3,18 @@
 //
 //   job.json          the fully resolved recipe (JobRecipe), written before the trainer starts, never changed
 //   training.jsonl    the training data            validation.jsonl   the validation data, if any
+//   initial-adapter/  the adapter that the run starts from, if any
 //   events.jsonl      what the trainer reports, one TrainerEvent a line, append only
 //   checkpoints/step-N/  adapter_model.safetensors, adapter_config.json, optimizer.safetensors, state.json
 //   result.csv        written at the end           adapter/           the final PEFT adapter
 //
 // Killing the trainer at any byte leaves a directory from which a new trainer goes on to the same final bytes.
 import { join } from "node:path";
+import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE } from "../model/adapter.ts";
 import type { LoraTarget } from "../model/lora-targets.ts";
+
+/** The files of an adapter. */
+export const ADAPTER_FILES = { config: ADAPTER_CONFIG_FILE, weights: ADAPTER_WEIGHTS_FILE } as const;
 
 export { LORA_TARGETS, type LoraTarget } from "../model/lora-targets.ts";
 /** What a killed trainer may leave in a job directory beside the files above. */
@@ -43,7 +48,16 @@ export interface JobRecipe {
     /** Gradients are scaled down to this global L2 norm. */
     clipNorm: number;
   };
+  /** That of the initial adapter, where there is one. */
   lora: { rank: number; alpha: number; dropout: number; targetModules: LoraTarget[] };
+  /** A PEFT adapter whose weights the run starts from; left out: fresh ones, drawn from the seed. */
+  initialAdapter?: {
+    /** The fine-tuned model or checkpoint it was copied from, which may be gone by now. */
+    model: string;
+    folder: string;
+    /** Of its weights; checked before training. */
+    sha256: string;
+  };
   seed: number;
   /** Tokens; a longer example is cut at its end. */
   maxLength: number;

@@ -1,16 +1,19 @@
 // The trainer process: `node trainer.ts <job directory>`. Reads job.json and the data, trains, writes events, checkpoints
 // and the adapter (job-directory.ts). When it gets SIGTERM or SIGINT, or when the process that started it is gone, it stops
 // after the run under way (a short pass, or one layer of a long one) and leaves a checkpoint to go on from.
+import { createHash } from "node:crypto";
 import { readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { createChatTemplate } from "../data/chat-template.ts";
 import type { DatasetParam } from "../data/dataset.ts";
 import { createTokenizer } from "../data/tokenizer.ts";
 import { messageOf, OutOfSpace, TunesmithError, UnsupportedModel } from "../errors.ts";
 import { removeTemporarySiblings, writeFileAtomically } from "../model/atomic-write.ts";
+import { ADAPTER_WEIGHTS_FILE } from "../model/adapter.ts";
 import { openBaseModel, sha256OfModel } from "../model/base-model.ts";
 import { loadDecoderWeights } from "../model/decoder-weights.ts";
-import { saveAdapter } from "./checkpoint.ts";
+import { loadAdapter, saveAdapter } from "./checkpoint.ts";
 import { DecoderRunner } from "./decoder-runner.ts";
 import { encodeData } from "./encode-data.ts";
 import type { EncodedData } from "./encode-data.ts";
@@ -56,6 +59,11 @@ export async function runTrainer(
     await model.close();
     const parameters = new LoraParameters(model.config, recipe.lora);
     parameters.initialize(recipe.seed);
+    if (recipe.initialAdapter !== undefined) {
+      const folder = join(directory, recipe.initialAdapter.folder);
+      await checkInitialAdapter(recipe.initialAdapter, folder);
+      await loadAdapter(folder, parameters, model.config);
+    }
     const optimizer = new AdamW(parameters.data.length, recipe.hyperparameters);
     const { config } = model;
     const runner = new DecoderRunner({
@@ -123,6 +131,22 @@ async function checkModel({ baseModel }: JobRecipe, signal: AbortSignal): Promis
     throw new UnsupportedModel(
       `The base model ${baseModel.id} at ${baseModel.path} must have sha256 ${baseModel.sha256}, has ${found}: it was changed or damaged since the job was created. Pull it again, or create a new job on the model as it is.`,
       { code: "base_model_changed" },
+    );
+  }
+}
+
+async function checkInitialAdapter(
+  { model, sha256 }: NonNullable<JobRecipe["initialAdapter"]>,
+  folder: string,
+): Promise<void> {
+  const path = join(folder, ADAPTER_WEIGHTS_FILE);
+  const found = createHash("sha256")
+    .update(await readFile(path))
+    .digest("hex");
+  if (found !== sha256) {
+    throw new UnsupportedModel(
+      `The weights to start from, ${path} (a copy of ${model}), must have sha256 ${sha256}, have ${found}: they were changed or damaged since the job was created. Create the job again; have the server's disk checked.`,
+      { code: "initial_adapter_changed", param: "model" },
     );
   }
 }

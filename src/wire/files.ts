@@ -29,6 +29,10 @@ export const fileObject = z.object({
 });
 export type FileObject = z.infer<typeof fileObject>;
 
+/** Shortest and longest life of a file that expires: from an hour to 30 days. */
+export const MIN_TTL_SECONDS = 3600;
+export const MAX_TTL_SECONDS = 2_592_000;
+
 /** The form members beside `file`, once `expires_after[...]` is gathered into an object of texts. */
 export const createFileFields = z.strictObject({
   purpose: z.string(),
@@ -38,8 +42,7 @@ export const createFileFields = z.strictObject({
       seconds: z
         .string()
         .transform((text) => (/^[0-9]{1,15}$/.test(text) ? Number(text) : text))
-        // From an hour to 30 days.
-        .pipe(integer({ min: 3600, max: 2_592_000 })),
+        .pipe(integer({ min: MIN_TTL_SECONDS, max: MAX_TTL_SECONDS })),
     })
     .optional(),
 });

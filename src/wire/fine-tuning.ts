@@ -7,6 +7,7 @@ export const JOB_STATUSES = [
   "validating_files",
   "queued",
   "running",
+  "paused",
   "succeeded",
   "failed",
   "cancelled",

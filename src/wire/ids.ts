@@ -14,6 +14,13 @@ const FORMATS = {
   checkpoint: { prefix: "ftckpt_", alphabet: ALPHANUMERIC, length: 24 },
   chatCompletion: { prefix: "chatcmpl-", alphabet: ALPHANUMERIC, length: 29 },
   request: { prefix: "req_", alphabet: HEX, length: 32 },
+  batch: { prefix: "batch_", alphabet: HEX, length: 32 },
+  /** One line's result in a batch's output file. */
+  batchRequest: { prefix: "batch_req_", alphabet: HEX, length: 32 },
+  webhook: { prefix: "webhook_", alphabet: HEX, length: 32 },
+  webhookEvent: { prefix: "evt_", alphabet: HEX, length: 32 },
+  /** One event on its way to one webhook. */
+  webhookDelivery: { prefix: "wh_", alphabet: HEX, length: 32 },
   project: { prefix: "proj_", alphabet: ALPHANUMERIC, length: 24 },
   /** The last part of a fine-tuned model's name; the rest of the name is built in model-names.ts. */
   model: { prefix: "", alphabet: ALPHANUMERIC, length: 8 },

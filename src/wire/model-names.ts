@@ -50,6 +50,11 @@ export function parseModelName(text: string): FineTunedModelName | null {
   };
 }
 
+/** The base that a model made from this one is named after: a fine-tuned model hands on its own. */
+export function baseInName(model: string): string {
+  return parseModelName(model)?.base ?? model;
+}
+
 /**
  * A suffix as it stands in a name: everything but letters, digits, dot, hyphen and underscore becomes a hyphen, because a colon
  * would split the name and a slash would split the URL. The job keeps the suffix as it was sent.

@@ -13,6 +13,7 @@ import {
   cleanUp,
   eventsOf,
   JOB_TIMEOUT_MS,
+  lossesOf,
   OPENAI_MODEL,
   succeeded,
   ticketRows,
@@ -144,6 +145,60 @@ test(
     expect(
       (await server.client.fineTuning.jobs.checkpoints.list(jobId)).data[0]?.fine_tuned_model_checkpoint,
     ).toBe(job.fine_tuned_model);
+  },
+  JOB_TIMEOUT_MS,
+);
+
+test(
+  "paused and resumed through the official client: the next job trains meanwhile, and the bytes are the same",
+  async () => {
+    const jobs = server.client.fineTuning.jobs;
+    const jobId = await createJob();
+    const pid = await somewhereInTheMiddle(jobId, 4);
+    expect((await jobs.pause(jobId)).status).toBe("paused");
+    const other = await jobs.create({
+      model: OPENAI_MODEL,
+      training_file: trainingFile,
+      method: { type: "supervised", supervised: { hyperparameters: { n_epochs: 1, batch_size: 12 } } },
+    });
+    await succeeded(server.client, other.id);
+    expect(isAlive(pid)).toBe(false);
+    expect((await jobs.retrieve(jobId)).status).toBe("paused");
+    expect((await jobs.resume(jobId)).status).toBe("queued");
+    await succeeded(server.client, jobId);
+    await expectAllSteps(jobId);
+    expect((await adapterBytes(jobId)).equals(expectedAdapter)).toBe(true);
+  },
+  JOB_TIMEOUT_MS,
+);
+
+test(
+  "a job on a fine-tuned model, or on its checkpoint, starts where that one ended",
+  async () => {
+    const jobs = server.client.fineTuning.jobs;
+    const first = await createJob();
+    const source = (await succeeded(server.client, first)).fine_tuned_model ?? "";
+    const checkpoints = (await jobs.checkpoints.list(first)).data;
+    expect(checkpoints.map((each) => each.step_number)).toEqual([STEPS, STEPS - 12, STEPS - 24]);
+    const lossesOfFirst = await lossesOf(server.client, first);
+    for (const name of [source, checkpoints[2]?.fine_tuned_model_checkpoint ?? ""]) {
+      // One epoch in one step: its loss is that of the weights it starts from.
+      const job = await jobs.create({
+        model: name,
+        training_file: trainingFile,
+        method: { type: "supervised", supervised: { hyperparameters: { n_epochs: 1, batch_size: 12 } } },
+      });
+      const { fine_tuned_model } = await succeeded(server.client, job.id);
+      const [loss = NaN] = await lossesOf(server.client, job.id);
+      expect(loss).toBeLessThan((lossesOfFirst[0] ?? NaN) / 2);
+      expect(fine_tuned_model).toMatch(/^ft:gpt-4o-mini-2024-07-18:personal::[A-Za-z0-9]{8}$/);
+      const { choices } = await server.client.chat.completions.create({
+        model: name,
+        messages: [{ role: "user", content: "Hello" }],
+        max_completion_tokens: 4,
+      });
+      expect(choices).toHaveLength(1);
+    }
   },
   JOB_TIMEOUT_MS,
 );

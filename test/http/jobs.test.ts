@@ -181,6 +181,12 @@ test.each([
     "Unsupported value: 'method.type' does not support 'dpo' on this server yet. Use 'supervised'.",
   ],
   [
+    { method: { type: "reinforcement", reinforcement: { grader: {} } } },
+    "method.type",
+    "unsupported_value",
+    "Unsupported value: 'method.type' does not support 'reinforcement' on this server yet. Use 'supervised'.",
+  ],
+  [
     { method: { type: "magic" } },
     "method.type",
     "invalid_value",
@@ -261,17 +267,45 @@ test("a finished job shows its model, numbers, result file and checkpoints", asy
   expect(list).toMatchObject({ first_id: checkpoints[0]?.id, last_id: checkpoints[1]?.id, has_more: false });
 });
 
-test("a fine-tuned model cannot be trained on yet, and the answer says what can", async () => {
+test("a fine-tuned model and a checkpoint can be trained on; a deleted one cannot", async () => {
   const server = await testServer();
   const { id, training_file } = await createdJob(server);
-  const { model } = await succeedJob(server, id);
-  const answer = await create(server, { model, training_file });
-  expect(answer.json()).toMatchObject({
+  const { model, checkpoint } = await succeedJob(server, id);
+  for (const name of [model, checkpoint]) {
+    const job = (await create(server, { model: name, training_file })).json<{ id: string; model: string }>();
+    expect(job.model).toBe(name);
+    const { data } = await get(server, `/${job.id}/events`);
+    expect(data.map((event) => event.message)).toEqual([
+      `Going on from ${name}, an adapter of ${BASE_MODEL}`,
+      `Created fine-tuning job: ${job.id}`,
+    ]);
+  }
+  await server.stores.models.delete(model);
+  expect((await create(server, { model, training_file })).json()).toMatchObject({
     error: {
       code: "model_not_available",
-      message: `Model ${model} is not available for fine-tuning or does not exist. It is fine-tuned already, and going on from a fine-tuned model is not implemented. Start from 'gpt-4o-mini-2024-07-18'.`,
+      message: `Model ${model} is not available for fine-tuning or does not exist. GET /v1/models lists the models there are.`,
     },
   });
+});
+
+test("pause and resume answer in the words of the protocol", async () => {
+  const server = await testServer();
+  const { id } = await createdJob(server);
+  const post = (end: string) =>
+    server.app.inject({ method: "POST", url: `/v1/fine_tuning/jobs/${id}/${end}` });
+  expect((await post("pause")).json()).toMatchObject({
+    error: { type: "invalid_request_error", param: null, code: null },
+  });
+  const { queue } = server.stores;
+  await queue.claim("w", Date.now() + 60_000);
+  await queue.moveTo({ jobId: id, owner: "w" }, { from: ["validating_files"], to: "running" });
+  const paused = await post("pause");
+  expect(paused.statusCode).toBe(200);
+  expect(paused.json()).toMatchObject({ id, status: "paused", finished_at: null, error: null });
+  expect((await get(server, `/${id}/events`)).data[0]?.message).toBe("Fine-tuning job paused");
+  expect((await post("resume")).json()).toMatchObject({ id, status: "queued" });
+  expect((await get(server, `/${id}/events`)).data[0]?.message).toBe("Fine-tuning job resumed");
 });
 
 test("cancelling takes the job from its worker at once, and only once", async () => {
@@ -318,11 +352,11 @@ test("lists of jobs and events go newest first and have neither first_id nor las
   expect(rest.data[0]?.message).toBe(`Created fine-tuning job: ${ids[0]}`);
 });
 
-test.each(["", "/cancel", "/events", "/checkpoints"])(
+test.each(["", "/cancel", "/pause", "/resume", "/events", "/checkpoints"])(
   "an unknown job's address%s answers 404",
   async (end) => {
     const server = await testServer();
-    const method = end === "/cancel" ? "POST" : "GET";
+    const method = ["/cancel", "/pause", "/resume"].includes(end) ? "POST" : "GET";
     const answer = await server.app.inject({ method, url: `/v1/fine_tuning/jobs/ftjob-nobody${end}` });
     expect(answer.statusCode).toBe(404);
     expect(answer.json()).toEqual({

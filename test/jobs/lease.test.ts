@@ -2,6 +2,7 @@
 import { hostname } from "node:os";
 import { afterEach, expect, test } from "vitest";
 import { createWorker, LEASE_MS, type Clock, type RunJob } from "../../src/jobs/worker.ts";
+import type { Job } from "../../src/store/fine-tuning-rows.ts";
 import { openWorkbench, until, type Workbench } from "./workbench.ts";
 
 /** Time moves only by `advance`, which ends every wait that is over. */
@@ -49,7 +50,7 @@ async function holdingWorker() {
   bench = await openWorkbench({ clock });
   const started: string[] = [];
   const stopped: unknown[] = [];
-  const run: RunJob = async (job, _lease, signal) => {
+  const run: RunJob<Job> = async (job, _lease, signal) => {
     started.push(job.id);
     if (!signal.aborted) await new Promise((resolve) => signal.addEventListener("abort", resolve));
     stopped.push(signal.reason);

@@ -77,6 +77,7 @@ export async function openWorkbench(
     queue,
     files,
     blobs,
+    models,
     homeDirectory: home,
     organization: "acme",
     threads: 2,

@@ -1,0 +1,15 @@
+// How a job sends a request to this server: an interface that main.ts fills with the very routes that clients use, so there is
+// one implementation of chat, and jobs know no HTTP.
+
+/**
+ * Answers one request as if a client of the project had sent it. Rejects when the signal aborts; whatever else goes wrong is an
+ * answer with its status.
+ */
+export type Dispatch = (request: {
+  project: string;
+  method: "GET" | "POST";
+  /** From /v1 on. */
+  url: string;
+  body?: object;
+  signal: AbortSignal;
+}) => Promise<{ statusCode: number; requestId: string; body: unknown }>;
