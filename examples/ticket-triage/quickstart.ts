@@ -14,6 +14,7 @@ import type { Terminal } from "../../src/cli/terminal.ts";
 import { loadConfig } from "../../src/config.ts";
 import { messageOf } from "../../src/errors.ts";
 import { createServer, pullBaseModel } from "../../src/main.ts";
+import { DEFAULT_PROJECT } from "../../src/wire/ids.ts";
 import { answerTickets, readTickets, score } from "./evaluate.ts";
 import type { Answer, Score } from "./evaluate.ts";
 
@@ -149,7 +150,7 @@ async function report(
   trainedTokens: number,
   events: readonly Event[],
 ): Promise<void> {
-  const stored = await server.stores.models.get(model);
+  const stored = await server.stores.models.get(DEFAULT_PROJECT, model);
   if (stored === null) throw new Error(`internal: ${model} is not in the store`);
   const adapterBytes = (await stat(join(stored.adapterDirectory, "adapter_model.safetensors"))).size;
   const data = Object.assign({}, ...events.map((event) => event.data)) as Record<string, number>;

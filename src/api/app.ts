@@ -14,7 +14,7 @@ import type { FineTuningStore } from "../store/fine-tuning.ts";
 import type { ModelStore } from "../store/models.ts";
 import type { WebhookStore } from "../store/webhooks.ts";
 import { BATCH_ENDPOINTS } from "../wire/batches.ts";
-import { newId } from "../wire/ids.ts";
+import { DEFAULT_PROJECT, newId } from "../wire/ids.ts";
 import { createAuthentication } from "./authentication.ts";
 import { batchRoutes } from "./batches.ts";
 import { chatRoutes } from "./chat.ts";
@@ -115,6 +115,7 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
 
   const app = createFastify(parts.logger, settings.maxBodyBytes);
   await app.register(multipart);
+  app.decorateRequest("project", DEFAULT_PROJECT);
   addHooks(app, settings, parts.ownRequests);
   addErrors(app);
   for (const [url, methods] of Object.entries(routes)) addRoute(app, url, methods);
@@ -176,9 +177,9 @@ function addHooks(app: FastifyInstance, settings: AppSettings, ownRequests: OwnR
       void reply.header("connection", "close");
       throw new Unavailable("The server is stopping. Send the request again in a moment.");
     }
-    if (request.routeOptions.url !== "/healthz" && ownRequests.projectOf(request) === null) {
-      authenticate(request);
-    }
+    const ownProject = ownRequests.projectOf(request);
+    if (ownProject !== null) request.project = ownProject;
+    else if (request.routeOptions.url !== "/healthz") authenticate(request);
     checkClientRequestId(request);
   });
   app.addHook("onResponse", async ({ raw: { socket } }) => {

@@ -4,6 +4,13 @@ import { createHash, timingSafeEqual } from "node:crypto";
 import type { FastifyRequest } from "fastify";
 import { Forbidden, Unauthorized } from "./error-answers.ts";
 
+declare module "fastify" {
+  interface FastifyRequest {
+    /** The project whose objects this request may see and make. */
+    project: string;
+  }
+}
+
 /** Throws Unauthorized or Forbidden unless the request may pass. */
 export type Authenticate = (request: FastifyRequest) => void;
 

@@ -6,7 +6,6 @@ import type { Batch, BatchStore } from "../store/batches.ts";
 import type { FileStore } from "../store/files.ts";
 import { BATCH_OUTPUT_TTL_SECONDS, createBatchRequest, listBatchesQuery } from "../wire/batches.ts";
 import type { BatchObject } from "../wire/batches.ts";
-import { DEFAULT_PROJECT } from "../wire/ids.ts";
 import { listWithIds } from "../wire/list.ts";
 import type { ListWithIds } from "../wire/list.ts";
 import { parseRequest } from "../wire/validation.ts";
@@ -22,9 +21,9 @@ export function batchRoutes(parts: {
   const { batches, files, onBatchesChanged } = parts;
   let createRequest: ReturnType<typeof createBatchRequest> | null = null;
 
-  async function checkInputFile(id: string): Promise<void> {
+  async function checkInputFile(projectId: string, id: string): Promise<void> {
     const param = "input_file_id";
-    const file = await files.get(id);
+    const file = await files.get(projectId, id);
     if (file === null) throw new InvalidRequest(`Invalid '${param}': no such File object: ${id}`, { param });
     if (file.purpose !== "batch") {
       throw new InvalidRequest(
@@ -38,9 +37,9 @@ export function batchRoutes(parts: {
     create: async (request: FastifyRequest): Promise<BatchObject> => {
       createRequest ??= createBatchRequest(parts.endpoints());
       const body = parseRequest(createRequest, request.body);
-      await checkInputFile(body.input_file_id);
+      await checkInputFile(request.project, body.input_file_id);
       const batch = await batches.create({
-        projectId: DEFAULT_PROJECT,
+        projectId: request.project,
         endpoint: body.endpoint,
         inputFileId: body.input_file_id,
         outputTtlSeconds: body.output_expires_after?.seconds ?? BATCH_OUTPUT_TTL_SECONDS,
@@ -52,20 +51,20 @@ export function batchRoutes(parts: {
 
     list: async (request: FastifyRequest): Promise<ListWithIds<BatchObject>> => {
       const query = parseRequest(listBatchesQuery, request.query);
-      const page = await batches.list(DEFAULT_PROJECT, query);
+      const page = await batches.list(request.project, query);
       return listWithIds(page.data.map(toBatchObject), page.hasMore);
     },
 
     retrieve: async (request: FastifyRequest): Promise<BatchObject> => {
       const id = batchId(request);
-      const batch = await batches.get(DEFAULT_PROJECT, id);
+      const batch = await batches.get(request.project, id);
       if (batch === null) throw unknownBatch(id);
       return toBatchObject(batch);
     },
 
     cancel: async (request: FastifyRequest): Promise<BatchObject> => {
       const id = batchId(request);
-      const batch = await batches.cancel(DEFAULT_PROJECT, id);
+      const batch = await batches.cancel(request.project, id);
       if (batch === null) throw unknownBatch(id);
       onBatchesChanged();
       return toBatchObject(batch);

@@ -32,7 +32,7 @@ export function chatRoutes(parts: {
     create: async (request: FastifyRequest, reply: FastifyReply): Promise<ChatCompletion | Readable> => {
       const body = parseRequest(createChatCompletionRequest, request.body);
       const signal = AbortSignal.any([stopping, whenClientLeaves(reply)]);
-      const model = await directory.serve(body.model, signal);
+      const model = await directory.serve(request.project, body.model, signal);
       const asked = toCompletionRequest(body, model, signal);
       const head = newAnswerHead(model);
       const events = engine.complete(asked);

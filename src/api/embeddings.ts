@@ -21,7 +21,11 @@ export function embeddingRoutes(parts: {
       const dimensions = body.dimensions ?? null;
       if (dimensions !== null) checkDimensions(dimensions);
       const signal = AbortSignal.any([stopping, whenClientLeaves(reply)]);
-      const { name, model, hasOwnTokens } = await directory.serveEmbeddings(body.model, signal);
+      const { name, model, hasOwnTokens } = await directory.serveEmbeddings(
+        request.project,
+        body.model,
+        signal,
+      );
       if (!hasOwnTokens && body.input.some((one) => typeof one !== "string")) {
         throw new InvalidRequest(
           `Invalid 'input': the token ids of '${name}' are OpenAI's, and ${model.id}, which answers here, has another vocabulary. Send texts, or name '${model.id}' and send its own token ids.`,

@@ -22,7 +22,7 @@ export function fileRoutes(parts: {
 
   async function existingFile(request: FastifyRequest): Promise<StoredFile> {
     const { file: id } = request.params as { file: string };
-    const file = await files.get(id);
+    const file = await files.get(request.project, id);
     if (file === null) throw unknownFile(id);
     return file;
   }
@@ -39,7 +39,7 @@ export function fileRoutes(parts: {
     },
 
     list: async (request: FastifyRequest): Promise<ListWithIds<FileObject>> => {
-      const page = await files.list(parseRequest(listFilesQuery, request.query));
+      const page = await files.list(request.project, parseRequest(listFilesQuery, request.query));
       return listWithIds(page.data.map(toFileObject), page.hasMore);
     },
 
@@ -62,7 +62,7 @@ export function fileRoutes(parts: {
 
     delete: async (request: FastifyRequest): Promise<FileDeleted> => {
       const { file: id } = request.params as { file: string };
-      if (!(await files.delete(id))) throw unknownFile(id);
+      if (!(await files.delete(request.project, id))) throw unknownFile(id);
       await blobs.delete(id);
       return { id, object: "file", deleted: true };
     },

@@ -39,13 +39,17 @@ export function fineTuningRoutes(parts: {
 
   async function existingJob(request: FastifyRequest): Promise<Job> {
     const { job: id } = request.params as { job: string };
-    const job = await jobs.get(id);
+    const job = await jobs.get(request.project, id);
     if (job === null) throw unknownJob(id);
     return job;
   }
 
-  async function trainingFile(id: string, param: "training_file" | "validation_file"): Promise<StoredFile> {
-    const file = await files.get(id);
+  async function trainingFile(
+    projectId: string,
+    id: string,
+    param: "training_file" | "validation_file",
+  ): Promise<StoredFile> {
+    const file = await files.get(projectId, id);
     if (file === null) throw new InvalidRequest(`invalid ${param}: ${id}`, { param });
     if (file.purpose !== "fine-tune") {
       throw new InvalidRequest(
@@ -57,10 +61,10 @@ export function fineTuningRoutes(parts: {
   }
 
   /** A base model, an alias, or a fine-tuned model or checkpoint to go on from. */
-  async function trainableModel(model: string): Promise<ResolvedBase> {
+  async function trainableModel(projectId: string, model: string): Promise<ResolvedBase> {
     const base = directory.resolveBase(model);
     if (base !== null) return base;
-    const fineTuned = await models.get(model);
+    const fineTuned = await models.get(projectId, model);
     if (fineTuned !== null) return { name: fineTuned.id, baseModel: fineTuned.baseModel };
     throw new InvalidRequest(
       `Model ${model} is not available for fine-tuning or does not exist. GET /v1/models lists the models there are.`,
@@ -71,14 +75,15 @@ export function fineTuningRoutes(parts: {
   return {
     create: async (request: FastifyRequest): Promise<FineTuningJob> => {
       const body = parseRequest(createJobRequest, request.body);
-      const training = await trainingFile(body.training_file, "training_file");
+      const training = await trainingFile(request.project, body.training_file, "training_file");
       const validation =
         typeof body.validation_file === "string"
-          ? await trainingFile(body.validation_file, "validation_file")
+          ? await trainingFile(request.project, body.validation_file, "validation_file")
           : null;
-      const base = await trainableModel(body.model);
+      const base = await trainableModel(request.project, body.model);
       const job = await jobs.create(
         {
+          projectId: request.project,
           model: base.name,
           baseModel: base.baseModel,
           trainingFileId: training.id,
@@ -95,7 +100,7 @@ export function fineTuningRoutes(parts: {
     },
 
     list: async (request: FastifyRequest): Promise<List<FineTuningJob>> => {
-      const page = await jobs.list(parseRequest(listJobsQuery, request.query));
+      const page = await jobs.list(request.project, parseRequest(listJobsQuery, request.query));
       return listOf(page.data.map(toWire), page.hasMore);
     },
 
@@ -105,7 +110,7 @@ export function fineTuningRoutes(parts: {
 
     cancel: async (request: FastifyRequest): Promise<FineTuningJob> => {
       const { id } = await existingJob(request);
-      const job = await jobs.cancel(id, { message: "Fine-tuning job cancelled" });
+      const job = await jobs.cancel(request.project, id, { message: "Fine-tuning job cancelled" });
       if (job === null) throw unknownJob(id);
       onJobsChanged();
       return toWire(job);
@@ -113,7 +118,7 @@ export function fineTuningRoutes(parts: {
 
     pause: async (request: FastifyRequest): Promise<FineTuningJob> => {
       const { id } = await existingJob(request);
-      const job = await jobs.pause(id, { message: "Fine-tuning job paused" });
+      const job = await jobs.pause(request.project, id, { message: "Fine-tuning job paused" });
       if (job === null) throw unknownJob(id);
       onJobsChanged();
       return toWire(job);
@@ -121,7 +126,7 @@ export function fineTuningRoutes(parts: {
 
     resume: async (request: FastifyRequest): Promise<FineTuningJob> => {
       const { id } = await existingJob(request);
-      const job = await jobs.resume(id, { message: "Fine-tuning job resumed" });
+      const job = await jobs.resume(request.project, id, { message: "Fine-tuning job resumed" });
       if (job === null) throw unknownJob(id);
       onJobsChanged();
       return toWire(job);

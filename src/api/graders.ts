@@ -38,23 +38,26 @@ export function graderRoutes(parts: {
   stopping: AbortSignal;
 }) {
   const { engine, embeddingEngine, directory, graders, stopping } = parts;
-  const grading = new Grading({
-    ...graders,
-    embed:
-      directory.resolveEmbedding(COSINE_MODEL) === null
-        ? null
-        : createEmbedTexts(
-            embeddingEngine,
-            async (signal) => (await directory.serveEmbeddings(COSINE_MODEL, signal)).model,
-          ),
-    // Embedding models are models too, but write nothing.
-    isModel: async (name) =>
-      directory.resolveEmbedding(name) === null && (await directory.find(name)) !== null,
-    complete: (request) => askJudge(engine, directory, request),
-  });
+  /** A judge may be a model of the project that asks, so the means differ between projects; making them costs nothing. */
+  const gradingOf = (projectId: string) =>
+    new Grading({
+      ...graders,
+      embed:
+        directory.resolveEmbedding(COSINE_MODEL) === null
+          ? null
+          : createEmbedTexts(
+              embeddingEngine,
+              async (signal) => (await directory.serveEmbeddings(projectId, COSINE_MODEL, signal)).model,
+            ),
+      // Embedding models are models too, but write nothing.
+      isModel: async (name) =>
+        directory.resolveEmbedding(name) === null && (await directory.find(projectId, name)) !== null,
+      complete: (request) => askJudge(engine, directory, projectId, request),
+    });
   return {
     validate: async (request: FastifyRequest, reply: FastifyReply): Promise<ValidateGraderResponse> => {
       const { grader } = parseRequest(validateGraderRequest, request.body);
+      const grading = gradingOf(request.project);
       await grading.requireMeans(grader, "grader");
       await grading.check(grader, "grader", AbortSignal.any([stopping, whenClientLeaves(reply)]));
       return { grader };
@@ -62,6 +65,7 @@ export function graderRoutes(parts: {
 
     run: async (request: FastifyRequest, reply: FastifyReply): Promise<RunGraderResponse> => {
       const body = parseRequest(runGraderRequest, request.body);
+      const grading = gradingOf(request.project);
       await grading.requireMeans(body.grader, "grader");
       const start = performance.now();
       const grade = await grading.grade(
@@ -84,9 +88,10 @@ export function graderRoutes(parts: {
 async function askJudge(
   engine: ChatEngine,
   directory: ModelDirectory,
+  projectId: string,
   request: CompleteRequest,
 ): Promise<Completion> {
-  const model = await directory.serve(request.model, request.signal);
+  const model = await directory.serve(projectId, request.model, request.signal);
   const asked = toCompletionRequest(
     {
       model: request.model,

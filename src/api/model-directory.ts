@@ -1,5 +1,5 @@
 // Which model a name stands for: a base model of the catalogue, an embedding model, an alias of one of them, or a fine-tuned
-// model of the store. Never a guess: a name that is none of them is unknown.
+// model of the project that asks. Base models are common to all projects. Never a guess: a name that is none of them is unknown.
 import { NotFound } from "../errors.ts";
 import { Forbidden } from "./error-answers.ts";
 import type { ServedModel } from "../serving/engine.ts";
@@ -82,7 +82,7 @@ export class ModelDirectory {
    * The model that answers under this name, fetched if need be. Throws NotFound in the words of chat, whose 404 differs from
    * that of /models, and Cancelled.
    */
-  async serve(name: string, signal: AbortSignal): Promise<ServedModel> {
+  async serve(projectId: string, name: string, signal: AbortSignal): Promise<ServedModel> {
     const base = this.resolveBase(name);
     if (base !== null) {
       return { id: base.name, baseModel: await this.#locate(base.baseModel, signal), adapterPath: null };
@@ -93,7 +93,7 @@ export class ModelDirectory {
         { param: "model" },
       );
     }
-    const model = await this.#store.get(name);
+    const model = await this.#store.get(projectId, name);
     if (model === null) throw unknownModel(name);
     return {
       id: model.id,
@@ -106,7 +106,7 @@ export class ModelDirectory {
    * The embedding model that answers under this name, fetched if need be. Throws NotFound, Forbidden for a model that writes
    * text, as OpenAI does, and Cancelled.
    */
-  async serveEmbeddings(name: string, signal: AbortSignal): Promise<ServedEmbeddingModel> {
+  async serveEmbeddings(projectId: string, name: string, signal: AbortSignal): Promise<ServedEmbeddingModel> {
     const resolved = this.resolveEmbedding(name);
     if (resolved !== null) {
       const { id, path } = await this.#embeddings.resolve(resolved.baseModel, signal);
@@ -116,7 +116,8 @@ export class ModelDirectory {
         hasOwnTokens: !OPENAI_EMBEDDING_MODEL.test(name),
       };
     }
-    if (this.resolveBase(name) === null && (await this.#store.get(name)) === null) throw unknownModel(name);
+    if (this.resolveBase(name) === null && (await this.#store.get(projectId, name)) === null)
+      throw unknownModel(name);
     const names = this.#embeddings.list().map(({ id }) => `'${id}'`);
     throw new Forbidden(
       `You are not allowed to generate embeddings from this model: '${name}' writes text. Take ${names.join(" or ")}.`,
@@ -125,18 +126,18 @@ export class ModelDirectory {
   }
 
   /** Null when there is no such model. */
-  async find(name: string): Promise<ListedModel | null> {
+  async find(projectId: string, name: string): Promise<ListedModel | null> {
     const base = this.resolveBase(name);
     if (base !== null) return listedBase(name, base, this.#catalogue.list());
     const embedding = this.resolveEmbedding(name);
     if (embedding !== null) return listedBase(name, embedding, this.#embeddings.list());
-    const model = await this.#store.get(name);
+    const model = await this.#store.get(projectId, name);
     return model === null ? null : listedFineTuned(model);
   }
 
   /** Fine-tuned models first, newest first, then aliases, base models and embedding models. */
-  async list(): Promise<ListedModel[]> {
-    const fineTuned = await this.#store.list();
+  async list(projectId: string): Promise<ListedModel[]> {
+    const fineTuned = await this.#store.list(projectId);
     const catalogue = [...this.#catalogue.list(), ...this.#embeddings.list()];
     const names = new Set([...Object.keys(this.#aliases), ...catalogue.map(({ id }) => id)]);
     const bases = [...names].flatMap((name) => {

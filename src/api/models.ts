@@ -11,13 +11,13 @@ import type { ListedModel, ModelDirectory } from "./model-directory.ts";
 export function modelRoutes(parts: { models: ModelStore; directory: ModelDirectory; engine: ChatEngine }) {
   const { models, directory, engine } = parts;
   return {
-    list: async (): Promise<ModelList> => {
-      return { object: "list", data: (await directory.list()).map(toModelObject) };
+    list: async (request: FastifyRequest): Promise<ModelList> => {
+      return { object: "list", data: (await directory.list(request.project)).map(toModelObject) };
     },
 
     retrieve: async (request: FastifyRequest): Promise<ModelObject> => {
       const id = modelId(request);
-      const model = await directory.find(id);
+      const model = await directory.find(request.project, id);
       if (model === null) throw unknownModel(id);
       return toModelObject(model);
     },
@@ -30,7 +30,7 @@ export function modelRoutes(parts: { models: ModelStore; directory: ModelDirecto
           { param: "model" },
         );
       }
-      const deleted = await models.delete(id);
+      const deleted = await models.delete(request.project, id);
       if (deleted === null) throw unknownModel(id);
       // From here on nobody finds the model; a crash before the folder is gone costs disk space only.
       await engine.forget(id);

@@ -64,6 +64,7 @@ export async function receiveUpload(
     const parsed = parseFields(fields);
     return {
       id,
+      projectId: request.project,
       filename: received.filename,
       purpose: parsed.purpose,
       bytes: received.blob.bytes,

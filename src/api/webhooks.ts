@@ -2,7 +2,6 @@
 import type { FastifyRequest } from "fastify";
 import { InvalidRequest, NotFound } from "../errors.ts";
 import type { Webhook, WebhookStore } from "../store/webhooks.ts";
-import { DEFAULT_PROJECT } from "../wire/ids.ts";
 import { listOf } from "../wire/list.ts";
 import type { List } from "../wire/list.ts";
 import { parseRequest } from "../wire/validation.ts";
@@ -20,17 +19,17 @@ export function webhookRoutes(parts: { webhooks: WebhookStore; webhookPrivateHos
         throw new InvalidRequest(`Invalid 'url': ${fault}.`, { param: "url", code: "invalid_value" });
       }
       const eventTypes = [...new Set(body.event_types ?? WEBHOOK_EVENT_TYPES)];
-      const webhook = await webhooks.create(DEFAULT_PROJECT, { url: body.url, eventTypes });
+      const webhook = await webhooks.create(request.project, { url: body.url, eventTypes });
       return { ...toWebhookObject(webhook), secret: webhook.secret };
     },
 
-    list: async (): Promise<List<WebhookObject>> => {
-      return listOf((await webhooks.list(DEFAULT_PROJECT)).map(toWebhookObject), false);
+    list: async (request: FastifyRequest): Promise<List<WebhookObject>> => {
+      return listOf((await webhooks.list(request.project)).map(toWebhookObject), false);
     },
 
     delete: async (request: FastifyRequest): Promise<WebhookDeleted> => {
       const { webhook: id } = request.params as { webhook: string };
-      if (!(await webhooks.delete(DEFAULT_PROJECT, id))) {
+      if (!(await webhooks.delete(request.project, id))) {
         throw new NotFound(`No webhook found with id '${id.slice(0, 80)}'.`);
       }
       return { id, object: "tunesmith.webhook.deleted", deleted: true };

@@ -77,6 +77,7 @@ async function writeFile(
   });
   return {
     id,
+    projectId: batch.projectId,
     filename: `${batch.id}_${kind}.jsonl`,
     purpose: "batch_output",
     expiresAfterSeconds: batch.outputTtlSeconds,

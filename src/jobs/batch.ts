@@ -120,11 +120,12 @@ export function createBatchRun(dependencies: BatchDependencies): RunJob<Batch> {
     }
 
     async function judge() {
-      const file = await files.get(batch.inputFileId);
+      const file = await files.get(batch.projectId, batch.inputFileId);
       if (file === null) return { errors: [deletedInput(batch.inputFileId)] };
       if (file.bytes > MAX_BATCH_FILE_BYTES) return { errors: [tooLarge(file.bytes)] };
       await mkdir(directory, { recursive: true });
       const taken = await takeFile({ files, blobs }, paths.input, {
+        projectId: batch.projectId,
         fileId: batch.inputFileId,
         param: "input_file_id",
       });

@@ -152,12 +152,18 @@ export function createFineTune(dependencies: FineTuneDependencies): RunJob<Job> 
   /** What the job starts from; null: from nothing. */
   async function initialAdapterOf(job: Job) {
     if (parseModelName(job.model) === null) return null;
-    return takeInitialAdapter(dependencies.models, directoryOf(job.id), job.model);
+    return takeInitialAdapter(dependencies.models, directoryOf(job.id), {
+      projectId: job.projectId,
+      modelId: job.model,
+    });
   }
 
   /** The number of examples. */
   async function readData(job: Job, param: DataParam, fileId: string, signal: AbortSignal): Promise<number> {
-    const { path } = await takeDataFile(dependencies, directoryOf(job.id), param, fileId);
+    const { path } = await takeDataFile(dependencies, directoryOf(job.id), param, {
+      projectId: job.projectId,
+      fileId,
+    });
     return count(path, { param, signal });
   }
 
@@ -169,7 +175,10 @@ export function createFineTune(dependencies: FineTuneDependencies): RunJob<Job> 
     const baseModel = await dependencies.resolveBaseModel(job.baseModel, signal);
     signal.throwIfAborted();
     const data = async (param: DataParam, fileId: string): Promise<JobRecipe["trainingData"]> => {
-      const { sha256 } = await takeDataFile(dependencies, directory, param, fileId);
+      const { sha256 } = await takeDataFile(dependencies, directory, param, {
+        projectId: job.projectId,
+        fileId,
+      });
       return { file: DATA_FILES[param], sha256 };
     };
     const initial = await initialAdapterOf(job);

@@ -31,9 +31,9 @@ export async function takeDataFile(
   stores: { files: FileStore; blobs: BlobStore },
   jobDirectory: string,
   param: DataParam,
-  fileId: string,
+  { projectId, fileId }: { projectId: string; fileId: string },
 ): Promise<DataFile> {
-  const taken = await takeFile(stores, join(jobDirectory, DATA_FILES[param]), { fileId, param });
+  const taken = await takeFile(stores, join(jobDirectory, DATA_FILES[param]), { projectId, fileId, param });
   if (taken === null) throw deletedFile(param, fileId);
   return taken;
 }
@@ -42,10 +42,14 @@ export async function takeDataFile(
 export async function takeFile(
   stores: { files: FileStore; blobs: BlobStore },
   path: string,
-  { fileId, param }: { fileId: string; /** Which member of the request named it. */ param: string },
+  {
+    projectId,
+    fileId,
+    param,
+  }: { projectId: string; fileId: string; /** Which member of the request named it. */ param: string },
 ): Promise<DataFile | null> {
   if (await exists(path)) return { path, sha256: await sha256Of(path) };
-  const file = await stores.files.get(fileId);
+  const file = await stores.files.get(projectId, fileId);
   if (file === null) return null;
   const source = stores.blobs.path(fileId);
   await mkdir(dirname(path), { recursive: true });
@@ -87,16 +91,21 @@ const INITIAL_ADAPTER = "initial-adapter";
 export async function takeInitialAdapter(
   models: ModelStore,
   jobDirectory: string,
-  modelId: string,
+  { projectId, modelId }: { projectId: string; modelId: string },
 ): Promise<{ path: string; recipe: NonNullable<JobRecipe["initialAdapter"]> }> {
   const path = join(jobDirectory, INITIAL_ADAPTER);
-  if (!(await exists(path))) await copyAdapter(models, modelId, path);
+  if (!(await exists(path))) await copyAdapter(models, projectId, modelId, path);
   const sha256 = await sha256Of(join(path, ADAPTER_FILES.weights));
   return { path, recipe: { model: modelId, folder: INITIAL_ADAPTER, sha256 } };
 }
 
-async function copyAdapter(models: ModelStore, modelId: string, path: string): Promise<void> {
-  const model = await models.get(modelId);
+async function copyAdapter(
+  models: ModelStore,
+  projectId: string,
+  modelId: string,
+  path: string,
+): Promise<void> {
+  const model = await models.get(projectId, modelId);
   if (model === null) throw deletedModel(modelId);
   const temporary = `${path}.part`;
   await rm(temporary, { recursive: true, force: true });
@@ -109,7 +118,7 @@ async function copyAdapter(models: ModelStore, modelId: string, path: string): P
       }
     } catch (error) {
       // Deleted since its row was read, or while it was copied.
-      if (isNotFound(error) && (await models.get(modelId)) === null) throw deletedModel(modelId);
+      if (isNotFound(error) && (await models.get(projectId, modelId)) === null) throw deletedModel(modelId);
       throw error;
     }
     await flush(temporary);

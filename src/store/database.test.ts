@@ -1,13 +1,16 @@
 // Opening a database: new, again, and one from the future; and that what was committed is there after a reopening.
+import { mkdirSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { sql } from "kysely";
+import Sqlite from "libsql";
 import { expect, onTestFinished, test } from "vitest";
 import { Unavailable } from "../errors.ts";
 import { openDatabase } from "./database.ts";
 import { FileStore } from "./files.ts";
 import { MIGRATIONS } from "./migrations.ts";
+import { DEFAULT_PROJECT } from "../wire/ids.ts";
 
 async function temporaryPath(): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), "tunesmith-db-"));
@@ -19,6 +22,7 @@ test("rows survive a reopening, and migrations run once", async () => {
   const path = await temporaryPath();
   const file = {
     id: "file-1",
+    projectId: DEFAULT_PROJECT,
     filename: "a",
     purpose: "batch" as const,
     bytes: 1,
@@ -29,7 +33,7 @@ test("rows survive a reopening, and migrations run once", async () => {
   await new FileStore(first).create(file);
   await first.destroy();
   const second = await openDatabase(path);
-  expect(await new FileStore(second).get("file-1")).toMatchObject(file);
+  expect(await new FileStore(second).get(DEFAULT_PROJECT, "file-1")).toMatchObject(file);
   await second.destroy();
 });
 
@@ -38,6 +42,7 @@ test("two connections may open at once and see each other's writes", async () =>
   const [a, b] = await Promise.all([openDatabase(path), openDatabase(path)]);
   const file = {
     id: "file-1",
+    projectId: DEFAULT_PROJECT,
     filename: "a",
     purpose: "batch" as const,
     bytes: 1,
@@ -45,7 +50,7 @@ test("two connections may open at once and see each other's writes", async () =>
     expiresAt: null,
   };
   await new FileStore(a).create(file);
-  expect(await new FileStore(b).get("file-1")).not.toBeNull();
+  expect(await new FileStore(b).get(DEFAULT_PROJECT, "file-1")).not.toBeNull();
   await a.destroy();
   await b.destroy();
 });
@@ -68,4 +73,21 @@ test("foreign keys are enforced", async () => {
   onTestFinished(() => database.destroy());
   const event = sql`INSERT INTO fine_tuning_events (id, job_id, created_at, level, type, message, data) VALUES ('e', 'nobody', 1, 'info', 'message', 'm', '{}')`;
   await expect(event.execute(database)).rejects.toThrow("FOREIGN KEY");
+});
+
+test("objects made before there were projects belong to the default project", async () => {
+  const path = await temporaryPath();
+  mkdirSync(dirname(path));
+  const old = new Sqlite(path);
+  for (const statement of MIGRATIONS[0] ?? []) old.exec(statement);
+  old.exec("PRAGMA user_version = 1");
+  old.exec(
+    "INSERT INTO files (id, created_at, bytes, filename, purpose, sha256) VALUES ('file-1', 1, 1, 'a', 'batch', '00')",
+  );
+  old.close();
+  const database = await openDatabase(path);
+  onTestFinished(() => database.destroy());
+  const files = new FileStore(database);
+  expect(await files.get(DEFAULT_PROJECT, "file-1")).toMatchObject({ projectId: DEFAULT_PROJECT });
+  expect(await files.get("proj_other", "file-1")).toBeNull();
 });

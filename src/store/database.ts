@@ -30,6 +30,7 @@ type Fixed<T> = ColumnType<T, T, never>;
 export interface FilesTable {
   sequence: Sequence;
   id: Fixed<string>;
+  projectId: Fixed<string>;
   createdAt: Fixed<number>;
   expiresAt: Fixed<number | null>;
   bytes: Fixed<number>;
@@ -43,6 +44,7 @@ export interface FilesTable {
 export interface FineTuningJobsTable {
   sequence: Sequence;
   id: Fixed<string>;
+  projectId: Fixed<string>;
   createdAt: Fixed<number>;
   finishedAt: number | null;
   status: string;
@@ -92,6 +94,7 @@ export interface FineTuningCheckpointsTable {
 export interface ModelsTable {
   sequence: Sequence;
   id: Fixed<string>;
+  projectId: Fixed<string>;
   jobId: Fixed<string>;
   createdAt: Fixed<number>;
   ownedBy: Fixed<string>;

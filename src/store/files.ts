@@ -1,4 +1,5 @@
-// Uploaded and produced files: what is known about each. The bytes are blobs of the same id (blobs.ts).
+// Uploaded and produced files: what is known about each. The bytes are blobs of the same id (blobs.ts). Another project's file
+// is an unknown file.
 import { sql } from "kysely";
 import type { Expression, Selectable, SqlBool } from "kysely";
 import type { FilePurpose } from "../wire/files.ts";
@@ -9,6 +10,7 @@ import type { Page, PageRequest } from "./page.ts";
 export interface NewFile {
   /** From `newId("file")`, made before the bytes are written. */
   id: string;
+  projectId: string;
   filename: string;
   purpose: FilePurpose;
   bytes: number;
@@ -49,15 +51,17 @@ export class FileStore {
   }
 
   /** Null when there is no such file, or it was deleted or has expired. */
-  async get(id: string): Promise<StoredFile | null> {
-    const row = await this.#live().where("id", "=", id).executeTakeFirst();
+  async get(projectId: string, id: string): Promise<StoredFile | null> {
+    const row = await this.#live().where("projectId", "=", projectId).where("id", "=", id).executeTakeFirst();
     return row === undefined ? null : toFile(row);
   }
 
   async list(
+    projectId: string,
     page: PageRequest & { order: "asc" | "desc"; purpose?: string | undefined },
   ): Promise<Page<StoredFile>> {
     let query = this.#live()
+      .where("projectId", "=", projectId)
       .orderBy("sequence", page.order)
       .limit(page.limit + 1);
     if (page.purpose !== undefined) query = query.where("purpose", "=", page.purpose);
@@ -65,6 +69,7 @@ export class FileStore {
       const cursor = await this.#database
         .selectFrom("files")
         .select("sequence")
+        .where("projectId", "=", projectId)
         .where("id", "=", page.after)
         .executeTakeFirst();
       if (cursor === undefined) throw unknownCursor(page.after);
@@ -74,10 +79,11 @@ export class FileStore {
   }
 
   /** False when there was no such file. The caller removes the blob afterwards: a crash between leaves a blob nobody sees, not a file without bytes. */
-  async delete(id: string): Promise<boolean> {
+  async delete(projectId: string, id: string): Promise<boolean> {
     const result = await this.#database
       .updateTable("files")
       .set({ deletedAt: this.#seconds() })
+      .where("projectId", "=", projectId)
       .where("id", "=", id)
       .where("deletedAt", "is", null)
       .where(notExpired(this.#seconds()))
@@ -85,9 +91,9 @@ export class FileStore {
     return result.numUpdatedRows > 0n;
   }
 
-  /** Whether clients can see this file; blobs that are not any more are swept. */
+  /** Whether clients of any project can see this file; blobs that are not any more are swept. */
   async isLive(id: string): Promise<boolean> {
-    return (await this.get(id)) !== null;
+    return (await this.#live().where("id", "=", id).executeTakeFirst()) !== undefined;
   }
 
   #live() {
@@ -105,10 +111,10 @@ export class FileStore {
 
 /** Also for the transaction that ends a job with its result file. */
 export async function insertFile(database: Database, file: StoredFile): Promise<StoredFile> {
-  const { id, filename, purpose, bytes, sha256, expiresAt, createdAt } = file;
+  const { id, projectId, filename, purpose, bytes, sha256, expiresAt, createdAt } = file;
   const row = await database
     .insertInto("files")
-    .values({ id, filename, purpose, bytes, sha256, expiresAt, createdAt })
+    .values({ id, projectId, filename, purpose, bytes, sha256, expiresAt, createdAt })
     .returningAll()
     .executeTakeFirstOrThrow();
   return toFile(row);
@@ -131,6 +137,7 @@ function notExpired(now: number): Expression<SqlBool> {
 function toFile(row: Selectable<FilesTable>): StoredFile {
   return {
     id: row.id,
+    projectId: row.projectId,
     createdAt: row.createdAt,
     filename: row.filename,
     purpose: row.purpose as FilePurpose,

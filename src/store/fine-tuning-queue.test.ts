@@ -1,6 +1,6 @@
 // Claims, leases and endings of jobs, with a clock that the tests turn.
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { newId } from "../wire/ids.ts";
+import { DEFAULT_PROJECT, newId } from "../wire/ids.ts";
 import { openDatabase } from "./database.ts";
 import type { Database } from "./database.ts";
 import { FileStore } from "./files.ts";
@@ -28,6 +28,7 @@ afterEach(() => database.destroy());
 
 const newFile = () => ({
   id: newId("file"),
+  projectId: DEFAULT_PROJECT,
   filename: "a",
   purpose: "fine-tune" as const,
   bytes: 1,
@@ -39,6 +40,7 @@ async function newJob() {
   const file = await files.create(newFile());
   return jobs.create(
     {
+      projectId: DEFAULT_PROJECT,
       model: "gpt-4o-mini-2024-07-18",
       baseModel: "base",
       trainingFileId: file.id,
@@ -111,13 +113,13 @@ test("a worker without the lease changes nothing", async () => {
   expect(await queue.appendEvents(lease, [{ message: "x" }])).toBe(false);
   expect(await queue.failJob(lease, { code: "c", param: null, message: "m" })).toBe(false);
   expect(await queue.finishSucceeded(lease, ending())).toBe(false);
-  expect(await jobs.get(jobId)).toMatchObject({
+  expect(await jobs.get(DEFAULT_PROJECT, jobId)).toMatchObject({
     status: "validating_files",
     error: null,
     estimatedFinish: null,
   });
   expect(await messages(jobId)).toEqual([]);
-  expect((await files.list({ limit: 10, order: "asc" })).data).toHaveLength(1);
+  expect((await files.list(DEFAULT_PROJECT, { limit: 10, order: "asc" })).data).toHaveLength(1);
 });
 
 test("a move needs the right status before it", async () => {
@@ -145,14 +147,16 @@ test("success shows everything together", async () => {
   await claim("a");
   const end = ending();
   expect(await queue.finishSucceeded({ jobId, owner: "a" }, end)).toBe(true);
-  expect(await jobs.get(jobId)).toMatchObject({
+  expect(await jobs.get(DEFAULT_PROJECT, jobId)).toMatchObject({
     status: "succeeded",
     fineTunedModel: end.model.id,
     resultFileId: end.resultFile.id,
     trainedTokens: 5,
     finishedAt: now / 1000,
   });
-  expect(await models.get(end.model.id)).toMatchObject({ adapterDirectory: "/data/t/jobs/x/adapter" });
+  expect(await models.get(DEFAULT_PROJECT, end.model.id)).toMatchObject({
+    adapterDirectory: "/data/t/jobs/x/adapter",
+  });
   expect((await jobs.listCheckpoints(jobId, { limit: 10 })).data).toMatchObject([
     { step: 3, model: end.model.id },
   ]);
@@ -168,9 +172,12 @@ test("success that cannot be stored whole is not stored at all", async () => {
   await expect(queue.finishSucceeded({ jobId, owner: "a" }, outside)).rejects.toThrow(
     "not relative to the home folder",
   );
-  expect(await jobs.get(jobId)).toMatchObject({ status: "validating_files", fineTunedModel: null });
-  expect(await files.get(end.resultFile.id)).toBeNull();
-  expect(await models.get(end.model.id)).toBeNull();
+  expect(await jobs.get(DEFAULT_PROJECT, jobId)).toMatchObject({
+    status: "validating_files",
+    fineTunedModel: null,
+  });
+  expect(await files.get(DEFAULT_PROJECT, end.resultFile.id)).toBeNull();
+  expect(await models.get(DEFAULT_PROJECT, end.model.id)).toBeNull();
 });
 
 test("a failed job keeps its events and leaves finished_at empty", async () => {
@@ -179,7 +186,7 @@ test("a failed job keeps its events and leaves finished_at empty", async () => {
   const error = { code: "invalid_training_file", param: "training_file", message: "Line 3 is no JSON." };
   await queue.appendEvents({ jobId, owner: "a" }, [{ message: "Validating" }]);
   expect(await queue.failJob({ jobId, owner: "a" }, error)).toBe(true);
-  expect(await jobs.get(jobId)).toMatchObject({ status: "failed", error, finishedAt: null });
+  expect(await jobs.get(DEFAULT_PROJECT, jobId)).toMatchObject({ status: "failed", error, finishedAt: null });
   const [last] = (await jobs.listEvents(jobId, { limit: 1 })).data;
   expect(last).toMatchObject({ level: "error", message: error.message });
 });

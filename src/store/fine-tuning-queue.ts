@@ -4,7 +4,7 @@
 // A cancelled job loses its lease (leases.ts), so it never comes back to life.
 import { sql } from "kysely";
 import type { SqlBool } from "kysely";
-import { DEFAULT_PROJECT, newId } from "../wire/ids.ts";
+import { newId } from "../wire/ids.ts";
 import { TERMINAL_STATUSES } from "../wire/fine-tuning.ts";
 import type { CheckpointMetrics, JobStatus, RequestedHyperparameters } from "../wire/fine-tuning.ts";
 import type { Database, DatabaseTransaction } from "./database.ts";
@@ -29,8 +29,8 @@ export interface JobChanges {
 
 export interface FinishedJob {
   model: NewModel;
-  /** Its blob is already written. */
-  resultFile: NewFile;
+  /** Its blob is already written. It belongs to the job's project, as the models do. */
+  resultFile: Omit<NewFile, "projectId">;
   trainedTokens: number;
   /**
    * What the checkpoints list will show, oldest first. The last is the final model under its own name; earlier ones have names
@@ -121,7 +121,12 @@ export class FineTuningQueue {
   async finishSucceeded(lease: Lease, finished: FinishedJob): Promise<boolean> {
     return this.#database.transaction().execute(async (transaction) => {
       if (!(await this.#leases.holds(transaction, lease))) return false;
-      await insertFile(transaction, { ...finished.resultFile, createdAt: this.#seconds() });
+      const { projectId } = await transaction
+        .selectFrom("fineTuningJobs")
+        .select("projectId")
+        .where("id", "=", lease.jobId)
+        .executeTakeFirstOrThrow();
+      await insertFile(transaction, { ...finished.resultFile, projectId, createdAt: this.#seconds() });
       await this.#end(transaction, lease, {
         status: "succeeded",
         finishedAt: this.#seconds(),
@@ -133,7 +138,12 @@ export class FineTuningQueue {
         [...finished.checkpoints.map((each) => each.model), finished.model].map((model) => [model.id, model]),
       );
       for (const model of models.values()) {
-        await insertModel(transaction, { ...model, jobId: lease.jobId, createdAt: this.#seconds() });
+        await insertModel(transaction, {
+          ...model,
+          jobId: lease.jobId,
+          projectId,
+          createdAt: this.#seconds(),
+        });
       }
       await this.#insertCheckpoints(transaction, lease.jobId, finished.checkpoints);
       await insertEvents(transaction, this.#seconds(), lease.jobId, finished.events);
@@ -163,13 +173,14 @@ export class FineTuningQueue {
   async keepCheckpoints(jobId: string, checkpoints: FinishedJob["checkpoints"]): Promise<boolean> {
     return this.#database.transaction().execute(async (transaction) => {
       // Asked by writing, as Leases.holds does: two repetitions come one after the other.
-      const result = await transaction
+      const ended = await transaction
         .updateTable("fineTuningJobs")
         .set({ cleanedUp: 0 })
         .where("id", "=", jobId)
         .where("status", "in", ["failed", "cancelled"])
+        .returning("projectId")
         .executeTakeFirst();
-      if (result.numUpdatedRows === 0n) return false;
+      if (ended === undefined) return false;
       const shown = await transaction
         .selectFrom("fineTuningCheckpoints")
         .select("step")
@@ -177,7 +188,12 @@ export class FineTuningQueue {
         .execute();
       const fresh = checkpoints.filter(({ step }) => !shown.some((row) => row.step === step));
       for (const { model } of fresh) {
-        await insertModel(transaction, { ...model, jobId, createdAt: this.#seconds() });
+        await insertModel(transaction, {
+          ...model,
+          jobId,
+          projectId: ended.projectId,
+          createdAt: this.#seconds(),
+        });
       }
       await this.#insertCheckpoints(transaction, jobId, fresh);
       return true;
@@ -230,13 +246,14 @@ export class FineTuningQueue {
       error?: string;
     },
   ): Promise<void> {
-    await transaction
+    const { projectId } = await transaction
       .updateTable("fineTuningJobs")
       .set({ ...columns, ...NO_LEASE, estimatedFinish: null })
       .where("id", "=", lease.jobId)
-      .execute();
+      .returning("projectId")
+      .executeTakeFirstOrThrow();
     const event = {
-      projectId: DEFAULT_PROJECT,
+      projectId,
       type: `fine_tuning.job.${columns.status}`,
       objectId: lease.jobId,
     } as const;

@@ -22,6 +22,7 @@ export interface JobError {
 }
 
 export interface NewJob {
+  projectId: string;
   /** The name the job echoes: an alias is already resolved to its snapshot. */
   model: string;
   /** The local base model that is really trained. */
@@ -83,6 +84,7 @@ export interface JobCheckpoint {
 export function toJob(row: Selectable<FineTuningJobsTable>): Job {
   return {
     id: row.id,
+    projectId: row.projectId,
     createdAt: row.createdAt,
     finishedAt: row.finishedAt,
     status: row.status as JobStatus,

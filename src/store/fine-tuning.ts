@@ -3,7 +3,7 @@
 import { sql } from "kysely";
 import type { Expression, SqlBool } from "kysely";
 import { InvalidRequest } from "../errors.ts";
-import { DEFAULT_PROJECT, newId } from "../wire/ids.ts";
+import { newId } from "../wire/ids.ts";
 import type { JobStatus } from "../wire/fine-tuning.ts";
 import { TERMINAL_STATUSES } from "../wire/fine-tuning.ts";
 import type { Database, DatabaseTransaction } from "./database.ts";
@@ -31,6 +31,7 @@ export class FineTuningStore {
         .insertInto("fineTuningJobs")
         .values({
           id: newId("job"),
+          projectId: job.projectId,
           createdAt: this.#seconds(),
           status: "validating_files" satisfies JobStatus,
           model: job.model,
@@ -51,10 +52,12 @@ export class FineTuningStore {
     });
   }
 
-  async get(jobId: string): Promise<Job | null> {
+  /** Null when the project has no such job. */
+  async get(projectId: string, jobId: string): Promise<Job | null> {
     const row = await this.#database
       .selectFrom("fineTuningJobs")
       .selectAll()
+      .where("projectId", "=", projectId)
       .where("id", "=", jobId)
       .executeTakeFirst();
     return row === undefined ? null : toJob(row);
@@ -62,17 +65,20 @@ export class FineTuningStore {
 
   /** Newest first. `metadata`: pairs that must all match; null: only jobs without metadata. */
   async list(
+    projectId: string,
     page: PageRequest & { metadata?: Record<string, string> | null | undefined },
   ): Promise<Page<Job>> {
     let query = this.#database
       .selectFrom("fineTuningJobs")
       .selectAll()
+      .where("projectId", "=", projectId)
       .orderBy("sequence", "desc")
       .limit(page.limit + 1);
     if (page.after !== undefined) {
       const cursor = await this.#database
         .selectFrom("fineTuningJobs")
         .select("sequence")
+        .where("projectId", "=", projectId)
         .where("id", "=", page.after)
         .executeTakeFirst();
       if (cursor === undefined) throw unknownCursor(page.after);
@@ -87,8 +93,8 @@ export class FineTuningStore {
     return pageOf((await query.execute()).map(toJob), page.limit);
   }
 
-  /** Cancels an unfinished job at once: its worker loses the lease and stops. Null: no such job. Throws InvalidRequest when it has ended. */
-  async cancel(jobId: string, event: NewEvent): Promise<Job | null> {
+  /** Cancels an unfinished job at once: its worker loses the lease and stops. Null: the project has no such job. Throws InvalidRequest when it has ended. */
+  async cancel(projectId: string, jobId: string, event: NewEvent): Promise<Job | null> {
     return this.#database.transaction().execute(async (transaction) => {
       const row = await transaction
         .updateTable("fineTuningJobs")
@@ -97,6 +103,7 @@ export class FineTuningStore {
           estimatedFinish: null,
           ...NO_LEASE,
         })
+        .where("projectId", "=", projectId)
         .where("id", "=", jobId)
         .where("status", "not in", [...TERMINAL_STATUSES])
         .returningAll()
@@ -104,7 +111,7 @@ export class FineTuningStore {
       if (row !== undefined) {
         await insertEvents(transaction, this.#seconds(), jobId, [event]);
         const told = {
-          projectId: DEFAULT_PROJECT,
+          projectId,
           type: "fine_tuning.job.cancelled",
           objectId: jobId,
         } as const;
@@ -114,6 +121,7 @@ export class FineTuningStore {
       const job = await transaction
         .selectFrom("fineTuningJobs")
         .select("status")
+        .where("projectId", "=", projectId)
         .where("id", "=", jobId)
         .executeTakeFirst();
       if (job === undefined) return null;
@@ -127,7 +135,7 @@ export class FineTuningStore {
    * Pauses a running job at once: its worker loses the lease, and its trainer ends with a checkpoint. Null: no such job. Throws
    * InvalidRequest when it is not running.
    */
-  async pause(jobId: string, event: NewEvent): Promise<Job | null> {
+  async pause(projectId: string, jobId: string, event: NewEvent): Promise<Job | null> {
     return this.#database.transaction().execute(async (transaction) => {
       const row = await transaction
         .updateTable("fineTuningJobs")
@@ -138,27 +146,29 @@ export class FineTuningStore {
           // What the worker did ended in order.
           attempts: sql<number>`max(${set.ref("attempts")} - 1, 0)`,
         }))
+        .where("projectId", "=", projectId)
         .where("id", "=", jobId)
         .where("status", "=", "running" satisfies JobStatus)
         .returningAll()
         .executeTakeFirst();
-      if (row === undefined) return this.#refuse(transaction, jobId, "paused", "running");
+      if (row === undefined) return this.#refuse(transaction, projectId, jobId, "paused", "running");
       await insertEvents(transaction, this.#seconds(), jobId, [event]);
       return toJob(row);
     });
   }
 
   /** Puts a paused job back into the queue. Null: no such job. Throws InvalidRequest when it is not paused. */
-  async resume(jobId: string, event: NewEvent): Promise<Job | null> {
+  async resume(projectId: string, jobId: string, event: NewEvent): Promise<Job | null> {
     return this.#database.transaction().execute(async (transaction) => {
       const row = await transaction
         .updateTable("fineTuningJobs")
         .set({ status: "queued" satisfies JobStatus })
+        .where("projectId", "=", projectId)
         .where("id", "=", jobId)
         .where("status", "=", "paused" satisfies JobStatus)
         .returningAll()
         .executeTakeFirst();
-      if (row === undefined) return this.#refuse(transaction, jobId, "resumed", "paused");
+      if (row === undefined) return this.#refuse(transaction, projectId, jobId, "resumed", "paused");
       await insertEvents(transaction, this.#seconds(), jobId, [event]);
       return toJob(row);
     });
@@ -167,6 +177,7 @@ export class FineTuningStore {
   /** Null when there is no such job. */
   async #refuse(
     transaction: DatabaseTransaction,
+    projectId: string,
     jobId: string,
     wish: string,
     needed: JobStatus,
@@ -174,6 +185,7 @@ export class FineTuningStore {
     const job = await transaction
       .selectFrom("fineTuningJobs")
       .select("status")
+      .where("projectId", "=", projectId)
       .where("id", "=", jobId)
       .executeTakeFirst();
     if (job === undefined) return null;
@@ -182,7 +194,7 @@ export class FineTuningStore {
     );
   }
 
-  /** Newest first. */
+  /** Newest first. Whose job it is, the caller has seen. */
   async listEvents(jobId: string, page: PageRequest): Promise<Page<JobEvent>> {
     let query = this.#database
       .selectFrom("fineTuningEvents")
@@ -196,7 +208,7 @@ export class FineTuningStore {
     return pageOf((await query.execute()).map(toEvent), page.limit);
   }
 
-  /** Newest first; empty until the job has ended. */
+  /** Newest first; empty until the job has ended. Whose job it is, the caller has seen. */
   async listCheckpoints(jobId: string, page: PageRequest): Promise<Page<JobCheckpoint>> {
     let query = this.#database
       .selectFrom("fineTuningCheckpoints")

@@ -1,5 +1,6 @@
 // The database's history: migration N brings a database from schema version N to N + 1. A released migration never changes;
 // a new need is a new entry at the end. Booleans are 0 and 1.
+import { DEFAULT_PROJECT } from "../wire/ids.ts";
 
 /** Each migration is a list of SQL statements. */
 export const MIGRATIONS: readonly (readonly string[])[] = [
@@ -140,5 +141,14 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
     ) STRICT`,
     `CREATE INDEX webhook_deliveries_due ON webhook_deliveries (next_attempt_at_ms)`,
     `CREATE INDEX webhook_deliveries_by_webhook ON webhook_deliveries (webhook_id)`,
+  ],
+  // Every object belongs to a project; those that were there before projects were, to the default one. The defaults stand
+  // only because SQLite demands them of a new column: every insert names its project.
+  [
+    ...["files", "fine_tuning_jobs", "models"].flatMap((table) => [
+      `ALTER TABLE ${table} ADD COLUMN project_id TEXT NOT NULL DEFAULT '${DEFAULT_PROJECT}'`,
+      // What every list asks for: one project's rows in the order of creation.
+      `CREATE INDEX ${table}_by_project ON ${table} (project_id, sequence)`,
+    ]),
   ],
 ];

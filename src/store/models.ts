@@ -4,6 +4,7 @@ import { isAbsolute, relative, resolve } from "node:path";
 import type { Selectable } from "kysely";
 import type { Database, DatabaseTransaction, ModelsTable } from "./database.ts";
 
+/** It belongs to its job's project. */
 export interface NewModel {
   /** ft:… */
   id: string;
@@ -19,6 +20,7 @@ export interface NewModel {
 /** `adapterDirectory` is absolute here. */
 export interface Model extends NewModel {
   jobId: string;
+  projectId: string;
   /** Unix seconds. */
   createdAt: number;
 }
@@ -34,21 +36,24 @@ export class ModelStore {
     this.#now = now;
   }
 
-  async get(id: string): Promise<Model | null> {
+  /** Null when the project has no such model. */
+  async get(projectId: string, id: string): Promise<Model | null> {
     const row = await this.#database
       .selectFrom("models")
       .selectAll()
+      .where("projectId", "=", projectId)
       .where("id", "=", id)
       .where("deletedAt", "is", null)
       .executeTakeFirst();
     return row === undefined ? null : this.#toModel(row);
   }
 
-  /** All models, newest first: this list of the protocol has no pages. */
-  async list(): Promise<Model[]> {
+  /** All models of the project, newest first: this list of the protocol has no pages. */
+  async list(projectId: string): Promise<Model[]> {
     const rows = await this.#database
       .selectFrom("models")
       .selectAll()
+      .where("projectId", "=", projectId)
       .where("deletedAt", "is", null)
       .orderBy("sequence", "desc")
       .execute();
@@ -56,10 +61,11 @@ export class ModelStore {
   }
 
   /** The model that was deleted, for whoever removes its adapter; null when there was none. */
-  async delete(id: string): Promise<Model | null> {
+  async delete(projectId: string, id: string): Promise<Model | null> {
     const row = await this.#database
       .updateTable("models")
       .set({ deletedAt: Math.floor(this.#now() / 1000) })
+      .where("projectId", "=", projectId)
       .where("id", "=", id)
       .where("deletedAt", "is", null)
       .returningAll()
@@ -71,6 +77,7 @@ export class ModelStore {
     return {
       id: row.id,
       jobId: row.jobId,
+      projectId: row.projectId,
       createdAt: row.createdAt,
       ownedBy: row.ownedBy,
       baseModel: row.baseModel,
@@ -83,9 +90,9 @@ export class ModelStore {
 /** For the transaction that ends a job. */
 export async function insertModel(
   transaction: DatabaseTransaction,
-  model: NewModel & { jobId: string; createdAt: number },
+  model: NewModel & { jobId: string; projectId: string; createdAt: number },
 ): Promise<void> {
-  const { id, jobId, createdAt, ownedBy, baseModel, requestedModel, adapterDirectory } = model;
+  const { id, jobId, projectId, createdAt, ownedBy, baseModel, requestedModel, adapterDirectory } = model;
   const inside = relative(".", adapterDirectory);
   // Deleting a model removes this folder: it must be a folder below the home, never the home itself.
   if (isAbsolute(adapterDirectory) || inside === "" || inside.startsWith("..")) {
@@ -95,6 +102,6 @@ export async function insertModel(
   }
   await transaction
     .insertInto("models")
-    .values({ id, jobId, createdAt, ownedBy, baseModel, requestedModel, adapterDirectory })
+    .values({ id, jobId, projectId, createdAt, ownedBy, baseModel, requestedModel, adapterDirectory })
     .execute();
 }

@@ -105,16 +105,18 @@ export function form(
 export async function upload(
   server: Server,
   content: string | Buffer = '{"messages":[]}\n',
-  options: { filename?: string; purpose?: string } = {},
+  options: { filename?: string; purpose?: string; headers?: Record<string, string> } = {},
 ): Promise<{ id: string } & Record<string, unknown>> {
   const { filename = "train.jsonl", purpose = "fine-tune" } = options;
+  const { payload, headers } = form([
+    { name: "purpose", value: purpose },
+    { name: "file", filename, content },
+  ]);
   const answer = await server.app.inject({
     method: "POST",
     url: "/v1/files",
-    ...form([
-      { name: "purpose", value: purpose },
-      { name: "file", filename, content },
-    ]),
+    payload,
+    headers: { ...headers, ...options.headers },
   });
   if (answer.statusCode !== 200) throw new Error(answer.body);
   return answer.json();

@@ -3,6 +3,7 @@ import { expect, test } from "vitest";
 import { jobCheckpointObject, jobEventObject, jobObject } from "../../src/wire/fine-tuning.ts";
 import { BASE_MODEL, succeedJob, testServer, upload } from "./harness.ts";
 import type { TestServer } from "./harness.ts";
+import { DEFAULT_PROJECT } from "../../src/wire/ids.ts";
 
 async function create(server: TestServer, body: object) {
   return server.app.inject({ method: "POST", url: "/v1/fine_tuning/jobs", payload: body });
@@ -280,7 +281,7 @@ test("a fine-tuned model and a checkpoint can be trained on; a deleted one canno
       `Created fine-tuning job: ${job.id}`,
     ]);
   }
-  await server.stores.models.delete(model);
+  await server.stores.models.delete(DEFAULT_PROJECT, model);
   expect((await create(server, { model, training_file })).json()).toMatchObject({
     error: {
       code: "model_not_available",

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterEach, expect, test } from "vitest";
 import { TunesmithError } from "../../src/errors.ts";
 import { openWorkbench, TEN_EXAMPLES, until, type Workbench } from "./workbench.ts";
+import { DEFAULT_PROJECT } from "../../src/wire/ids.ts";
 
 let bench: Workbench;
 afterEach(() => bench.close());
@@ -44,7 +45,7 @@ test.each([
 ])("a training file deleted $when", async ({ row }) => {
   bench = await openWorkbench();
   const job = await bench.create();
-  if (row) await bench.files.delete(job.trainingFileId);
+  if (row) await bench.files.delete(DEFAULT_PROJECT, job.trainingFileId);
   await bench.blobs.delete(job.trainingFileId);
   bench.worker().start();
   await until("the job has failed", async () => (await bench.status(job)) === "failed");
@@ -60,7 +61,7 @@ test("a training file deleted after validation does no harm", async () => {
   const job = await bench.create({ instructions: { stepMs: 50 } });
   bench.worker().start();
   await until("the job runs", async () => (await bench.status(job)) === "running");
-  await bench.files.delete(job.trainingFileId);
+  await bench.files.delete(DEFAULT_PROJECT, job.trainingFileId);
   await bench.blobs.delete(job.trainingFileId);
   await until("the job has succeeded", async () => (await bench.status(job)) === "succeeded");
 });

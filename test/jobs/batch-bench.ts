@@ -90,7 +90,14 @@ export async function openBatchBench(options: {
         return `${JSON.stringify({ custom_id: String(i + 1), method: "POST", url: ENDPOINT, body })}\n`;
       }).join("");
       const written = await blobs.write(id, chunksOf(text), { maxBytes: 1e8 });
-      await files.create({ id, filename: "in.jsonl", purpose: "batch", expiresAt: null, ...written });
+      await files.create({
+        id,
+        projectId: DEFAULT_PROJECT,
+        filename: "in.jsonl",
+        purpose: "batch",
+        expiresAt: null,
+        ...written,
+      });
       return batches.create({
         projectId: DEFAULT_PROJECT,
         endpoint: ENDPOINT,

@@ -236,7 +236,7 @@ test("when the window is over, what is done is kept and the rest is batch_expire
 test("a batch whose input file was deleted before it was read fails and says so", async () => {
   bench = await openBatchBench({ answer: async ({ body }) => answered(body) });
   const batch = await bench.create(2);
-  await bench.files.delete(batch.inputFileId);
+  await bench.files.delete(DEFAULT_PROJECT, batch.inputFileId);
   bench.startWorkers();
   await until("it has ended", ended(batch));
   expect(await bench.read(batch)).toMatchObject({

@@ -3,6 +3,7 @@ import { readdirSync } from "node:fs";
 import { afterEach, expect, test } from "vitest";
 import { SYSTEM_CLOCK } from "../../src/jobs/worker.ts";
 import { isAlive, openWorkbench, until, type Workbench } from "./workbench.ts";
+import { DEFAULT_PROJECT } from "../../src/wire/ids.ts";
 
 let bench: Workbench;
 afterEach(() => bench.close());
@@ -15,7 +16,7 @@ test("while it waits behind another job", async () => {
   const waiting = await bench.create();
   bench.worker().start();
   await until("the first runs", async () => (await bench.status(running)) === "running");
-  await bench.jobs.cancel(waiting.id, CANCELLED);
+  await bench.jobs.cancel(DEFAULT_PROJECT, waiting.id, CANCELLED);
   await until("the first has succeeded", async () => (await bench.status(running)) === "succeeded");
   expect(await bench.status(waiting)).toBe("cancelled");
   expect(bench.lives(waiting)).toEqual([]);
@@ -36,7 +37,7 @@ test("while its files are validated", async () => {
   const worker = bench.worker();
   worker.start();
   await until("the worker has the job", async () => (await bench.queue.listLeases()).length === 1);
-  await bench.jobs.cancel(job.id, CANCELLED);
+  await bench.jobs.cancel(DEFAULT_PROJECT, job.id, CANCELLED);
   worker.wake();
   await until("validation was told to stop", () => sawAbort);
   await worker.stop();
@@ -64,7 +65,7 @@ test("while it is queued and its base model is fetched", async () => {
   worker.start();
   await until("the model is fetched", () => fetching);
   expect(await bench.status(job)).toBe("queued");
-  await bench.jobs.cancel(job.id, CANCELLED);
+  await bench.jobs.cancel(DEFAULT_PROJECT, job.id, CANCELLED);
   worker.wake();
   await worker.stop();
   expect(await bench.status(job)).toBe("cancelled");
@@ -80,7 +81,7 @@ test("while it trains: the trainer ends, the events stay", async () => {
   await until("it has trained two steps", reported);
   const [pid = NaN] = bench.lives(job);
   expect(isAlive(pid)).toBe(true);
-  await bench.jobs.cancel(job.id, CANCELLED);
+  await bench.jobs.cancel(DEFAULT_PROJECT, job.id, CANCELLED);
   worker.wake();
   await until("the trainer is gone", () => !isAlive(pid));
   await worker.stop();
@@ -100,7 +101,7 @@ test("also when nobody wakes the worker", async () => {
   bench.worker().start();
   await until("the trainer has started", () => bench.lives(job).length === 1);
   const [pid = NaN] = bench.lives(job);
-  await bench.jobs.cancel(job.id, CANCELLED);
+  await bench.jobs.cancel(DEFAULT_PROJECT, job.id, CANCELLED);
   await until("the trainer is gone", () => !isAlive(pid));
 });
 
@@ -111,7 +112,7 @@ test("a trainer deaf to SIGTERM is killed after the grace time", async () => {
   worker.start();
   await until("it trains", async () => (await bench.messages(job)).length >= 5);
   const [pid = NaN] = bench.lives(job);
-  await bench.jobs.cancel(job.id, CANCELLED);
+  await bench.jobs.cancel(DEFAULT_PROJECT, job.id, CANCELLED);
   worker.wake();
   await until("the trainer is gone", () => !isAlive(pid));
   expect(await bench.status(job)).toBe("cancelled");

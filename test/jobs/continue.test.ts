@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { afterEach, expect, test } from "vitest";
 import type { JobRecipe } from "../../src/training/job-directory.ts";
 import { openWorkbench, until, type Workbench } from "./workbench.ts";
+import { DEFAULT_PROJECT } from "../../src/wire/ids.ts";
 
 let bench: Workbench;
 afterEach(() => bench.close());
@@ -17,7 +18,7 @@ async function fineTuned(): Promise<{ id: string; adapterDirectory: string }> {
   const job = await bench.create();
   bench.worker().start();
   await until("the job has succeeded", async () => (await bench.status(job)) === "succeeded");
-  const model = await bench.models.get((await bench.read(job)).fineTunedModel ?? "");
+  const model = await bench.models.get(DEFAULT_PROJECT, (await bench.read(job)).fineTunedModel ?? "");
   if (model === null) throw new Error("no model");
   mkdirSync(model.adapterDirectory, { recursive: true });
   writeFileSync(join(model.adapterDirectory, "adapter_config.json"), JSON.stringify(ADAPTER_CONFIG));
@@ -31,7 +32,7 @@ test("the run inherits the adapter, and the new model is named after the same ba
   const job = await bench.create({ model: source.id, instructions: { stepMs: 40 } });
   await until("it trains", async () => (await bench.status(job)) === "running");
   // Deleting the model from now on disturbs nobody.
-  await bench.models.delete(source.id);
+  await bench.models.delete(DEFAULT_PROJECT, source.id);
   await rm(source.adapterDirectory, { recursive: true });
   const directory = bench.directoryOf(job);
   expect(readFileSync(join(directory, "initial-adapter", "adapter_model.safetensors"), "utf8")).toBe(
@@ -55,7 +56,7 @@ test("the run inherits the adapter, and the new model is named after the same ba
 test("a model deleted before the job could read it fails the job and says so", async () => {
   bench = await openWorkbench();
   const source = await fineTuned();
-  await bench.models.delete(source.id);
+  await bench.models.delete(DEFAULT_PROJECT, source.id);
   const job = await bench.create({ model: source.id });
   await until("the job has failed", async () => (await bench.status(job)) === "failed");
   expect((await bench.read(job)).error).toEqual({

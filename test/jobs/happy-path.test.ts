@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterEach, expect, test } from "vitest";
 import type { JobRecipe } from "../../src/training/job-directory.ts";
 import { openWorkbench, TEN_EXAMPLES, until, type Workbench } from "./workbench.ts";
+import { DEFAULT_PROJECT } from "../../src/wire/ids.ts";
 
 let bench: Workbench;
 afterEach(() => bench.close());
@@ -70,12 +71,12 @@ test("a job runs to a model with events, checkpoints and a result file", async (
   expect(checkpoints[1]?.metrics).toMatchObject({ step: 8, train_loss: 0.25, full_valid_loss: 0.5 });
 
   const weights = async (name: string): Promise<string> => {
-    const model = await bench.models.get(name);
+    const model = await bench.models.get(DEFAULT_PROJECT, name);
     return readFileSync(join(model?.adapterDirectory ?? "", "adapter_model.safetensors"), "utf8");
   };
   expect(await weights(ended.fineTunedModel ?? "")).toBe("weights after step 10");
   expect(await weights(checkpoints[1]?.model ?? "")).toBe("weights after step 8");
-  expect(await bench.models.get(ended.fineTunedModel ?? "")).toMatchObject({
+  expect(await bench.models.get(DEFAULT_PROJECT, ended.fineTunedModel ?? "")).toMatchObject({
     baseModel: "smollm2-135m-instruct",
     requestedModel: "gpt-4o-mini-2024-07-18",
   });
@@ -84,7 +85,7 @@ test("a job runs to a model with events, checkpoints and a result file", async (
 
   expect(existsSync(join(bench.directoryOf(job), "training.jsonl"))).toBe(false);
 
-  const result = await bench.files.get(ended.resultFileId ?? "");
+  const result = await bench.files.get(DEFAULT_PROJECT, ended.resultFileId ?? "");
   expect(result).toMatchObject({ filename: "step_metrics.csv", purpose: "fine-tune-results", bytes: 26 });
   expect(readFileSync(bench.blobs.path(result?.id ?? ""), "utf8")).toBe("step,train_loss\n1,2.00000\n");
 });

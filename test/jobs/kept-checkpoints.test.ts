@@ -5,6 +5,7 @@ import { afterEach, expect, test } from "vitest";
 import type { Job } from "../../src/store/fine-tuning-rows.ts";
 import type { Instructions } from "./fake-trainer.ts";
 import { openWorkbench, until, type Workbench } from "./workbench.ts";
+import { DEFAULT_PROJECT } from "../../src/wire/ids.ts";
 
 let bench: Workbench;
 afterEach(() => bench.close());
@@ -31,7 +32,7 @@ test("a cancelled job keeps its last three epochs, each under a name that can be
   worker.start();
   const last = join(bench.directoryOf(job), "checkpoints/step-9");
   await until("the trainer hangs", () => existsSync(last));
-  await bench.jobs.cancel(job.id, { message: "The job was cancelled" });
+  await bench.jobs.cancel(DEFAULT_PROJECT, job.id, { message: "The job was cancelled" });
   worker.wake();
   await cleanedUp();
 
@@ -40,7 +41,7 @@ test("a cancelled job keeps its last three epochs, each under a name that can be
   expect(checkpoints[0]?.metrics).toMatchObject({ step: 8, train_loss: 0.25, full_valid_loss: 0.5 });
   for (const { model, step } of checkpoints) {
     expect(model).toMatch(new RegExp(`^ft:gpt-4o-mini-2024-07-18:acme:tacos:\\w{8}:ckpt-step-${step}$`));
-    const { adapterDirectory } = (await bench.models.get(model)) ?? { adapterDirectory: "" };
+    const { adapterDirectory } = (await bench.models.get(DEFAULT_PROJECT, model)) ?? { adapterDirectory: "" };
     const weights = readFileSync(join(adapterDirectory, "adapter_model.safetensors"), "utf8");
     expect(weights).toBe(`weights after step ${step}`);
   }
@@ -78,11 +79,11 @@ test("so does a failed one, and its adapter, its result and its temporary folder
 test("a repetition makes no second model, and a deleted one does not come back", async () => {
   bench = await openWorkbench();
   const job = await failedJob({ steps: 6, stepsPerEpoch: 2, failAt: { step: 5, error: ERROR } });
-  const [newest, older] = await bench.models.list();
-  await bench.models.delete(newest?.id ?? "");
+  const [newest, older] = await bench.models.list(DEFAULT_PROJECT);
+  await bench.models.delete(DEFAULT_PROJECT, newest?.id ?? "");
   await bench.database.updateTable("fineTuningJobs").set({ cleanedUp: 0 }).execute();
   await bench.sweep(new AbortController().signal);
-  expect((await bench.models.list()).map(({ id }) => id)).toEqual([older?.id]);
+  expect((await bench.models.list(DEFAULT_PROJECT)).map(({ id }) => id)).toEqual([older?.id]);
   expect((await bench.jobs.listCheckpoints(job.id, { limit: 10 })).data).toHaveLength(2);
   expect(await bench.queue.listToCleanUp(1)).toEqual([]);
 });

@@ -4,6 +4,7 @@ import { afterEach, expect, test } from "vitest";
 import { createWorker, LEASE_MS, type Clock, type RunJob } from "../../src/jobs/worker.ts";
 import type { Job } from "../../src/store/fine-tuning-rows.ts";
 import { openWorkbench, until, type Workbench } from "./workbench.ts";
+import { DEFAULT_PROJECT } from "../../src/wire/ids.ts";
 
 /** Time moves only by `advance`, which ends every wait that is over. */
 function fakeClock() {
@@ -126,7 +127,7 @@ test("a cancelled job is told apart from a lost one", async () => {
   const job = await bench.create();
   worker.start();
   await until("the job is claimed", () => started.length === 1);
-  await bench.jobs.cancel(job.id, { message: "The job was cancelled" });
+  await bench.jobs.cancel(DEFAULT_PROJECT, job.id, { message: "The job was cancelled" });
   await advance(1_500);
   expect(stopped).toEqual(["cancelled"]);
 });

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterEach, expect, test } from "vitest";
 import type { Job } from "../../src/store/fine-tuning-rows.ts";
 import { openWorkbench, until, type Workbench } from "./workbench.ts";
+import { DEFAULT_PROJECT } from "../../src/wire/ids.ts";
 
 let bench: Workbench;
 afterEach(() => bench.close());
@@ -40,7 +41,7 @@ const GONE = [
 test("a succeeded job loses its data and keeps its models, their optimizer states apart", async () => {
   bench = await openWorkbench();
   const job = await ended(await bench.create({ instructions: { steps: 6, stepsPerEpoch: 2 } }));
-  const models = await bench.models.list();
+  const models = await bench.models.list(DEFAULT_PROJECT);
   expect(models).toHaveLength(3);
   await withoutCleanUp(job);
   writeFileSync(inDirectory(job, "checkpoints", "step-4", "optimizer.safetensors"), "x");
@@ -62,7 +63,7 @@ test("what a model's deletion took away does not come back, and its folder may g
   bench = await openWorkbench();
   const job = await ended(await bench.create({ instructions: { steps: 6, stepsPerEpoch: 2 } }));
   const [, checkpoint] = (await bench.jobs.listCheckpoints(job.id, { limit: 10 })).data;
-  await bench.models.delete(checkpoint?.model ?? "");
+  await bench.models.delete(DEFAULT_PROJECT, checkpoint?.model ?? "");
   await withoutCleanUp(job);
   bench.worker().start();
   await until("the job is cleaned up", async () => (await bench.queue.listToCleanUp(1)).length === 0);
@@ -94,7 +95,7 @@ test("an unfinished job is not touched", async () => {
   expect(readdirSync(inDirectory(job, "checkpoints")).sort()).toEqual(["step-1", "step-2"]);
   // Not even where somebody asks for it.
   await bench.queue.markCleanedUp(job.id);
-  await bench.jobs.cancel(job.id, { message: "The job was cancelled" });
+  await bench.jobs.cancel(DEFAULT_PROJECT, job.id, { message: "The job was cancelled" });
   expect((await bench.queue.listToCleanUp(10)).map(({ id }) => id)).toEqual([job.id]);
 });
 
@@ -105,7 +106,7 @@ test("a job cancelled while no worker ran is cleaned up by the next", async () =
   worker.start();
   await until("a checkpoint is made", () => existsSync(inDirectory(job, "checkpoints", "step-2")));
   await worker.stop();
-  await bench.jobs.cancel(job.id, { message: "The job was cancelled" });
+  await bench.jobs.cancel(DEFAULT_PROJECT, job.id, { message: "The job was cancelled" });
   bench.worker().start();
   await until("the job is cleaned up", async () => (await bench.queue.listToCleanUp(1)).length === 0);
   expect(existsSync(inDirectory(job, "training.jsonl"))).toBe(false);

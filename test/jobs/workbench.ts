@@ -16,7 +16,7 @@ import { FineTuningQueue } from "../../src/store/fine-tuning-queue.ts";
 import type { Job, NewJob } from "../../src/store/fine-tuning-rows.ts";
 import { FineTuningStore } from "../../src/store/fine-tuning.ts";
 import { ModelStore } from "../../src/store/models.ts";
-import { newId } from "../../src/wire/ids.ts";
+import { DEFAULT_PROJECT, newId } from "../../src/wire/ids.ts";
 import type { Instructions } from "./fake-trainer.ts";
 
 const TSX = pathToFileURL(createRequire(import.meta.url).resolve("tsx")).href;
@@ -113,7 +113,14 @@ export async function openWorkbench(
     async upload(content: string): Promise<string> {
       const id = newId("file");
       const written = await blobs.write(id, chunksOf(content), { maxBytes: 1e6 });
-      await files.create({ id, filename: "data.jsonl", purpose: "fine-tune", expiresAt: null, ...written });
+      await files.create({
+        id,
+        projectId: DEFAULT_PROJECT,
+        filename: "data.jsonl",
+        purpose: "fine-tune",
+        expiresAt: null,
+        ...written,
+      });
       return id;
     },
     async create(
@@ -122,6 +129,7 @@ export async function openWorkbench(
       const { content = TEN_EXAMPLES, instructions = {}, ...rest } = given;
       const job = await jobs.create(
         {
+          projectId: DEFAULT_PROJECT,
           model: "gpt-4o-mini-2024-07-18",
           baseModel: "smollm2-135m-instruct",
           trainingFileId: rest.trainingFileId ?? (await this.upload(content)),
@@ -142,7 +150,7 @@ export async function openWorkbench(
       return (await this.read(job)).status;
     },
     async read(job: Job): Promise<Job> {
-      const found = await jobs.get(job.id);
+      const found = await jobs.get(DEFAULT_PROJECT, job.id);
       if (found === null) throw new Error(`no job ${job.id}`);
       return found;
     },

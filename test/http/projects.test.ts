@@ -1,0 +1,158 @@
+// One project never sees another's objects: every route that names an object answers for a foreign one exactly as for one that
+// does not exist, and every list leaves them out. The cases come from the route table, so a new route is tested or fails here.
+import { expect, test } from "vitest";
+import { newId } from "../../src/wire/ids.ts";
+import { readProjectFile } from "../house/source-files.ts";
+import { BASE_MODEL, succeedJob, testServer, upload } from "./harness.ts";
+import type { TestServer } from "./harness.ts";
+
+const OTHER = newId("project");
+
+/** A server on which a request may say for which project it is made. */
+async function serverWithProjects(): Promise<TestServer> {
+  const server = await testServer();
+  server.app.addHook("onRequest", async (request) => {
+    const project = request.headers["x-test-project"];
+    if (typeof project === "string") request.project = project;
+  });
+  return server;
+}
+
+interface Objects {
+  file: string;
+  job: string;
+  model: string;
+}
+
+/** One object of each kind that a path can name. */
+async function makeObjects(server: TestServer, project?: string): Promise<Objects> {
+  const headers = project === undefined ? {} : { "x-test-project": project };
+  const file = await upload(server, undefined, { headers });
+  const created = await server.app.inject({
+    method: "POST",
+    url: "/v1/fine_tuning/jobs",
+    payload: { model: BASE_MODEL, training_file: file.id, suffix: project?.slice(-8) },
+    headers,
+  });
+  const job = created.json<{ id: string }>().id;
+  const { model } = await succeedJob(server, job);
+  return { file: file.id, job, model };
+}
+
+/** Ids of the right form that nobody has. */
+const UNKNOWN: Objects = {
+  file: newId("file"),
+  job: newId("job"),
+  model: `ft:${BASE_MODEL}:personal::nobodyAA`,
+};
+
+/** "GET /v1/files/:file" and so on, from the route table of app.ts. */
+const ROUTES = [...readProjectFile("src/api/app.ts").matchAll(/^ {4}"(\/v1\/[^"]+)": \{(.*)\}/gm)].flatMap(
+  ([, url = "", methods = ""]) =>
+    [...methods.matchAll(/\b(GET|POST|DELETE):/g)].map(([, method]) => `${method} ${url}`),
+);
+const NAMING = ROUTES.filter((route) => route.includes(":"));
+
+/** Bodies without which a route refuses the request before it looks for the object. */
+const BODIES: Readonly<Record<string, object>> = {};
+
+function send(server: TestServer, route: string, objects: Objects, project?: string) {
+  const [method = "", path = ""] = route.split(" ");
+  const url = path.replaceAll(/:(\w+)/g, (_all, name: string) => {
+    const id = (objects as unknown as Record<string, string>)[name];
+    if (id === undefined) throw new Error(`makeObjects has no '${name}' for ${route}: add one`);
+    return id;
+  });
+  return server.app.inject({
+    method: method as "GET" | "POST" | "DELETE",
+    url,
+    headers: project === undefined ? {} : { "x-test-project": project },
+    ...(BODIES[route] === undefined ? {} : { payload: BODIES[route] }),
+  });
+}
+
+test("the route table was read", () => {
+  expect(NAMING.length).toBeGreaterThanOrEqual(9);
+});
+
+test.each(NAMING)("%s answers for another project's object as for an unknown one", async (route) => {
+  const server = await serverWithProjects();
+  const objects = await makeObjects(server);
+  const foreign = await send(server, route, objects, OTHER);
+  const unknown = await send(server, route, UNKNOWN, OTHER);
+  expect(foreign.statusCode).toBe(404);
+  const renamed = Object.entries(objects).reduce(
+    (body, [kind, id]) => body.replaceAll(String(id), UNKNOWN[kind as keyof Objects]),
+    foreign.body,
+  );
+  expect([foreign.statusCode, renamed]).toEqual([unknown.statusCode, unknown.body]);
+  // The object is still there for its own project: the foreign request deleted or changed nothing.
+  expect((await send(server, route, objects)).statusCode).not.toBe(404);
+});
+
+test.each([
+  ["/v1/files", "file"],
+  ["/v1/fine_tuning/jobs", "job"],
+  ["/v1/models", "model"],
+] as const)("%s lists the own project's objects only", async (url, kind) => {
+  const server = await serverWithProjects();
+  const { [kind]: id } = await makeObjects(server);
+  expect((await server.app.inject({ url })).body).toContain(`"${id}"`);
+  const foreign = await server.app.inject({ url, headers: { "x-test-project": OTHER } });
+  expect(foreign.statusCode).toBe(200);
+  expect(foreign.body).not.toContain(`"${id}"`);
+  if (kind === "model") return expect(foreign.body).toContain(`"${BASE_MODEL}"`);
+  const after = (cursor: string) =>
+    server.app.inject({ url, query: { after: cursor }, headers: { "x-test-project": OTHER } });
+  const answer = await after(id);
+  expect(answer.statusCode).toBe(400);
+  expect(answer.body.replaceAll(id, UNKNOWN[kind])).toBe((await after(UNKNOWN[kind])).body);
+});
+
+test.each([
+  [
+    "a training file",
+    "file",
+    "/v1/fine_tuning/jobs",
+    (id: string) => ({ model: BASE_MODEL, training_file: id }),
+  ],
+  [
+    "a model to chat with",
+    "model",
+    "/v1/chat/completions",
+    (id: string) => ({ model: id, messages: [{ role: "user", content: "Hi" }] }),
+  ],
+] as const)("%s of another project is unknown in a body too", async (_name, kind, url, payload) => {
+  const server = await serverWithProjects();
+  const { [kind]: id } = await makeObjects(server);
+  const post = (project: string | undefined, named: string) =>
+    server.app.inject({
+      method: "POST",
+      url,
+      payload: payload(named),
+      headers: project === undefined ? {} : { "x-test-project": project },
+    });
+  const foreign = await post(OTHER, id);
+  const unknown = await post(OTHER, UNKNOWN[kind]);
+  expect(foreign.statusCode).toBeGreaterThanOrEqual(400);
+  expect([foreign.statusCode, foreign.body.replaceAll(id, UNKNOWN[kind])]).toEqual([
+    unknown.statusCode,
+    unknown.body,
+  ]);
+  expect((await post(undefined, id)).statusCode).toBe(200);
+});
+
+test("what a project makes is its own", async () => {
+  const server = await serverWithProjects();
+  const objects = await makeObjects(server);
+  const theirs = await makeObjects(server, OTHER);
+  for (const [url, kind] of [
+    ["/v1/files", "file"],
+    ["/v1/fine_tuning/jobs", "job"],
+    ["/v1/models", "model"],
+  ] as const) {
+    const { body } = await server.app.inject({ url, headers: { "x-test-project": OTHER } });
+    expect(body).toContain(`"${theirs[kind]}"`);
+    expect(body).not.toContain(`"${objects[kind]}"`);
+  }
+});
