@@ -1,7 +1,14 @@
 // Settings: defaults, the environment, options in front, and the messages for what is wrong.
 import { expect, test } from "vitest";
 import { DEFAULT_BASE_MODEL } from "./model/catalogue.ts";
-import { isLoopback, loadConfig, SETTINGS, trainerEnvironment, unknownVariables } from "./config.ts";
+import {
+  checkExposure,
+  isLoopback,
+  loadConfig,
+  SETTINGS,
+  trainerEnvironment,
+  unknownVariables,
+} from "./config.ts";
 
 test("without an environment every setting has its default", () => {
   const config = loadConfig({}, { XDG_CACHE_HOME: "/cache" });
@@ -86,10 +93,13 @@ test("all faults are named at once, and a key is never repeated", () => {
 });
 
 test("another address than this machine's own needs a key", () => {
-  expect(() => loadConfig({ host: "0.0.0.0" }, {})).toThrow(
-    "Listening on 0.0.0.0 would let everyone on the network use this server, and no API key is set. Set TUNESMITH_API_KEYS to one or more keys, or listen on 127.0.0.1.",
+  const exposed = { host: "0.0.0.0", apiKeys: [] };
+  expect(() => checkExposure(exposed, false)).toThrow(
+    "Listening on 0.0.0.0 would let everyone on the network use this server, and there is no API key. Listen on 127.0.0.1 and make an admin key with 'tunesmith keys create --scopes admin', or set TUNESMITH_API_KEYS to one or more keys.",
   );
-  expect(loadConfig({ host: "0.0.0.0" }, { TUNESMITH_API_KEYS: "a-long-key-1" }).host).toBe("0.0.0.0");
+  expect(() => checkExposure({ ...exposed, apiKeys: ["a-long-key-1"] }, false)).not.toThrow();
+  expect(() => checkExposure(exposed, true)).not.toThrow();
+  expect(() => checkExposure({ ...exposed, host: "localhost" }, false)).not.toThrow();
   expect(["127.0.0.1", "127.9.9.9", "::1", "localhost"].every(isLoopback)).toBe(true);
   expect(["0.0.0.0", "::", "192.168.0.1", "127.evil.example", ""].some(isLoopback)).toBe(false);
 });

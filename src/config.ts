@@ -47,7 +47,7 @@ const OPENAI_SNAPSHOTS = {
 export const SETTINGS = {
   host: setting({
     variable: "TUNESMITH_HOST",
-    help: "Address to listen on. Any other than this machine's own needs TUNESMITH_API_KEYS.",
+    help: "Address to listen on. Any other than this machine's own needs an API key: one made with `tunesmith keys create`, or TUNESMITH_API_KEYS.",
     default: "127.0.0.1",
     parse: filledText,
   }),
@@ -65,7 +65,7 @@ export const SETTINGS = {
   }),
   apiKeys: setting({
     variable: "TUNESMITH_API_KEYS",
-    help: "Keys that clients may send, separated by commas. Without any, whoever reaches the port may use the server.",
+    help: "Keys that clients may send, separated by commas, beside those made with `tunesmith keys create`. They have every scope, in the default project. Without any key at all, whoever reaches the port from this machine may use the server.",
     default: "",
     parse: apiKeyList,
   }),
@@ -194,7 +194,6 @@ export function loadConfig(overrides: Partial<Config> = {}, environment: Environ
   if (faults.length > 0) throw new InvalidRequest(`Wrong settings:\n${faults.join("\n")}`);
   const given = Object.entries(overrides).filter(([, value]) => value !== undefined);
   const config = { ...Object.fromEntries(entries), ...Object.fromEntries(given) } as Config;
-  checkExposure(config);
   return config;
 }
 
@@ -259,10 +258,11 @@ export function isLoopback(host: string): boolean {
   return host === "localhost" || host === "::1" || /^127(\.[0-9]{1,3}){3}$/.test(host);
 }
 
-function checkExposure(config: Config): void {
-  if (isLoopback(config.host) || config.apiKeys.length > 0) return;
+/** Throws InvalidRequest when others could reach a server without keys. `hasKeys`: there are some in the database. */
+export function checkExposure(config: Pick<Config, "host" | "apiKeys">, hasKeys: boolean): void {
+  if (isLoopback(config.host) || config.apiKeys.length > 0 || hasKeys) return;
   throw new InvalidRequest(
-    `Listening on ${config.host} would let everyone on the network use this server, and no API key is set. Set TUNESMITH_API_KEYS to one or more keys, or listen on 127.0.0.1.`,
+    `Listening on ${config.host} would let everyone on the network use this server, and there is no API key. Listen on 127.0.0.1 and make an admin key with 'tunesmith keys create --scopes admin', or set TUNESMITH_API_KEYS to one or more keys.`,
     { param: "host" },
   );
 }

@@ -9,7 +9,7 @@ import { createApp } from "./api/app.ts";
 import type { GraderMeans } from "./api/graders.ts";
 import type { BaseModelCatalogue } from "./api/model-directory.ts";
 import { OwnRequests } from "./api/own-requests.ts";
-import { loadConfig, trainerEnvironment, unknownVariables } from "./config.ts";
+import { checkExposure, loadConfig, trainerEnvironment, unknownVariables } from "./config.ts";
 import type { Config } from "./config.ts";
 import { InvalidRequest, messageOf } from "./errors.ts";
 import { countExamples } from "./data/dataset.ts";
@@ -38,6 +38,7 @@ import type { ChatEngine } from "./serving/engine.ts";
 import { DEFAULT_LIMITS } from "./serving/scheduler.ts";
 import { BatchQueue } from "./store/batch-queue.ts";
 import { BatchStore } from "./store/batches.ts";
+import { ApiKeyStore } from "./store/api-keys.ts";
 import { BlobStore } from "./store/blobs.ts";
 import type { BlobStoreOptions } from "./store/blobs.ts";
 import { openDatabase } from "./store/database.ts";
@@ -49,6 +50,7 @@ import { lockHome } from "./store/home-lock.ts";
 import type { HomeLock } from "./store/home-lock.ts";
 import { ModelStore } from "./store/models.ts";
 import { WebhookStore } from "./store/webhooks.ts";
+import { ProjectStore } from "./store/projects.ts";
 
 /** What a worker is made from. */
 export interface WorkerParts {
@@ -89,6 +91,8 @@ export interface Server {
     batches: BatchStore;
     batchQueue: BatchQueue;
     webhooks: WebhookStore;
+    projects: ProjectStore;
+    keys: ApiKeyStore;
   };
   /** Starts the worker and listens. Resolves to the address, e.g. http://127.0.0.1:8080. */
   listen(): Promise<string>;
@@ -150,7 +154,10 @@ async function wireServer(
     batches: new BatchStore(database, now),
     batchQueue: new BatchQueue(database, now),
     webhooks: new WebhookStore(database, now),
+    projects: new ProjectStore(database, now),
+    keys: new ApiKeyStore(database, now),
   };
+  checkExposure(config, await stores.keys.any());
   const threads = config.threads === 0 ? availableParallelism() : config.threads;
   const engine = overrides.engine ?? new EmbeddedEngine({ threads });
   const embeddingEngine = overrides.embeddingEngine ?? new EncoderEngine({ threads });
@@ -167,6 +174,7 @@ async function wireServer(
       embeddingEngine,
       embeddingCatalogue: overrides.embeddingCatalogue ?? embeddingCatalogue(config),
       graders: overrides.graders ?? (await graderMeans(config)),
+      now,
       onJobsChanged: () => worker?.wake(),
       onBatchesChanged: () => batchWorkers.forEach((each) => each.wake()),
       ownRequests,

@@ -8,14 +8,17 @@ import { InvalidRequest, Unavailable } from "../errors.ts";
 import type { EmbeddingEngine } from "../serving/embedding-engine.ts";
 import type { ChatEngine } from "../serving/engine.ts";
 import type { BatchStore } from "../store/batches.ts";
+import type { ApiKeyStore } from "../store/api-keys.ts";
 import type { BlobStore } from "../store/blobs.ts";
 import type { FileStore } from "../store/files.ts";
 import type { FineTuningStore } from "../store/fine-tuning.ts";
 import type { ModelStore } from "../store/models.ts";
+import type { ProjectStore } from "../store/projects.ts";
 import type { WebhookStore } from "../store/webhooks.ts";
 import { BATCH_ENDPOINTS } from "../wire/batches.ts";
 import { DEFAULT_PROJECT, newId } from "../wire/ids.ts";
 import { createAuthentication } from "./authentication.ts";
+import type { Authenticate } from "./authentication.ts";
 import { batchRoutes } from "./batches.ts";
 import { chatRoutes } from "./chat.ts";
 import { embeddingRoutes } from "./embeddings.ts";
@@ -25,11 +28,14 @@ import { fileRoutes } from "./files.ts";
 import { fineTuningRoutes } from "./fine-tuning.ts";
 import { graderRoutes } from "./graders.ts";
 import type { GraderMeans } from "./graders.ts";
+import { keyRoutes } from "./keys.ts";
 import { ModelDirectory } from "./model-directory.ts";
 import type { BaseModelCatalogue } from "./model-directory.ts";
 import { modelRoutes } from "./models.ts";
 import type { OwnRequests } from "./own-requests.ts";
 import { webhookRoutes } from "./webhooks.ts";
+import { RateLimits } from "./rate-limits.ts";
+import { scopeOf } from "./scopes.ts";
 
 export interface AppParts {
   files: FileStore;
@@ -38,6 +44,8 @@ export interface AppParts {
   models: ModelStore;
   batches: BatchStore;
   webhooks: WebhookStore;
+  projects: ProjectStore;
+  keys: ApiKeyStore;
   engine: ChatEngine;
   catalogue: BaseModelCatalogue;
   embeddingEngine: EmbeddingEngine;
@@ -47,6 +55,8 @@ export interface AppParts {
   onBatchesChanged: () => void;
   /** Lets the requests of this process's own jobs in. */
   ownRequests: OwnRequests;
+  /** Milliseconds since 1970. */
+  now: () => number;
   /** Aborts when the grace for requests in flight is over. */
   stopping: AbortSignal;
   logger: FastifyBaseLogger;
@@ -87,6 +97,7 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
     ...parts,
     endpoints: () => BATCH_ENDPOINTS.filter((url) => routes[url]?.POST !== undefined),
   });
+  const key = keyRoutes({ ...parts, ...settings });
 
   const routes: RouteTable = {
     "/healthz": { GET: async () => ({ status: stopping.aborted ? "stopping" : "ok" }) },
@@ -111,12 +122,17 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
     "/v1/batches/:batch/cancel": { POST: batch.cancel },
     "/tunesmith/webhooks": { POST: webhook.create, GET: webhook.list },
     "/tunesmith/webhooks/:webhook": { DELETE: webhook.delete },
+    "/tunesmith/projects": { POST: key.createProject, GET: key.listProjects },
+    "/tunesmith/keys": { POST: key.create, GET: key.list },
+    "/tunesmith/keys/:key": { DELETE: key.delete },
   };
 
   const app = createFastify(parts.logger, settings.maxBodyBytes);
   await app.register(multipart);
   app.decorateRequest("project", DEFAULT_PROJECT);
-  addHooks(app, settings, parts.ownRequests);
+  app.decorateRequest("caller");
+  addHooks(app, settings, createAuthentication({ ...parts, ...settings }), parts.ownRequests);
+  addRateLimits(app, parts.now);
   addErrors(app);
   for (const [url, methods] of Object.entries(routes)) addRoute(app, url, methods);
   return app;
@@ -156,8 +172,12 @@ function createFastify(logger: FastifyBaseLogger, maxBodyBytes: number): Fastify
   return app;
 }
 
-function addHooks(app: FastifyInstance, settings: AppSettings, ownRequests: OwnRequests): void {
-  const authenticate = createAuthentication(settings.apiKeys);
+function addHooks(
+  app: FastifyInstance,
+  settings: AppSettings,
+  authenticate: Authenticate,
+  ownRequests: OwnRequests,
+): void {
   let isClosing = false;
   const connections = new Set<Socket>();
   app.server.on("connection", (socket) => {
@@ -179,7 +199,10 @@ function addHooks(app: FastifyInstance, settings: AppSettings, ownRequests: OwnR
     }
     const ownProject = ownRequests.projectOf(request);
     if (ownProject !== null) request.project = ownProject;
-    else if (request.routeOptions.url !== "/healthz") authenticate(request);
+    else if (request.routeOptions.url !== "/healthz") {
+      await authenticate(request);
+      void reply.header("openai-project", request.project);
+    }
     checkClientRequestId(request);
   });
   app.addHook("onResponse", async ({ raw: { socket } }) => {
@@ -189,6 +212,20 @@ function addHooks(app: FastifyInstance, settings: AppSettings, ownRequests: OwnR
   app.addHook("onSend", async (_request, reply) => {
     if (isClosing) void reply.header("connection", "close");
     void reply.header("openai-processing-ms", Math.round(reply.elapsedTime));
+  });
+}
+
+/** After authentication: only a key has limits. */
+function addRateLimits(app: FastifyInstance, now: () => number): void {
+  const limits = new RateLimits(now);
+  app.decorateRequest("spendTokens", function (this: FastifyRequest, count: number) {
+    if (this.caller?.key != null) limits.spendTokens(this.caller.key, count);
+  });
+  app.addHook("onRequest", async ({ caller }) => {
+    if (caller?.key != null) limits.admit(caller.key);
+  });
+  app.addHook("onSend", async ({ caller }, reply) => {
+    if (caller?.key != null) void reply.headers(limits.headers(caller.key));
   });
 }
 
@@ -218,6 +255,7 @@ function addErrors(app: FastifyInstance): void {
 }
 
 function send(reply: FastifyReply, answer: ErrorAnswer): void {
+  if (answer.retryAfterSeconds !== undefined) void reply.header("retry-after", answer.retryAfterSeconds);
   void reply
     .code(answer.status)
     .header("x-should-retry", String(answer.retry))
@@ -236,6 +274,7 @@ function addRoute(app: FastifyInstance, url: string, methods: RouteTable[string]
     app.route({
       method,
       url,
+      config: { scope: handler === undefined ? null : scopeOf(method, url) },
       handler:
         handler ??
         (async (request, reply) => {

@@ -36,13 +36,18 @@ export function chatRoutes(parts: {
       const asked = toCompletionRequest(body, model, signal);
       const head = newAnswerHead(model);
       const events = engine.complete(asked);
-      if (body.stream !== true) return collect(head, events, asked.n);
+      if (body.stream !== true) {
+        const completion = await collect(head, events, asked.n);
+        request.spendTokens(completion.usage.total_tokens);
+        return completion;
+      }
 
       // The first event is awaited here: what fails before it is an ordinary HTTP error, not an event in a stream.
       const iterator = events[Symbol.asyncIterator]();
       const first = await iterator.next();
       const lines = streamLines(head, resumed(first, iterator), {
         n: asked.n,
+        onEnd: (tokens) => request.spendTokens(tokens),
         includeUsage: body.stream_options?.include_usage === true,
         describeError: (error) => {
           const { body: envelope, isBug } = errorAnswer(error, request.id);
@@ -91,7 +96,12 @@ export async function collect(
 async function* streamLines(
   head: AnswerHead,
   events: AsyncIterable<CompletionEvent>,
-  options: { n: number; includeUsage: boolean; describeError: (error: unknown) => object },
+  options: {
+    n: number;
+    includeUsage: boolean;
+    onEnd: (tokens: number) => void;
+    describeError: (error: unknown) => object;
+  },
 ): AsyncGenerator<string> {
   const usageSoFar = options.includeUsage ? null : undefined;
   const tally = new Tally(options.n);
@@ -113,6 +123,8 @@ async function* streamLines(
   } catch (error) {
     // The status line is long gone: clients raise on an event with an `error`, and on nothing else.
     yield line(options.describeError(error));
+  } finally {
+    options.onEnd(tally.usage().total_tokens);
   }
 }
 

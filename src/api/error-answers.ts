@@ -24,11 +24,26 @@ export class Forbidden extends TunesmithError {
   override readonly name = "Forbidden";
 }
 
+/** The key has used up what it may in this time. The caller waits. */
+export class RateLimited extends TunesmithError {
+  override readonly name = "RateLimited";
+  readonly kind: "requests" | "tokens";
+  readonly retryAfterMs: number;
+
+  constructor(message: string, details: { kind: "requests" | "tokens"; retryAfterMs: number }) {
+    super(message, { code: "rate_limit_exceeded" });
+    this.kind = details.kind;
+    this.retryAfterMs = details.retryAfterMs;
+  }
+}
+
 export interface ErrorAnswer {
   status: number;
   body: ErrorEnvelope;
   /** False: the same request will fail again, so clients are told not to repeat it. */
   retry: boolean;
+  /** When to try again, where that is known. */
+  retryAfterSeconds?: number;
   /** A fault of this server, to be logged with its stack. */
   isBug: boolean;
 }
@@ -70,6 +85,10 @@ function ofTunesmith(error: TunesmithError): ErrorAnswer {
   const refused = (status: number) => answer(status, "invalid_request_error", details);
   if (error instanceof Unauthorized) return refused(401);
   if (error instanceof Forbidden) return refused(403);
+  if (error instanceof RateLimited) {
+    const retryAfterSeconds = Math.max(1, Math.ceil(error.retryAfterMs / 1000));
+    return { ...answer(429, error.kind, details), retry: true, retryAfterSeconds };
+  }
   if (error instanceof NotFound) return refused(404);
   if (error instanceof Conflict) return refused(409);
   if (error instanceof InvalidRequest && error.code === FILE_TOO_LARGE) return refused(413);

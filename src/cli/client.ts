@@ -64,7 +64,7 @@ export function createClient(options: {
     if (body !== undefined && !(body instanceof FormData)) headers["content-type"] = "application/json";
     let response: Response;
     try {
-      response = await fetch(baseUrl + path, {
+      response = await fetch(addressOf(baseUrl, path), {
         method,
         headers,
         signal,
@@ -121,6 +121,11 @@ export function createClient(options: {
       throw brokenOff(baseUrl, new Error("the stream ended without [DONE]"));
     },
   };
+}
+
+/** Our own additions lie beside OpenAI's protocol, not below it. */
+function addressOf(baseUrl: string, path: string): string {
+  return (path.startsWith("/tunesmith/") ? baseUrl.replace(/\/v1$/, "") : baseUrl) + path;
 }
 
 /** Yields the data of each server-sent event. Comment lines and other fields are skipped. */

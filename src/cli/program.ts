@@ -12,6 +12,14 @@ import {
   jobsList,
   type CreateOptions,
 } from "./jobs.ts";
+import {
+  keysCreate,
+  keysList,
+  keysRevoke,
+  projectsCreate,
+  projectsList,
+  type CreateKeyOptions,
+} from "./keys.ts";
 import { modelsDelete, modelsList } from "./models.ts";
 import type { CommandContext, Terminal } from "./terminal.ts";
 
@@ -81,6 +89,7 @@ export function buildProgram(parts: ProgramParts): Command {
   addFiles(program, client);
   addJobs(program, client);
   addModels(program, client, parts);
+  addKeys(program, client);
 
   program
     .command("chat")
@@ -184,6 +193,35 @@ function addModels(program: Command, client: Client, parts: ProgramParts): void 
     .action(client(modelsDelete));
 }
 
+function addKeys(program: Command, client: Client): void {
+  const keys = program.command("keys").description("API keys; needs an admin key, or a server without keys");
+  keys
+    .command("create")
+    .description("make a key and print it, this once; the first one must have the scope admin")
+    .option("--name <text>", "what it is for")
+    .option("--project <id>", "project whose objects it sees")
+    .option("--scopes <list>", "read, train, infer, admin, separated by commas", list)
+    .option("--requests-per-minute <number>", "most requests", integer(1))
+    .option("--tokens-per-minute <number>", "most tokens read and written", integer(1))
+    .action(client((context, options: CreateKeyOptions) => keysCreate(context, options)));
+  withPage(keys.command("list").description("list keys, newest first"))
+    .option("--project <id>", "only keys of this project")
+    .action(client(keysList));
+  keys
+    .command("revoke")
+    .description("from now on refuse a key")
+    .argument("<id>")
+    .action(client((context, id: string) => keysRevoke(context, id)));
+  const projects = program.command("projects").description("projects, none of which sees another's objects");
+  projects
+    .command("create")
+    .description("make a project")
+    .argument("<name>")
+    .option("--id <id>", "take over an id that clients already send")
+    .action(client(projectsCreate));
+  withPage(projects.command("list").description("list projects, newest first")).action(client(projectsList));
+}
+
 function withPage(command: Command): Command {
   return command
     .option("--limit <number>", "most rows to show", integer(1))
@@ -216,6 +254,13 @@ function integerOrAuto(text: string): number | "auto" {
 
 function decimalOrAuto(text: string): number | "auto" {
   return text === "auto" ? "auto" : decimal(text);
+}
+
+function list(text: string): string[] {
+  return text
+    .split(",")
+    .map((part) => part.trim())
+    .filter((part) => part !== "");
 }
 
 function keyValue(text: string, earlier: Record<string, string> = {}): Record<string, string> {

@@ -20,6 +20,8 @@ export interface Tables {
   batches: BatchesTable;
   webhooks: WebhooksTable;
   webhookDeliveries: WebhookDeliveriesTable;
+  projects: ProjectsTable;
+  apiKeys: ApiKeysTable;
 }
 
 /** Order of creation: grows by one a row and is never used twice, so lists have a stable order within one second. */
@@ -152,6 +154,28 @@ export interface WebhookDeliveriesTable {
   body: Fixed<string>;
   attempts: number;
   nextAttemptAtMs: number;
+}
+
+export interface ProjectsTable {
+  sequence: Sequence;
+  id: Fixed<string>;
+  createdAt: Fixed<number>;
+  name: Fixed<string>;
+}
+
+export interface ApiKeysTable {
+  sequence: Sequence;
+  id: Fixed<string>;
+  projectId: Fixed<string>;
+  createdAt: Fixed<number>;
+  name: Fixed<string | null>;
+  secretSha256: Fixed<string>;
+  secretPrefix: Fixed<string>;
+  scopes: Fixed<string>;
+  requestsPerMinute: Fixed<number | null>;
+  tokensPerMinute: Fixed<number | null>;
+  lastUsedAt: number | null;
+  revokedAt: number | null;
 }
 
 /** How long a query waits for another process's write, in milliseconds; writes here take a few. */

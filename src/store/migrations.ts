@@ -151,4 +151,27 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
       `CREATE INDEX ${table}_by_project ON ${table} (project_id, sequence)`,
     ]),
   ],
+  [
+    `CREATE TABLE projects (
+      sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+      id TEXT NOT NULL UNIQUE,
+      created_at INTEGER NOT NULL,
+      name TEXT NOT NULL
+    ) STRICT`,
+    `INSERT INTO projects (id, created_at, name) VALUES ('${DEFAULT_PROJECT}', unixepoch(), 'Default project')`,
+    `CREATE TABLE api_keys (
+      sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+      id TEXT NOT NULL UNIQUE,
+      project_id TEXT NOT NULL REFERENCES projects (id),
+      created_at INTEGER NOT NULL,
+      name TEXT,
+      secret_sha256 TEXT NOT NULL UNIQUE,
+      secret_prefix TEXT NOT NULL,
+      scopes TEXT NOT NULL,
+      requests_per_minute INTEGER,
+      tokens_per_minute INTEGER,
+      last_used_at INTEGER,
+      revoked_at INTEGER
+    ) STRICT`,
+  ],
 ];

@@ -18,5 +18,7 @@ export const ERROR_TYPES = [
   "service_unavailable_error",
   /** Of embeddings with too many tokens: type and code are the same there. */
   "max_tokens_per_request",
+  "requests",
+  "tokens",
 ] as const;
 export type ErrorType = (typeof ERROR_TYPES)[number];

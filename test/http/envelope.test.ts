@@ -161,13 +161,13 @@ test.each([
     "a wrong key",
     "Bearer sk-wrong-key-0123456789-abcd",
     "invalid_api_key",
-    "Incorrect API key provided: sk-wrong****************abcd. Use one of the keys in the server's setting TUNESMITH_API_KEYS.",
+    "Incorrect API key provided: sk-wrong****************abcd. Use a key made with 'tunesmith keys create', or one of the server's setting TUNESMITH_API_KEYS.",
   ],
   [
     "a short key",
     "Bearer secret",
     "invalid_api_key",
-    "Incorrect API key provided: ******. Use one of the keys in the server's setting TUNESMITH_API_KEYS.",
+    "Incorrect API key provided: ******. Use a key made with 'tunesmith keys create', or one of the server's setting TUNESMITH_API_KEYS.",
   ],
 ] as const)(
   "with keys configured, %s is refused on every address but the health check",

@@ -10,6 +10,7 @@ import { createServer } from "../../src/main.ts";
 import type { Server, ServerOverrides } from "../../src/main.ts";
 import type { ChatEngine, CompletionEvent, CompletionRequest } from "../../src/serving/engine.ts";
 import { newId } from "../../src/wire/ids.ts";
+import type { NewKeyObject } from "../../src/wire/keys.ts";
 
 export const BASE_MODEL = "smollm2-135m-instruct";
 
@@ -117,6 +118,18 @@ export async function upload(
     url: "/v1/files",
     payload,
     headers: { ...headers, ...options.headers },
+  });
+  if (answer.statusCode !== 200) throw new Error(answer.body);
+  return answer.json();
+}
+
+/** Makes a key; with the key of an admin where the server has keys already. */
+export async function createKey(server: Server, body: object, adminKey?: string): Promise<NewKeyObject> {
+  const answer = await server.app.inject({
+    method: "POST",
+    url: "/tunesmith/keys",
+    payload: body,
+    headers: adminKey === undefined ? {} : { authorization: `Bearer ${adminKey}` },
   });
   if (answer.statusCode !== 200) throw new Error(answer.body);
   return answer.json();

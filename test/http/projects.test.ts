@@ -1,20 +1,18 @@
 // One project never sees another's objects: every route that names an object answers for a foreign one exactly as for one that
 // does not exist, and every list leaves them out. The cases come from the route table, so a new route is tested or fails here.
 import { expect, test } from "vitest";
+import { scopeOf } from "../../src/api/scopes.ts";
 import { newId } from "../../src/wire/ids.ts";
 import { readProjectFile } from "../house/source-files.ts";
 import { BASE_MODEL, succeedJob, testServer, upload } from "./harness.ts";
 import type { TestServer } from "./harness.ts";
 
-const OTHER = newId("project");
+const OTHER = "proj_other";
 
-/** A server on which a request may say for which project it is made. */
+/** A server with two projects. Without keys its caller is an admin, who may name either in the header OpenAI-Project. */
 async function serverWithProjects(): Promise<TestServer> {
   const server = await testServer();
-  server.app.addHook("onRequest", async (request) => {
-    const project = request.headers["x-test-project"];
-    if (typeof project === "string") request.project = project;
-  });
+  await server.stores.projects.create({ id: OTHER, name: "Other" });
   return server;
 }
 
@@ -26,7 +24,7 @@ interface Objects {
 
 /** One object of each kind that a path can name. */
 async function makeObjects(server: TestServer, project?: string): Promise<Objects> {
-  const headers = project === undefined ? {} : { "x-test-project": project };
+  const headers = project === undefined ? {} : { "openai-project": project };
   const file = await upload(server, undefined, { headers });
   const created = await server.app.inject({
     method: "POST",
@@ -51,7 +49,11 @@ const ROUTES = [...readProjectFile("src/api/app.ts").matchAll(/^ {4}"(\/v1\/[^"]
   ([, url = "", methods = ""]) =>
     [...methods.matchAll(/\b(GET|POST|DELETE):/g)].map(([, method]) => `${method} ${url}`),
 );
-const NAMING = ROUTES.filter((route) => route.includes(":"));
+/** Those that name an object. Admin routes reach over all projects. */
+const NAMING = ROUTES.filter((route) => {
+  const [method = "", url = ""] = route.split(" ");
+  return url.includes(":") && scopeOf(method, url) !== "admin";
+});
 
 /** Bodies without which a route refuses the request before it looks for the object. */
 const BODIES: Readonly<Record<string, object>> = {};
@@ -66,7 +68,7 @@ function send(server: TestServer, route: string, objects: Objects, project?: str
   return server.app.inject({
     method: method as "GET" | "POST" | "DELETE",
     url,
-    headers: project === undefined ? {} : { "x-test-project": project },
+    headers: project === undefined ? {} : { "openai-project": project },
     ...(BODIES[route] === undefined ? {} : { payload: BODIES[route] }),
   });
 }
@@ -98,12 +100,12 @@ test.each([
   const server = await serverWithProjects();
   const { [kind]: id } = await makeObjects(server);
   expect((await server.app.inject({ url })).body).toContain(`"${id}"`);
-  const foreign = await server.app.inject({ url, headers: { "x-test-project": OTHER } });
+  const foreign = await server.app.inject({ url, headers: { "openai-project": OTHER } });
   expect(foreign.statusCode).toBe(200);
   expect(foreign.body).not.toContain(`"${id}"`);
   if (kind === "model") return expect(foreign.body).toContain(`"${BASE_MODEL}"`);
   const after = (cursor: string) =>
-    server.app.inject({ url, query: { after: cursor }, headers: { "x-test-project": OTHER } });
+    server.app.inject({ url, query: { after: cursor }, headers: { "openai-project": OTHER } });
   const answer = await after(id);
   expect(answer.statusCode).toBe(400);
   expect(answer.body.replaceAll(id, UNKNOWN[kind])).toBe((await after(UNKNOWN[kind])).body);
@@ -130,7 +132,7 @@ test.each([
       method: "POST",
       url,
       payload: payload(named),
-      headers: project === undefined ? {} : { "x-test-project": project },
+      headers: project === undefined ? {} : { "openai-project": project },
     });
   const foreign = await post(OTHER, id);
   const unknown = await post(OTHER, UNKNOWN[kind]);
@@ -151,7 +153,7 @@ test("what a project makes is its own", async () => {
     ["/v1/fine_tuning/jobs", "job"],
     ["/v1/models", "model"],
   ] as const) {
-    const { body } = await server.app.inject({ url, headers: { "x-test-project": OTHER } });
+    const { body } = await server.app.inject({ url, headers: { "openai-project": OTHER } });
     expect(body).toContain(`"${theirs[kind]}"`);
     expect(body).not.toContain(`"${objects[kind]}"`);
   }

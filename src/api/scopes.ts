@@ -1,0 +1,19 @@
+// Which scope of a key a route needs. Pure: from a method and an address of the route table.
+import type { Scope } from "../wire/keys.ts";
+
+/** Where a model answers; making or ending such an answer is inference, whatever is kept of it. */
+const INFERENCE = [
+  "/v1/chat/completions",
+  "/v1/completions",
+  "/v1/embeddings",
+  "/v1/responses",
+  "/v1/batches",
+] as const;
+
+/** Null: every key may. A route that nobody thought of here is harmless to read and otherwise needs the right to train. */
+export function scopeOf(method: string, url: string): Scope | null {
+  if (url.startsWith("/tunesmith/") || /^\/v1\/fine_tuning\/checkpoints\//.test(url)) return "admin";
+  if (!url.startsWith("/v1/")) return null;
+  if (method === "GET") return "read";
+  return INFERENCE.some((start) => url === start || url.startsWith(`${start}/`)) ? "infer" : "train";
+}
