@@ -41,6 +41,7 @@ import { BatchStore } from "./store/batches.ts";
 import { ApiKeyStore } from "./store/api-keys.ts";
 import { BlobStore } from "./store/blobs.ts";
 import type { BlobStoreOptions } from "./store/blobs.ts";
+import { CheckpointPermissionStore } from "./store/checkpoint-permissions.ts";
 import { openDatabase } from "./store/database.ts";
 import type { Database } from "./store/database.ts";
 import { FileStore } from "./store/files.ts";
@@ -93,6 +94,7 @@ export interface Server {
     webhooks: WebhookStore;
     projects: ProjectStore;
     keys: ApiKeyStore;
+    permissions: CheckpointPermissionStore;
   };
   /** Starts the worker and listens. Resolves to the address, e.g. http://127.0.0.1:8080. */
   listen(): Promise<string>;
@@ -156,6 +158,7 @@ async function wireServer(
     webhooks: new WebhookStore(database, now),
     projects: new ProjectStore(database, now),
     keys: new ApiKeyStore(database, now),
+    permissions: new CheckpointPermissionStore(database, now),
   };
   checkExposure(config, await stores.keys.any());
   const threads = config.threads === 0 ? availableParallelism() : config.threads;

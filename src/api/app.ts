@@ -10,6 +10,7 @@ import type { ChatEngine } from "../serving/engine.ts";
 import type { BatchStore } from "../store/batches.ts";
 import type { ApiKeyStore } from "../store/api-keys.ts";
 import type { BlobStore } from "../store/blobs.ts";
+import type { CheckpointPermissionStore } from "../store/checkpoint-permissions.ts";
 import type { FileStore } from "../store/files.ts";
 import type { FineTuningStore } from "../store/fine-tuning.ts";
 import type { ModelStore } from "../store/models.ts";
@@ -24,6 +25,7 @@ import { chatRoutes } from "./chat.ts";
 import { embeddingRoutes } from "./embeddings.ts";
 import { errorAnswer, unknownUrl, wrongMethod } from "./error-answers.ts";
 import type { ErrorAnswer } from "./error-answers.ts";
+import { checkpointPermissionRoutes } from "./checkpoint-permissions.ts";
 import { fileRoutes } from "./files.ts";
 import { fineTuningRoutes } from "./fine-tuning.ts";
 import { graderRoutes } from "./graders.ts";
@@ -46,6 +48,7 @@ export interface AppParts {
   webhooks: WebhookStore;
   projects: ProjectStore;
   keys: ApiKeyStore;
+  permissions: CheckpointPermissionStore;
   engine: ChatEngine;
   catalogue: BaseModelCatalogue;
   embeddingEngine: EmbeddingEngine;
@@ -97,6 +100,7 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
     ...parts,
     endpoints: () => BATCH_ENDPOINTS.filter((url) => routes[url]?.POST !== undefined),
   });
+  const permission = checkpointPermissionRoutes(parts);
   const key = keyRoutes({ ...parts, ...settings });
 
   const routes: RouteTable = {
@@ -113,6 +117,8 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
     "/v1/fine_tuning/jobs/:job/checkpoints": { GET: jobs.checkpoints },
     "/v1/fine_tuning/alpha/graders/validate": { POST: graders.validate },
     "/v1/fine_tuning/alpha/graders/run": { POST: graders.run },
+    "/v1/fine_tuning/checkpoints/:checkpoint/permissions": { POST: permission.create, GET: permission.list },
+    "/v1/fine_tuning/checkpoints/:checkpoint/permissions/:permission": { DELETE: permission.delete },
     "/v1/models": { GET: model.list },
     "/v1/models/:model": { GET: model.retrieve, DELETE: model.delete },
     "/v1/chat/completions": { POST: chat.create },
@@ -219,13 +225,16 @@ function addHooks(
 function addRateLimits(app: FastifyInstance, now: () => number): void {
   const limits = new RateLimits(now);
   app.decorateRequest("spendTokens", function (this: FastifyRequest, count: number) {
-    if (this.caller?.key != null) limits.spendTokens(this.caller.key, count);
+    const key = this.caller?.key ?? null;
+    if (key !== null) limits.spendTokens(key, count);
   });
   app.addHook("onRequest", async ({ caller }) => {
-    if (caller?.key != null) limits.admit(caller.key);
+    const key = caller?.key ?? null;
+    if (key !== null) limits.admit(key);
   });
   app.addHook("onSend", async ({ caller }, reply) => {
-    if (caller?.key != null) void reply.headers(limits.headers(caller.key));
+    const key = caller?.key ?? null;
+    if (key !== null) void reply.headers(limits.headers(key));
   });
 }
 

@@ -99,8 +99,8 @@ export function createAuthentication(parts: {
     const caller = await callerOf(request);
     request.caller = caller;
     request.project = await projectOf(request, caller);
-    const { scope } = request.routeOptions.config;
-    if (scope != null && !caller.scopes.includes(scope)) throw missingScope(scope, caller);
+    const { scope = null } = request.routeOptions.config;
+    if (scope !== null && !caller.scopes.includes(scope)) throw missingScope(scope, caller);
     if (caller.key !== null) await keys.touch(caller.key);
   };
 }

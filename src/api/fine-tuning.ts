@@ -64,7 +64,7 @@ export function fineTuningRoutes(parts: {
   async function trainableModel(projectId: string, model: string): Promise<ResolvedBase> {
     const base = directory.resolveBase(model);
     if (base !== null) return base;
-    const fineTuned = await models.get(projectId, model);
+    const fineTuned = await models.usable(projectId, model);
     if (fineTuned !== null) return { name: fineTuned.id, baseModel: fineTuned.baseModel };
     throw new InvalidRequest(
       `Model ${model} is not available for fine-tuning or does not exist. GET /v1/models lists the models there are.`,

@@ -1,5 +1,5 @@
 // Which model a name stands for: a base model of the catalogue, an embedding model, an alias of one of them, or a fine-tuned
-// model of the project that asks. Base models are common to all projects. Never a guess: a name that is none of them is unknown.
+// model that the project which asks may use. Base models are common to all projects. Never a guess: a name that is none of them is unknown.
 import { NotFound } from "../errors.ts";
 import { Forbidden } from "./error-answers.ts";
 import type { ServedModel } from "../serving/engine.ts";
@@ -93,7 +93,7 @@ export class ModelDirectory {
         { param: "model" },
       );
     }
-    const model = await this.#store.get(projectId, name);
+    const model = await this.#store.usable(projectId, name);
     if (model === null) throw unknownModel(name);
     return {
       id: model.id,
@@ -116,7 +116,7 @@ export class ModelDirectory {
         hasOwnTokens: !OPENAI_EMBEDDING_MODEL.test(name),
       };
     }
-    if (this.resolveBase(name) === null && (await this.#store.get(projectId, name)) === null)
+    if (this.resolveBase(name) === null && (await this.#store.usable(projectId, name)) === null)
       throw unknownModel(name);
     const names = this.#embeddings.list().map(({ id }) => `'${id}'`);
     throw new Forbidden(
@@ -131,7 +131,7 @@ export class ModelDirectory {
     if (base !== null) return listedBase(name, base, this.#catalogue.list());
     const embedding = this.resolveEmbedding(name);
     if (embedding !== null) return listedBase(name, embedding, this.#embeddings.list());
-    const model = await this.#store.get(projectId, name);
+    const model = await this.#store.usable(projectId, name);
     return model === null ? null : listedFineTuned(model);
   }
 

@@ -52,7 +52,7 @@ function toModelObject(model: ListedModel): ModelObject {
 
 const modelId = (request: FastifyRequest) => (request.params as { model: string }).model;
 
-function unknownModel(id: string): NotFound {
+export function unknownModel(id: string): NotFound {
   return new NotFound(`The model '${id}' does not exist`, {
     code: "model_not_found",
     param: "model",

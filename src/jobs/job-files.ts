@@ -105,7 +105,7 @@ async function copyAdapter(
   modelId: string,
   path: string,
 ): Promise<void> {
-  const model = await models.get(projectId, modelId);
+  const model = await models.usable(projectId, modelId);
   if (model === null) throw deletedModel(modelId);
   const temporary = `${path}.part`;
   await rm(temporary, { recursive: true, force: true });
@@ -118,7 +118,8 @@ async function copyAdapter(
       }
     } catch (error) {
       // Deleted since its row was read, or while it was copied.
-      if (isNotFound(error) && (await models.get(projectId, modelId)) === null) throw deletedModel(modelId);
+      if (isNotFound(error) && (await models.usable(projectId, modelId)) === null)
+        throw deletedModel(modelId);
       throw error;
     }
     await flush(temporary);

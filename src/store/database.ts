@@ -22,6 +22,7 @@ export interface Tables {
   webhookDeliveries: WebhookDeliveriesTable;
   projects: ProjectsTable;
   apiKeys: ApiKeysTable;
+  checkpointPermissions: CheckpointPermissionsTable;
 }
 
 /** Order of creation: grows by one a row and is never used twice, so lists have a stable order within one second. */
@@ -176,6 +177,14 @@ export interface ApiKeysTable {
   tokensPerMinute: Fixed<number | null>;
   lastUsedAt: number | null;
   revokedAt: number | null;
+}
+
+export interface CheckpointPermissionsTable {
+  sequence: Sequence;
+  id: Fixed<string>;
+  model: Fixed<string>;
+  projectId: Fixed<string>;
+  createdAt: Fixed<number>;
 }
 
 /** How long a query waits for another process's write, in milliseconds; writes here take a few. */

@@ -174,4 +174,16 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
       revoked_at INTEGER
     ) STRICT`,
   ],
+  [
+    // project_id is the project that may use the model beside its own.
+    `CREATE TABLE checkpoint_permissions (
+      sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+      id TEXT NOT NULL UNIQUE,
+      model TEXT NOT NULL REFERENCES models (id),
+      project_id TEXT NOT NULL REFERENCES projects (id),
+      created_at INTEGER NOT NULL,
+      UNIQUE (model, project_id)
+    ) STRICT`,
+    `CREATE INDEX checkpoint_permissions_by_project ON checkpoint_permissions (project_id, model)`,
+  ],
 ];

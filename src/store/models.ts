@@ -1,7 +1,8 @@
 // Fine-tuned models: what a succeeded job left. Base models are not rows; the catalogue knows them. A deleted model keeps its
 // row as a tombstone, so its name stays unknown to clients for ever and is never given out again.
 import { isAbsolute, relative, resolve } from "node:path";
-import type { Selectable } from "kysely";
+import { sql } from "kysely";
+import type { Expression, Selectable, SqlBool } from "kysely";
 import type { Database, DatabaseTransaction, ModelsTable } from "./database.ts";
 
 /** It belongs to its job's project. */
@@ -36,7 +37,30 @@ export class ModelStore {
     this.#now = now;
   }
 
-  /** Null when the project has no such model. */
+  /** A model the project may use: its own, or another's by a permission. Null when there is none of this name. */
+  async usable(projectId: string, id: string): Promise<Model | null> {
+    const row = await this.#database
+      .selectFrom("models")
+      .selectAll()
+      .where(usableBy(projectId))
+      .where("id", "=", id)
+      .where("deletedAt", "is", null)
+      .executeTakeFirst();
+    return row === undefined ? null : this.#toModel(row);
+  }
+
+  /** Whichever project it belongs to: for administrators. */
+  async exists(id: string): Promise<boolean> {
+    const row = await this.#database
+      .selectFrom("models")
+      .select("id")
+      .where("id", "=", id)
+      .where("deletedAt", "is", null)
+      .executeTakeFirst();
+    return row !== undefined;
+  }
+
+  /** Null when the project has no such model of its own. */
   async get(projectId: string, id: string): Promise<Model | null> {
     const row = await this.#database
       .selectFrom("models")
@@ -48,12 +72,12 @@ export class ModelStore {
     return row === undefined ? null : this.#toModel(row);
   }
 
-  /** All models of the project, newest first: this list of the protocol has no pages. */
+  /** All models that the project may use, newest first: this list of the protocol has no pages. */
   async list(projectId: string): Promise<Model[]> {
     const rows = await this.#database
       .selectFrom("models")
       .selectAll()
-      .where("projectId", "=", projectId)
+      .where(usableBy(projectId))
       .where("deletedAt", "is", null)
       .orderBy("sequence", "desc")
       .execute();
@@ -85,6 +109,11 @@ export class ModelStore {
       adapterDirectory: resolve(this.#home, row.adapterDirectory),
     };
   }
+}
+
+/** OR of two indexes, not a join: a project with many permissions and one with none are both quick. */
+function usableBy(projectId: string): Expression<SqlBool> {
+  return sql<SqlBool>`(project_id = ${projectId} OR id IN (SELECT model FROM checkpoint_permissions WHERE project_id = ${projectId}))`;
 }
 
 /** For the transaction that ends a job. */

@@ -173,6 +173,33 @@ export const jobCheckpointObject = z.object({
 });
 export type FineTuningJobCheckpoint = z.infer<typeof jobCheckpointObject>;
 
+/** Projects that one request may give permissions to. */
+export const MAX_PERMISSION_PROJECTS = 1000;
+
+export const createPermissionsRequest = z.strictObject({
+  project_ids: z.array(z.string().min(1)).min(1).max(MAX_PERMISSION_PROJECTS),
+});
+
+export const permissionObject = z.object({
+  object: z.literal("checkpoint.permission"),
+  id: z.string(),
+  created_at: z.int(),
+  project_id: z.string(),
+});
+export type CheckpointPermission = z.infer<typeof permissionObject>;
+
+export interface CheckpointPermissionDeleted {
+  id: string;
+  object: "checkpoint.permission";
+  deleted: true;
+}
+
+export const listPermissionsQuery = pageQuery({ defaultLimit: 10, maxLimit: MAX_PAGE_SIZE }).extend({
+  /** Spelled out, here alone in the protocol. */
+  order: z.enum(["ascending", "descending"]).default("descending"),
+  project_id: z.string().min(1).optional(),
+});
+
 export const listJobsQuery = z.preprocess(
   (query) => gatherMetadata(query as Record<string, unknown>),
   pageQuery({ defaultLimit: 20, maxLimit: MAX_PAGE_SIZE }).extend({ metadata: metadataFilter }),

@@ -115,6 +115,7 @@ test.each([
   ["infer", "POST", "/v1/chat/completions", {}],
   ["admin", "GET", "/tunesmith/keys", undefined],
   ["admin", "POST", "/tunesmith/projects", {}],
+  ["admin", "GET", "/v1/fine_tuning/checkpoints/ft:a:b:c:d/permissions", undefined],
 ] as const)("the scope %s is needed for %s %s", async (scope, method, url, payload) => {
   const server = await testServer();
   const admin = await createKey(server, { scopes: ["admin"] });
