@@ -49,6 +49,7 @@ import { FineTuningQueue } from "./store/fine-tuning-queue.ts";
 import { FineTuningStore } from "./store/fine-tuning.ts";
 import { lockHome } from "./store/home-lock.ts";
 import type { HomeLock } from "./store/home-lock.ts";
+import { IdempotencyStore } from "./store/idempotency.ts";
 import { ModelStore } from "./store/models.ts";
 import { WebhookStore } from "./store/webhooks.ts";
 import { ProjectStore } from "./store/projects.ts";
@@ -95,6 +96,7 @@ export interface Server {
     projects: ProjectStore;
     keys: ApiKeyStore;
     permissions: CheckpointPermissionStore;
+    idempotency: IdempotencyStore;
   };
   /** Starts the worker and listens. Resolves to the address, e.g. http://127.0.0.1:8080. */
   listen(): Promise<string>;
@@ -159,6 +161,7 @@ async function wireServer(
     projects: new ProjectStore(database, now),
     keys: new ApiKeyStore(database, now),
     permissions: new CheckpointPermissionStore(database, now),
+    idempotency: new IdempotencyStore(database, now),
   };
   checkExposure(config, await stores.keys.any());
   const threads = config.threads === 0 ? availableParallelism() : config.threads;

@@ -13,6 +13,7 @@ import type { BlobStore } from "../store/blobs.ts";
 import type { CheckpointPermissionStore } from "../store/checkpoint-permissions.ts";
 import type { FileStore } from "../store/files.ts";
 import type { FineTuningStore } from "../store/fine-tuning.ts";
+import type { IdempotencyStore } from "../store/idempotency.ts";
 import type { ModelStore } from "../store/models.ts";
 import type { ProjectStore } from "../store/projects.ts";
 import type { WebhookStore } from "../store/webhooks.ts";
@@ -30,6 +31,8 @@ import { fileRoutes } from "./files.ts";
 import { fineTuningRoutes } from "./fine-tuning.ts";
 import { graderRoutes } from "./graders.ts";
 import type { GraderMeans } from "./graders.ts";
+import { createOnce, isCreation } from "./idempotency.ts";
+import type { Once } from "./idempotency.ts";
 import { keyRoutes } from "./keys.ts";
 import { ModelDirectory } from "./model-directory.ts";
 import type { BaseModelCatalogue } from "./model-directory.ts";
@@ -49,6 +52,7 @@ export interface AppParts {
   projects: ProjectStore;
   keys: ApiKeyStore;
   permissions: CheckpointPermissionStore;
+  idempotency: IdempotencyStore;
   engine: ChatEngine;
   catalogue: BaseModelCatalogue;
   embeddingEngine: EmbeddingEngine;
@@ -89,7 +93,8 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
     aliases: settings.modelAliases,
     store: models,
   });
-  const files = fileRoutes({ ...parts, ...settings });
+  const once = createOnce(parts.idempotency);
+  const files = fileRoutes({ ...parts, ...settings, once });
   const jobs = fineTuningRoutes({ ...parts, ...settings, directory });
   const model = modelRoutes({ ...parts, directory });
   const chat = chatRoutes({ ...parts, directory });
@@ -140,7 +145,7 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
   addHooks(app, settings, createAuthentication({ ...parts, ...settings }), parts.ownRequests);
   addRateLimits(app, parts.now);
   addErrors(app);
-  for (const [url, methods] of Object.entries(routes)) addRoute(app, url, methods);
+  for (const [url, methods] of Object.entries(routes)) addRoute(app, url, methods, once);
   return app;
 }
 
@@ -272,11 +277,20 @@ function send(reply: FastifyReply, answer: ErrorAnswer): void {
     .send(answer.body);
 }
 
+/** A route that receives a form calls `once` itself, when it knows what has arrived. */
+function createdOnce(handler: Handler, once: Once): Handler {
+  return async (request, reply) => {
+    if (request.isMultipart()) return handler(request, reply);
+    const create = async () => (await handler(request, reply)) as object;
+    return once(request, reply, { content: request.body, create });
+  };
+}
+
 /** The framework makes HEAD from GET. */
 const METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] as const;
 
 /** Registers an address with its methods; every other method answers 405 in the envelope. */
-function addRoute(app: FastifyInstance, url: string, methods: RouteTable[string]): void {
+function addRoute(app: FastifyInstance, url: string, methods: RouteTable[string], once: Once): void {
   const allowed = Object.keys(methods);
   for (const method of METHODS) {
     const handler = method in methods ? methods[method as Method] : undefined;
@@ -285,7 +299,7 @@ function addRoute(app: FastifyInstance, url: string, methods: RouteTable[string]
       url,
       config: { scope: handler === undefined ? null : scopeOf(method, url) },
       handler:
-        handler ??
+        (handler !== undefined && isCreation(method, url) ? createdOnce(handler, once) : handler) ??
         (async (request, reply) => {
           void reply.header("allow", allowed.join(", "));
           send(reply, wrongMethod(request.method, allowed));

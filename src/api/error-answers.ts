@@ -12,6 +12,7 @@ import {
   UnsupportedModel,
 } from "../errors.ts";
 import { FILE_TOO_LARGE } from "../store/blobs.ts";
+import { TooManyIdempotencyKeys } from "../store/idempotency.ts";
 import type { ErrorEnvelope, ErrorType } from "../wire/error.ts";
 
 /** The request lacks a valid key. The caller sends one. */
@@ -22,6 +23,11 @@ export class Unauthorized extends TunesmithError {
 /** The request comes from where it must not, whoever sent it. */
 export class Forbidden extends TunesmithError {
   override readonly name = "Forbidden";
+}
+
+/** Something else is at work on this. The caller tries again in a moment. */
+export class Busy extends TunesmithError {
+  override readonly name = "Busy";
 }
 
 /** The key has used up what it may in this time. The caller waits. */
@@ -89,6 +95,8 @@ function ofTunesmith(error: TunesmithError): ErrorAnswer {
     const retryAfterSeconds = Math.max(1, Math.ceil(error.retryAfterMs / 1000));
     return { ...answer(429, error.kind, details), retry: true, retryAfterSeconds };
   }
+  if (error instanceof Busy) return { ...refused(409), retry: true, retryAfterSeconds: 1 };
+  if (error instanceof TooManyIdempotencyKeys) return answer(429, "requests", details);
   if (error instanceof NotFound) return refused(404);
   if (error instanceof Conflict) return refused(409);
   if (error instanceof InvalidRequest && error.code === FILE_TOO_LARGE) return refused(413);

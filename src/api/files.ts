@@ -10,6 +10,7 @@ import type { FileDeleted, FileObject } from "../wire/files.ts";
 import { listWithIds } from "../wire/list.ts";
 import type { ListWithIds } from "../wire/list.ts";
 import { parseRequest } from "../wire/validation.ts";
+import type { Once } from "./idempotency.ts";
 import { receiveUpload } from "./upload.ts";
 
 export function fileRoutes(parts: {
@@ -17,8 +18,9 @@ export function fileRoutes(parts: {
   blobs: BlobStore;
   maxUploadBytes: number;
   resultFileEncoding: "base64" | "csv";
+  once: Once;
 }) {
-  const { files, blobs, maxUploadBytes, resultFileEncoding } = parts;
+  const { files, blobs, maxUploadBytes, resultFileEncoding, once } = parts;
 
   async function existingFile(request: FastifyRequest): Promise<StoredFile> {
     const { file: id } = request.params as { file: string };
@@ -28,14 +30,21 @@ export function fileRoutes(parts: {
   }
 
   return {
-    create: async (request: FastifyRequest): Promise<FileObject> => {
-      const upload = await receiveUpload(request, blobs, maxUploadBytes);
-      try {
-        return toFileObject(await files.createUpload(upload));
-      } catch (error) {
-        await blobs.delete(upload.id);
-        throw error;
-      }
+    create: async (request: FastifyRequest, reply: FastifyReply): Promise<FileObject | string> => {
+      const { id, ...upload } = await receiveUpload(request, blobs, maxUploadBytes);
+      const discard = () => blobs.delete(id);
+      return once(request, reply, {
+        content: upload,
+        discard,
+        create: async () => {
+          try {
+            return toFileObject(await files.createUpload({ id, ...upload }));
+          } catch (error) {
+            await discard();
+            throw error;
+          }
+        },
+      });
     },
 
     list: async (request: FastifyRequest): Promise<ListWithIds<FileObject>> => {

@@ -29,6 +29,11 @@ export function keyRoutes(parts: {
     },
 
     create: async (request: FastifyRequest): Promise<NewKeyObject> => {
+      if (request.headers["idempotency-key"] !== undefined) {
+        throw new InvalidRequest(
+          "'Idempotency-Key' cannot be used here: an answer would have to be kept, and this one holds a secret that is shown once. Leave the header out.",
+        );
+      }
       const body = parseRequest(createKeyRequest, request.body);
       const projectId = body.project_id ?? request.project;
       if (!(await projects.exists(projectId))) {

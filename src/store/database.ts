@@ -23,6 +23,7 @@ export interface Tables {
   projects: ProjectsTable;
   apiKeys: ApiKeysTable;
   checkpointPermissions: CheckpointPermissionsTable;
+  idempotencyKeys: IdempotencyKeysTable;
 }
 
 /** Order of creation: grows by one a row and is never used twice, so lists have a stable order within one second. */
@@ -185,6 +186,16 @@ export interface CheckpointPermissionsTable {
   model: Fixed<string>;
   projectId: Fixed<string>;
   createdAt: Fixed<number>;
+}
+
+export interface IdempotencyKeysTable {
+  projectId: Fixed<string>;
+  key: Fixed<string>;
+  fingerprint: Fixed<string>;
+  owner: string;
+  createdAt: Fixed<number>;
+  status: number | null;
+  body: string | null;
 }
 
 /** How long a query waits for another process's write, in milliseconds; writes here take a few. */

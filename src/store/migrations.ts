@@ -186,4 +186,18 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
     ) STRICT`,
     `CREATE INDEX checkpoint_permissions_by_project ON checkpoint_permissions (project_id, model)`,
   ],
+  [
+    // status and body are null until the answer is known; owner is the process that works on it.
+    `CREATE TABLE idempotency_keys (
+      project_id TEXT NOT NULL,
+      key TEXT NOT NULL,
+      fingerprint TEXT NOT NULL,
+      owner TEXT NOT NULL,
+      created_at INTEGER NOT NULL,
+      status INTEGER,
+      body TEXT,
+      PRIMARY KEY (project_id, key)
+    ) STRICT`,
+    `CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at)`,
+  ],
 ];

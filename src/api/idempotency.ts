@@ -1,0 +1,110 @@
+// The header Idempotency-Key: a creation that a client names is carried out once, and its answer is repeated to whoever sends
+// the same request again within 24 hours. What is stored, and for how long, store/idempotency.ts says.
+import { createHash } from "node:crypto";
+import type { FastifyReply, FastifyRequest } from "fastify";
+import { Conflict, InvalidRequest, TunesmithError } from "../errors.ts";
+import type { Claim, IdempotencyStore, IdempotentAnswer } from "../store/idempotency.ts";
+import { Busy } from "./error-answers.ts";
+
+export type Once = <T extends object>(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  options: {
+    /** What makes two requests the same, beside method and address. */
+    content: unknown;
+    create: () => Promise<T>;
+    /** Runs in place of `create` when the answer is repeated or refused, to remove what was received. */
+    discard?: () => Promise<void>;
+  },
+) => Promise<T | string>;
+
+/** Carries a creation out at most once for each Idempotency-Key; without the header, always. */
+export function createOnce(store: IdempotencyStore): Once {
+  return async (request, reply, { content, create, discard }) => {
+    const { project } = request;
+    let key: string | null;
+    let earlier: IdempotentAnswer | null = null;
+    try {
+      key = keyOf(request);
+      if (key !== null) earlier = answerOf(await store.claim(project, key, fingerprintOf(request, content)));
+      if (earlier !== null) await discard?.();
+    } catch (error) {
+      await discard?.();
+      throw error;
+    }
+    if (key === null) return create();
+    if (earlier !== null) {
+      void reply.code(earlier.status).header("idempotent-replayed", "true");
+      void reply.type("application/json; charset=utf-8");
+      return earlier.body;
+    }
+    let created;
+    try {
+      created = await create();
+    } catch (error) {
+      // What this program did not mean to throw may have come after the creation.
+      await (error instanceof TunesmithError ? store.release(project, key) : store.lose(project, key));
+      throw error;
+    }
+    await store.answer(project, key, { status: reply.statusCode, body: JSON.stringify(created) });
+    return created;
+  };
+}
+
+/** The answer to repeat; null when the request is to be carried out. Throws when it is neither. */
+function answerOf(claim: Claim): IdempotentAnswer | null {
+  switch (claim.state) {
+    case "claimed":
+      return null;
+    case "answered":
+      return claim.answer;
+    case "running":
+      throw new Busy(
+        "The same request, with the same 'Idempotency-Key', is being carried out. Send it again in a moment to get its answer.",
+        { code: "idempotency_key_in_use" },
+      );
+    case "lost":
+      throw new Conflict(
+        "A request with this 'Idempotency-Key' was begun, but its answer was not kept: the server failed or stopped in between, or the answer was too large. It is not repeated, as it may have taken effect. Look at the list of these objects; to create another, send a new key.",
+        { code: "idempotency_answer_lost" },
+      );
+    case "different":
+      throw new InvalidRequest(
+        "This 'Idempotency-Key' was used for another request within the last 24 hours: address and content must be the same. Send a new key for a new request.",
+        { code: "idempotency_key_reused" },
+      );
+  }
+}
+
+/** Null without the header. Throws InvalidRequest for one that is no key. */
+function keyOf(request: FastifyRequest): string | null {
+  const key = request.headers["idempotency-key"];
+  if (key === undefined) return null;
+  if (typeof key === "string" && /^[\x21-\x7e]{1,255}$/.test(key)) return key;
+  throw new InvalidRequest("Invalid 'Idempotency-Key': expected 1 to 255 visible ASCII characters.", {
+    code: "invalid_value",
+  });
+}
+
+function fingerprintOf(request: FastifyRequest, content: unknown): string {
+  const [path = ""] = request.url.split("?");
+  return createHash("sha256")
+    .update(JSON.stringify([request.method, decodeURIComponent(path), content ?? null]))
+    .digest("hex");
+}
+
+/** Answers of a model: nothing lasting is made of them, and OpenAI's service has no such keys there. And API keys: their answers must not be kept. */
+const NOT_CREATIONS = [
+  "/v1/chat/completions",
+  "/v1/completions",
+  "/v1/embeddings",
+  "/v1/responses",
+  "/v1/moderations",
+  "/v1/fine_tuning/alpha/graders",
+  "/tunesmith/keys",
+] as const;
+
+/** Whether a route's JSON bodies are creations, to be carried out once. Forms are received first, by routes that call `Once` themselves. */
+export function isCreation(method: string, url: string): boolean {
+  return method === "POST" && !NOT_CREATIONS.some((start) => url === start || url.startsWith(`${start}/`));
+}

@@ -1,0 +1,65 @@
+// The table of idempotency keys: what a claim finds, and its bounds.
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { openDatabase } from "./database.ts";
+import type { Database } from "./database.ts";
+import { IdempotencyStore, TooManyIdempotencyKeys } from "./idempotency.ts";
+
+let database: Database;
+let store: IdempotencyStore;
+let now: number;
+
+beforeEach(async () => {
+  now = 1_800_000_000_000;
+  database = await openDatabase(":memory:");
+  store = new IdempotencyStore(database, () => now);
+});
+afterEach(() => database.destroy());
+
+test("a claim is taken once, answered, and forgotten after a day", async () => {
+  expect(await store.claim("p", "k", "f")).toEqual({ state: "claimed" });
+  expect(await store.claim("p", "k", "f")).toEqual({ state: "running" });
+  expect(await store.claim("p", "k", "g")).toEqual({ state: "different" });
+  expect(await store.claim("q", "k", "g")).toEqual({ state: "claimed" });
+  await store.answer("p", "k", { status: 201, body: "{}" });
+  expect(await store.claim("p", "k", "f")).toEqual({
+    state: "answered",
+    answer: { status: 201, body: "{}" },
+  });
+  now += 86_400_000;
+  expect(await store.claim("p", "k", "g")).toEqual({ state: "claimed" });
+});
+
+test("another process's claim without an answer is lost, and so is an answer that is too large", async () => {
+  await store.claim("p", "k", "f");
+  expect(await new IdempotencyStore(database, () => now).claim("p", "k", "f")).toEqual({ state: "lost" });
+  await store.answer("p", "k", { status: 200, body: "x".repeat(128 * 1024 + 1) });
+  expect(await store.claim("p", "k", "f")).toEqual({ state: "lost" });
+  await store.release("p", "k");
+  expect(await store.claim("p", "k", "f")).toEqual({ state: "claimed" });
+});
+
+test("a project has room for 100,000 keys, and none beyond is taken", async () => {
+  await database.transaction().execute(async (transaction) => {
+    const values = (start: number) =>
+      Array.from({ length: 1000 }, (_, index) => ({
+        projectId: "p",
+        key: `k${start + index}`,
+        fingerprint: "f",
+        owner: "",
+        createdAt: now / 1000,
+      }));
+    for (let start = 0; start < 99_999; start += 1000) {
+      await transaction.insertInto("idempotencyKeys").values(values(start)).execute();
+    }
+  });
+  await store.release("p", "k0");
+  expect(await store.claim("p", "last", "f")).toEqual({ state: "claimed" });
+  const claim = store.claim("p", "beyond", "f");
+  await expect(claim).rejects.toBeInstanceOf(TooManyIdempotencyKeys);
+  await expect(claim).rejects.toThrow(
+    "This project has used 100000 idempotency keys within 24 hours, the most that are kept. Nothing was created. Send the request without 'Idempotency-Key', or later.",
+  );
+  expect(await store.claim("q", "k", "f")).toEqual({ state: "claimed" });
+  now += 86_400_000;
+  expect(await store.claim("p", "beyond", "f")).toEqual({ state: "claimed" });
+});
