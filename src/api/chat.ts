@@ -124,7 +124,7 @@ async function* streamLines(
     // The status line is long gone: clients raise on an event with an `error`, and on nothing else.
     yield line(options.describeError(error));
   } finally {
-    options.onEnd(tally.usage().total_tokens);
+    options.onEnd(tally.spentTokens());
   }
 }
 
@@ -135,6 +135,7 @@ class Tally {
   readonly #reasons: ("stop" | "length" | null)[];
   #promptTokens = 0;
   #completionTokens = 0;
+  #pieces = 0;
 
   constructor(n: number) {
     this.#reasons = Array.from({ length: n }, () => null);
@@ -142,10 +143,19 @@ class Tally {
 
   add(event: CompletionEvent): void {
     if (event.type === "prompt") this.#promptTokens = event.promptTokens;
+    if (event.type === "text-delta") this.#pieces += 1;
     if (event.type === "finish") {
       this.#reasons[event.index] = event.reason;
       this.#completionTokens += event.completionTokens;
     }
+  }
+
+  /** Of a stream that broke off, each piece of text that was sent counts as a token: they are that or more. */
+  spentTokens(): number {
+    const ended = this.#reasons.every((reason) => reason !== null);
+    return (
+      this.#promptTokens + (ended ? this.#completionTokens : Math.max(this.#completionTokens, this.#pieces))
+    );
   }
 
   finished(): ("stop" | "length")[] {

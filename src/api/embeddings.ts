@@ -38,6 +38,7 @@ export function embeddingRoutes(parts: {
         dimensions,
         signal,
       });
+      request.spendTokens(tokenCount);
       const print = body.encoding_format === "base64" ? toBase64 : (vector: Float32Array) => [...vector];
       return {
         object: "list",

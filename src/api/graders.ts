@@ -73,6 +73,9 @@ export function graderRoutes(parts: {
         { item: body.item ?? {}, sample: sampleOfText(body.model_sample) },
         AbortSignal.any([stopping, whenClientLeaves(reply)]),
       );
+      request.spendTokens(
+        grade.completions.reduce((sum, each) => sum + each.promptTokens + each.completionTokens, 0),
+      );
       for (const fault of grade.faults) {
         // The others are the grader's own business; these two are the operator's as well.
         if (fault.flag !== "python_grader_server_error" && fault.flag !== "model_grader_server_error")

@@ -1,4 +1,5 @@
 // The table of idempotency keys: what a claim finds, and its bounds.
+import { sql } from "kysely";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { openDatabase } from "./database.ts";
 import type { Database } from "./database.ts";
@@ -39,20 +40,9 @@ test("another process's claim without an answer is lost, and so is an answer tha
 });
 
 test("a project has room for 100,000 keys, and none beyond is taken", async () => {
-  await database.transaction().execute(async (transaction) => {
-    const values = (start: number) =>
-      Array.from({ length: 1000 }, (_, index) => ({
-        projectId: "p",
-        key: `k${start + index}`,
-        fingerprint: "f",
-        owner: "",
-        createdAt: now / 1000,
-      }));
-    for (let start = 0; start < 99_999; start += 1000) {
-      await transaction.insertInto("idempotencyKeys").values(values(start)).execute();
-    }
-  });
-  await store.release("p", "k0");
+  await sql`WITH RECURSIVE numbers (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < 99999)
+    INSERT INTO idempotency_keys (project_id, key, fingerprint, owner, created_at)
+    SELECT 'p', 'k' || number, 'f', '', ${now / 1000} FROM numbers`.execute(database);
   expect(await store.claim("p", "last", "f")).toEqual({ state: "claimed" });
   const claim = store.claim("p", "beyond", "f");
   await expect(claim).rejects.toBeInstanceOf(TooManyIdempotencyKeys);

@@ -124,6 +124,14 @@ test.each([
     "/v1/chat/completions",
     (id: string) => ({ model: id, messages: [{ role: "user", content: "Hi" }] }),
   ],
+  [
+    "a judge",
+    "model",
+    "/v1/fine_tuning/alpha/graders/validate",
+    (id: string) => ({
+      grader: { type: "score_model", name: "j", model: id, input: [{ role: "user", content: "Hi" }] },
+    }),
+  ],
 ] as const)("%s of another project is unknown in a body too", async (_name, kind, url, payload) => {
   const server = await serverWithProjects();
   const { [kind]: id } = await makeObjects(server);

@@ -70,6 +70,32 @@ test.each([false, true])("tokens of an answer count, streamed: %s", async (strea
   expect((await chat()).statusCode).toBe(200);
 });
 
+test("a client that leaves its stream pays for what it got", async () => {
+  const server = await testServer({ apiKeys: ["sk-of-the-settings"] }, { now: () => 1_800_000_000_000 });
+  const { key } = await createKey(server, { tokens_per_minute: 10_000 }, "sk-of-the-settings");
+  server.engine.answer = async function* ({ signal }) {
+    yield { type: "prompt", promptTokens: 7 };
+    for (let count = 0; count < 5; count++) yield { type: "text-delta", index: 0, text: "word " };
+    await new Promise((resolve) => signal.addEventListener("abort", resolve));
+  };
+  const client = new OpenAI({ baseURL: `${await server.listen()}/v1`, apiKey: key, maxRetries: 0 });
+  const stream = await client.chat.completions.create({
+    model: BASE_MODEL,
+    messages: [{ role: "user", content: "Hi" }],
+    stream: true,
+  });
+  let pieces = 0;
+  for await (const chunk of stream) {
+    if ((chunk.choices[0]?.delta.content ?? "") !== "" && ++pieces === 5) break;
+  }
+  await expect
+    .poll(async () => {
+      const { response } = await client.files.list().withResponse();
+      return Number(response.headers.get("x-ratelimit-remaining-tokens"));
+    })
+    .toBe(10_000 - 7 - 5);
+});
+
 test("the official client waits and tries again", async () => {
   const server = await testServer({ apiKeys: ["sk-of-the-settings"] });
   const { key } = await createKey(server, { requests_per_minute: 60 }, "sk-of-the-settings");
