@@ -45,6 +45,12 @@ test("a permission gives a project the use of a checkpoint, and taking it back e
   expect(listed).not.toContain(model);
   expect((await two.models.retrieve(checkpoint)).id).toBe(checkpoint);
 
+  // To this project, and to no other.
+  const third = { model: checkpoint, messages };
+  await expect(
+    admin.chat.completions.create(third, { headers: { "OpenAI-Project": "proj_three" } }),
+  ).rejects.toBeInstanceOf(OpenAI.NotFoundError);
+
   // The use, and nothing else: the model, its job and the rest of the project stay the lender's.
   await expect(two.models.delete(checkpoint)).rejects.toBeInstanceOf(OpenAI.NotFoundError);
   await expect(two.chat.completions.create({ model, messages })).rejects.toBeInstanceOf(OpenAI.NotFoundError);
