@@ -57,7 +57,7 @@ async function ask(messages: readonly ChatMessage[]): Promise<Answer> {
   for await (const event of events) {
     if (event.type === "prompt") answer.promptTokens = event.promptTokens;
     else if (event.type === "text-delta") answer.text += event.text;
-    else answer.completionTokens = event.completionTokens;
+    else if (event.type === "finish") answer.completionTokens = event.completionTokens;
   }
   return answer;
 }

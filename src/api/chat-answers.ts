@@ -1,39 +1,126 @@
 // Pure converters of chat: a parsed request into the engine's, the engine's results into completion and chunk objects.
 import { createHash } from "node:crypto";
-import type { ChatMessage } from "../data/chat-message.ts";
-import type { CompletionRequest, FinishReason, ServedModel } from "../serving/engine.ts";
+import type { ChatMessage, ToolDefinition } from "../data/chat-message.ts";
+import type {
+  CompletionRequest,
+  FinishReason,
+  GenerationOptions,
+  ServedModel,
+  TokenLogprob,
+  TokenReport,
+} from "../serving/engine.ts";
 import type {
   ChatCompletion,
   ChatCompletionChunk,
+  ChatLogprobs,
   ChatRequestMessage,
+  ChatTokenLogprob,
+  ChatTool,
+  ChatToolCall,
   CreateChatCompletionRequest,
   Usage,
 } from "../wire/chat.ts";
 import { newId } from "../wire/ids.ts";
+import { schemaFault } from "../wire/json-schema.ts";
 
 export function toCompletionRequest(
   body: CreateChatCompletionRequest,
   model: ServedModel,
   signal: AbortSignal,
 ): CompletionRequest {
+  return {
+    ...toGenerationOptions(body, model, signal),
+    maxTokens: body.max_completion_tokens ?? body.max_tokens ?? null,
+    ...(body.logprobs === true ? { topLogprobs: body.top_logprobs ?? 0 } : {}),
+    messages: body.messages.map(toChatMessage),
+    ...toTools(body),
+    ...toForm(body),
+  };
+}
+
+/** What chat and legacy completions ask for alike. */
+export function toGenerationOptions(
+  body: SamplingParameters,
+  model: ServedModel,
+  signal: AbortSignal,
+): Omit<GenerationOptions, "maxTokens"> {
   const stop = body.stop ?? [];
+  const bias = Object.entries(body.logit_bias ?? {});
   return {
     model,
-    messages: body.messages.map(toChatMessage),
-    maxTokens: body.max_completion_tokens ?? body.max_tokens ?? null,
     temperature: body.temperature ?? 1,
     topP: body.top_p ?? 1,
     seed: body.seed ?? null,
     stop: typeof stop === "string" ? [stop] : stop,
     n: body.n ?? 1,
+    ...(isSet(body.frequency_penalty) ? { frequencyPenalty: body.frequency_penalty } : {}),
+    ...(isSet(body.presence_penalty) ? { presencePenalty: body.presence_penalty } : {}),
+    ...(bias.length === 0 ? {} : { logitBias: new Map(bias.map(([id, change]) => [Number(id), change])) }),
     signal,
   };
 }
 
+type SamplingParameters = Pick<
+  CreateChatCompletionRequest,
+  "temperature" | "top_p" | "seed" | "stop" | "n" | "frequency_penalty" | "presence_penalty" | "logit_bias"
+>;
+
+const isSet = (value: number | null | undefined): value is number => typeof value === "number" && value !== 0;
+
 function toChatMessage(message: ChatRequestMessage): ChatMessage {
-  const { role, content, name } = message;
-  const text = typeof content === "string" ? content : content.map((part) => part.text).join("");
-  return { role, content: text, ...(typeof name === "string" ? { name } : {}) };
+  const { role, content } = message;
+  const text =
+    typeof content === "string" || content === null || content === undefined
+      ? (content ?? null)
+      : content.map((part) => part.text).join("");
+  if (role === "tool") return { role, content: text, tool_call_id: message.tool_call_id };
+  const calls = role === "assistant" ? (message.tool_calls ?? []) : [];
+  return {
+    role,
+    content: text,
+    ...(typeof message.name === "string" ? { name: message.name } : {}),
+    ...(calls.length === 0
+      ? {}
+      : { tool_calls: calls.map(({ id, type, function: called }) => ({ id, type, function: called })) }),
+  };
+}
+
+/** With `tool_choice: "none"` the model is not told of the tools: it could only call them in vain. */
+function toTools(
+  body: CreateChatCompletionRequest,
+): Pick<CompletionRequest, "tools" | "toolChoice" | "parallelToolCalls" | "constrainedTools"> {
+  const { tools, tool_choice: choice, parallel_tool_calls: parallel } = body;
+  if (!tools || tools.length === 0 || choice === "none") return {};
+  const isForced = choice !== undefined && choice !== null && choice !== "auto";
+  const constrained = tools.filter(({ function: { strict, parameters } }) => {
+    if (strict === true) return true;
+    return isForced && schemaFault(parameters, { strict: false }) === null;
+  });
+  return {
+    tools: tools.map(toToolDefinition),
+    constrainedTools: new Set(constrained.map((tool) => tool.function.name)),
+    ...(choice === "required" ? { toolChoice: choice } : {}),
+    ...(typeof choice === "object" && choice !== null ? { toolChoice: choice.function } : {}),
+    ...(parallel === false ? { parallelToolCalls: false } : {}),
+  };
+}
+
+function toToolDefinition({ type, function: { name, description, parameters } }: ChatTool): ToolDefinition {
+  return {
+    type,
+    function: {
+      name,
+      ...(typeof description === "string" ? { description } : {}),
+      ...(parameters ? { parameters } : {}),
+    },
+  };
+}
+
+function toForm({ response_format: format }: CreateChatCompletionRequest): Pick<CompletionRequest, "form"> {
+  if (!format || format.type === "text") return {};
+  if (format.type === "json_object") return { form: { type: "json_object" } };
+  const { schema } = format.json_schema;
+  return { form: schema ? { type: "json_schema", schema } : { type: "json_object" } };
 }
 
 /** What all answers to one request share. */
@@ -62,6 +149,9 @@ export function newAnswerHead(model: ServedModel): AnswerHead {
 
 export interface FinishedChoice {
   text: string;
+  toolCalls: readonly ChatToolCall[];
+  /** Null where they were not asked for. */
+  logprobs: readonly TokenReport[] | null;
   reason: FinishReason;
 }
 
@@ -75,10 +165,16 @@ export function toCompletion(
     object: "chat.completion",
     created: head.created,
     model: head.model,
-    choices: choices.map(({ text, reason }, index) => ({
+    choices: choices.map(({ text, toolCalls, logprobs, reason }, index) => ({
       index,
-      message: { role: "assistant", content: text, refusal: null, annotations: [] },
-      logprobs: null,
+      message: {
+        role: "assistant",
+        content: toolCalls.length > 0 && text === "" ? null : text,
+        refusal: null,
+        annotations: [],
+        ...(toolCalls.length === 0 ? {} : { tool_calls: [...toolCalls] }),
+      },
+      logprobs: logprobs === null ? null : toLogprobs(logprobs),
       finish_reason: reason,
     })),
     usage,
@@ -87,7 +183,7 @@ export function toCompletion(
   };
 }
 
-type ChunkChoice = ChatCompletionChunk["choices"][number];
+export type ChunkChoice = ChatCompletionChunk["choices"][number];
 
 /** A chunk; `usage` is left out unless the request asked for it. */
 export function toChunk(
@@ -103,13 +199,56 @@ export function toChunk(
   };
 }
 
-export const startChoice = (index: number): ChunkChoice =>
-  choice(index, { role: "assistant", content: "", refusal: null }, null);
-export const textChoice = (index: number, content: string): ChunkChoice => choice(index, { content }, null);
+export const startChoice = (
+  index: number,
+  options: { hasLogprobs: boolean; isCall: boolean },
+): ChunkChoice => ({
+  ...choice(index, { role: "assistant", content: options.isCall ? null : "", refusal: null }, null),
+  logprobs: options.hasLogprobs ? toLogprobs([]) : null,
+});
+export const textChoice = (
+  index: number,
+  content: string,
+  logprobs: readonly TokenReport[] | undefined,
+): ChunkChoice => ({
+  ...choice(index, { content }, null),
+  logprobs: logprobs === undefined ? null : toLogprobs(logprobs),
+});
+/** A call as two deltas: its head, then its arguments. */
+export const toolCallChoices = (
+  index: number,
+  call: number,
+  { id, function: called }: ChatToolCall,
+): ChunkChoice[] => [
+  choice(
+    index,
+    { tool_calls: [{ index: call, id, type: "function", function: { name: called.name, arguments: "" } }] },
+    null,
+  ),
+  choice(index, { tool_calls: [{ index: call, function: { arguments: called.arguments } }] }, null),
+];
 export const endChoice = (index: number, reason: FinishReason): ChunkChoice => choice(index, {}, reason);
 
 function choice(index: number, delta: ChunkChoice["delta"], finishReason: FinishReason | null): ChunkChoice {
   return { index, delta, logprobs: null, finish_reason: finishReason };
+}
+
+export function toToolCall(name: string, args: string): ChatToolCall {
+  return { id: newId("toolCall"), type: "function", function: { name, arguments: args } };
+}
+
+function toLogprobs(reports: readonly TokenReport[]): ChatLogprobs {
+  return {
+    content: reports.map((report) => ({ ...toLogprob(report), top_logprobs: report.top.map(toLogprob) })),
+    refusal: null,
+  };
+}
+
+/** OpenAI's floor for what is as good as impossible; JSON has no infinity. */
+const LEAST_LOGPROB = -9999;
+
+function toLogprob({ token, logprob, bytes }: TokenLogprob): ChatTokenLogprob {
+  return { token, logprob: Math.max(logprob, LEAST_LOGPROB), bytes };
 }
 
 export function toUsage(promptTokens: number, completionTokens: number): Usage {

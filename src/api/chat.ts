@@ -3,11 +3,17 @@
 import { Readable } from "node:stream";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { Unavailable } from "../errors.ts";
-import type { ChatEngine, CompletionEvent } from "../serving/engine.ts";
+import type {
+  ChatEngine,
+  CompletionEvent,
+  CompletionRequest,
+  FinishReason,
+  TokenReport,
+} from "../serving/engine.ts";
 import { createChatCompletionRequest } from "../wire/chat.ts";
-import type { ChatCompletion } from "../wire/chat.ts";
+import type { ChatCompletion, ChatToolCall } from "../wire/chat.ts";
 import { parseRequest } from "../wire/validation.ts";
-import type { AnswerHead } from "./chat-answers.ts";
+import type { AnswerHead, ChunkChoice } from "./chat-answers.ts";
 import {
   endChoice,
   newAnswerHead,
@@ -16,6 +22,8 @@ import {
   toChunk,
   toCompletion,
   toCompletionRequest,
+  toolCallChoices,
+  toToolCall,
   toUsage,
 } from "./chat-answers.ts";
 import { errorAnswer } from "./error-answers.ts";
@@ -37,7 +45,7 @@ export function chatRoutes(parts: {
       const head = newAnswerHead(model);
       const events = engine.complete(asked);
       if (body.stream !== true) {
-        const completion = await collect(head, events, asked.n);
+        const completion = await collect(head, events, asked);
         request.spendTokens(completion.usage.total_tokens);
         return completion;
       }
@@ -48,6 +56,8 @@ export function chatRoutes(parts: {
       const lines = streamLines(head, resumed(first, iterator), {
         n: asked.n,
         onEnd: (tokens) => request.spendTokens(tokens),
+        hasLogprobs: asked.topLogprobs !== undefined,
+        isCall: asked.toolChoice !== undefined,
         includeUsage: body.stream_options?.include_usage === true,
         describeError: (error) => {
           const { body: envelope, isBug } = errorAnswer(error, request.id);
@@ -78,43 +88,63 @@ export function whenClientLeaves(reply: FastifyReply): AbortSignal {
 export async function collect(
   head: AnswerHead,
   events: AsyncIterable<CompletionEvent>,
-  n: number,
+  { n, topLogprobs }: CompletionRequest,
 ): Promise<ChatCompletion> {
   const tally = new Tally(n);
-  const texts = Array.from({ length: n }, () => "");
+  const choices = Array.from({ length: n }, () => ({
+    text: "",
+    toolCalls: [] as ChatToolCall[],
+    logprobs: topLogprobs === undefined ? null : ([] as TokenReport[]),
+  }));
   for await (const event of events) {
     tally.add(event);
-    if (event.type === "text-delta") texts[event.index] += event.text;
+    if (event.type === "prompt" || event.type === "finish") continue;
+    const choice = choices[event.index];
+    if (choice === undefined) continue;
+    if (event.type === "tool-call") choice.toolCalls.push(toToolCall(event.name, event.arguments));
+    else {
+      choice.text += event.text;
+      choice.logprobs?.push(...(event.logprobs ?? []));
+    }
   }
+  const reasons = tally.finished();
   return toCompletion(
     head,
-    tally.finished().map((reason, index) => ({ text: texts[index] ?? "", reason })),
+    choices.map((choice, index) => ({ ...choice, reason: reasons[index] ?? "stop" })),
     tally.usage(),
   );
+}
+
+interface StreamOptions {
+  n: number;
+  hasLogprobs: boolean;
+  /** The answer will be a tool call. */
+  isCall: boolean;
+  includeUsage: boolean;
+  /** Told the tokens that were read and written, also when the stream broke off. */
+  onEnd: (tokens: number) => void;
+  describeError: (error: unknown) => object;
 }
 
 async function* streamLines(
   head: AnswerHead,
   events: AsyncIterable<CompletionEvent>,
-  options: {
-    n: number;
-    includeUsage: boolean;
-    onEnd: (tokens: number) => void;
-    describeError: (error: unknown) => object;
-  },
+  options: StreamOptions,
 ): AsyncGenerator<string> {
   const usageSoFar = options.includeUsage ? null : undefined;
+  const chunk = (choice: ChunkChoice): string => line(toChunk(head, [choice], usageSoFar));
   const tally = new Tally(options.n);
   try {
-    for (let index = 0; index < options.n; index++) {
-      yield line(toChunk(head, [startChoice(index)], usageSoFar));
-    }
+    for (let index = 0; index < options.n; index++) yield chunk(startChoice(index, options));
     for await (const event of events) {
       tally.add(event);
-      if (event.type === "text-delta" && event.text !== "") {
-        yield line(toChunk(head, [textChoice(event.index, event.text)], usageSoFar));
+      if (event.type === "text-delta" && (event.text !== "" || (event.logprobs ?? []).length > 0)) {
+        yield chunk(textChoice(event.index, event.text, event.logprobs));
+      } else if (event.type === "tool-call") {
+        const call = toToolCall(event.name, event.arguments);
+        for (const choice of toolCallChoices(event.index, event.call, call)) yield chunk(choice);
       } else if (event.type === "finish") {
-        yield line(toChunk(head, [endChoice(event.index, event.reason)], usageSoFar));
+        yield chunk(endChoice(event.index, event.reason));
       }
     }
     tally.finished();
@@ -132,7 +162,7 @@ const line = (value: object) => `data: ${JSON.stringify(value)}\n\n`;
 
 /** Counts tokens and sees to it that every answer really ended: an engine that was stopped just falls silent. */
 class Tally {
-  readonly #reasons: ("stop" | "length" | null)[];
+  readonly #reasons: (FinishReason | null)[];
   #promptTokens = 0;
   #completionTokens = 0;
   #pieces = 0;
@@ -158,7 +188,7 @@ class Tally {
     );
   }
 
-  finished(): ("stop" | "length")[] {
+  finished(): FinishReason[] {
     return this.#reasons.map((reason) => {
       if (reason === null) {
         throw new Unavailable(

@@ -107,7 +107,7 @@ async function askJudge(
     model,
     request.signal,
   );
-  const { choices, usage } = await collect(newAnswerHead(model), engine.complete(asked), asked.n);
+  const { choices, usage } = await collect(newAnswerHead(model), engine.complete(asked), asked);
   return {
     text: choices[0]?.message.content ?? "",
     refusal: choices[0]?.message.refusal ?? null,

@@ -181,19 +181,6 @@ describe("what a template cannot show", () => {
     });
   });
 
-  it("refuses tools and tool calls where the template would drop them", () => {
-    expect(fault(() => render("{{ messages[0].content }}", [user], [tool]))).toEqual({
-      param: "tools",
-      message:
-        "This model's chat template has no place for tool definitions. Leave out `tools`, or use a model whose template knows tools.",
-    });
-    expect(fault(() => render("{{ messages[0].content }}", [user, call]))).toEqual({
-      param: "messages[1].tool_calls",
-      message:
-        "Message 2 calls a tool, but this model's chat template has no place for tool calls. Use a model whose template knows tools.",
-    });
-  });
-
   it.each(["not json", "[1]", "3"])("refuses arguments that are no object: %s", (text) => {
     const bad: ChatMessage = {
       role: "assistant",
@@ -204,5 +191,63 @@ describe("what a template cannot show", () => {
       param: "messages[0].tool_calls[0].function.arguments",
       message: `Message 1: the arguments of "f" must be the JSON text of an object, found ${JSON.stringify(text)}.`,
     });
+  });
+});
+
+describe("a template without tools", () => {
+  const plain = "{% for m in messages %}[{{ m.role }}]{{ m.content }}\n{% endfor %}";
+  const calls = (content: string | null): ChatMessage => ({ ...call, content });
+
+  it("is given definitions, calls and results as texts", () => {
+    const messages: ChatMessage[] = [
+      { role: "system", content: "Be brief." },
+      user,
+      calls("One moment."),
+      { role: "tool", content: "12 degrees", tool_call_id: "c" },
+    ];
+    const shown = render(plain, messages, [tool]);
+    expect(shown).toContain("[system]Be brief.\n\nThese functions can be called:\n<tools>\n");
+    expect(shown).toContain(JSON.stringify(tool));
+    const [{ function: called } = { function: { name: "", arguments: "" } }] = call.tool_calls ?? [];
+    expect(shown).toContain(
+      `[assistant]One moment.\n<tool_call>\n{"name": "${called.name}", "arguments": ${called.arguments}}\n</tool_call>\n`,
+    );
+    expect(shown).toContain("[user]<tool_response>\n12 degrees\n</tool_response>\n");
+  });
+
+  it("gets a system message of its own where there is none, and earlier calls also without tools", () => {
+    expect(render(plain, [user], [tool])).toMatch(/^\[system\]These functions can be called:/);
+    expect(render(plain, [user, calls(null)])).toContain("[assistant]<tool_call>\n");
+  });
+
+  it("shows how an answer calls", () => {
+    expect(template(plain).toolCallShape).toEqual({
+      trigger: "<tool_call>",
+      begin: '<tool_call>\n{"name": "',
+      middle: '", "arguments": ',
+      end: "}\n</tool_call>",
+    });
+  });
+});
+
+describe("toolCallShape", () => {
+  it("is read from the template: tags, bare JSON, and none where arguments are no JSON", () => {
+    const turn = (callText: string) =>
+      `{% for m in messages %}<{{ m.role }}>{% if m.tool_calls %}{% for c in m.tool_calls %}${callText}{% endfor %}{% else %}{{ m.content }}{% endif %}<end>{% endfor %}{% if tools %}{% endif %}`;
+    expect(
+      template(turn('<call>{"f": "{{ c.function.name }}", "a": {{ c.function.arguments | tojson }}}</call>'))
+        .toolCallShape,
+    ).toEqual({ trigger: "<call>", begin: '<call>{"f": "', middle: '", "a": ', end: "}</call>" });
+    expect(
+      template(turn('{"name": "{{ c.function.name }}", "parameters": {{ c.function.arguments | tojson }}}'))
+        .toolCallShape,
+    ).toEqual({ trigger: '{"name": "', begin: '{"name": "', middle: '", "parameters": ', end: "}" });
+    expect(
+      template(
+        turn(
+          "<f={{ c.function.name }}>{% for k, v in c.function.arguments.items() %}{{ k }}:{{ v }}{% endfor %}",
+        ),
+      ).toolCallShape,
+    ).toBe(null);
   });
 });

@@ -3,6 +3,8 @@
 import { Template } from "@huggingface/jinja";
 import { InvalidRequest, messageOf, UnsupportedModel } from "../errors.ts";
 import type { ChatMessage, ToolCall, ToolDefinition } from "./chat-message.ts";
+import { withoutTools } from "./tool-calls.ts";
+import type { ToolCallShape } from "./tool-calls.ts";
 
 export interface RenderOptions {
   tools?: readonly ToolDefinition[] | undefined;
@@ -15,6 +17,8 @@ export interface RenderOptions {
 export interface ChatTemplate {
   /** Throws InvalidRequest (param "messages" or "tools") when the template cannot show this conversation. */
   render(messages: readonly ChatMessage[], options: RenderOptions): string;
+  /** How an answer calls a tool; null when it is not a name and a JSON object, or the template does not show it. */
+  readonly toolCallShape: ToolCallShape | null;
 }
 
 export interface ChatTemplateFiles {
@@ -85,15 +89,16 @@ export function createChatTemplate(files: ChatTemplateFiles): ChatTemplate {
     ...specialTokenTexts(files.tokenizerConfig),
     ...files.variables,
   };
+  let shape: ToolCallShape | null | undefined;
   const self: ChatTemplate = {
     render(messages, { tools, addGenerationPrompt, mapText }) {
       const hasTools = tools !== undefined && tools.length > 0;
       const { template, traits } = hasTools ? variants.tools : variants.plain;
-      if (hasTools && !traits.tools) {
-        throw new InvalidRequest(
-          "This model's chat template has no place for tool definitions. Leave out `tools`, or use a model whose template knows tools.",
-          { param: "tools" },
-        );
+      const hasCalls = messages.some(({ tool_calls: calls }) => calls !== undefined && calls.length > 0);
+      if ((hasTools && !traits.tools) || (hasCalls && !traits.toolCalls)) {
+        for (const [index, message] of messages.entries())
+          messageContext(message, index, variants.plain.traits);
+        return self.render(withoutTools(messages, tools ?? []), { addGenerationPrompt, mapText });
       }
       const mapped = (value: unknown) => (mapText === undefined ? value : mapStrings(value, mapText));
       const fill = (shown: readonly ChatMessage[]) =>
@@ -123,8 +128,49 @@ export function createChatTemplate(files: ChatTemplateFiles): ChatTemplate {
         );
       }
     },
+    get toolCallShape() {
+      if (shape === undefined) shape = probeToolCallShape(self);
+      return shape;
+    },
   };
   return self;
+}
+
+/** Shows the template a call and looks at what it writes around the name and the arguments. */
+function probeToolCallShape(template: ChatTemplate): ToolCallShape | null {
+  // A character no template writes, so that the two renderings part exactly where a call begins.
+  const text = "\u{F8FF}";
+  const user: ChatMessage = { role: "user", content: "?" };
+  const name = "probe_function";
+  // Nine letters and digits: some templates take no other ids.
+  const call: ToolCall = {
+    id: "abcdef123",
+    type: "function",
+    function: { name, arguments: '{"probe_key":"probe_value"}' },
+  };
+  const tools: ToolDefinition[] = [
+    { type: "function", function: { name: "other", parameters: { type: "object", properties: {} } } },
+  ];
+  let spoken: string;
+  let called: string;
+  try {
+    const options = { tools, addGenerationPrompt: false };
+    spoken = template.render([user, { role: "assistant", content: text }], options);
+    called = template.render([user, { role: "assistant", content: null, tool_calls: [call] }], options);
+  } catch (error) {
+    if (error instanceof InvalidRequest) return null;
+    throw error;
+  }
+  let start = 0;
+  while (start < called.length && called[start] === spoken[start]) start += 1;
+  const turnEnd = spoken.slice(spoken.indexOf(text) + text.length);
+  const body = called.slice(start, called.length - turnEnd.length);
+  const [, begin, middle, end] =
+    /^([^]*)probe_function([^]*?)\{\s*"probe_key"\s*:\s*"probe_value"\s*\}([^]*)$/.exec(body) ?? [];
+  if (begin === undefined || middle === undefined || end === undefined) return null;
+  if (begin === "" || middle === "" || !called.endsWith(turnEnd)) return null;
+  const tag = begin.slice(0, begin.includes("{") ? begin.indexOf("{") : begin.length).trimEnd();
+  return { trigger: tag === "" ? begin : tag, begin, middle, end };
 }
 
 interface Traits {
@@ -196,12 +242,6 @@ function specialTokenTexts(config: Record<string, unknown>): Record<string, stri
  */
 function messageContext(message: ChatMessage, index: number, traits: Traits): Record<string, unknown> {
   const { role, content, name, tool_calls: toolCalls, tool_call_id: toolCallId } = message;
-  if (toolCalls !== undefined && toolCalls.length > 0 && !traits.toolCalls) {
-    throw new InvalidRequest(
-      `Message ${index + 1} calls a tool, but this model's chat template has no place for tool calls. Use a model whose template knows tools.`,
-      { param: `messages[${index}].tool_calls` },
-    );
-  }
   return {
     role: role === "developer" && !traits.developer ? "system" : role,
     content,

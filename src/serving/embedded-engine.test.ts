@@ -44,7 +44,7 @@ async function answer(changes: Partial<CompletionRequest> = {}) {
   for await (const event of engine.complete(request(changes))) {
     if (event.type === "prompt") promptTokens = event.promptTokens;
     else if (event.type === "text-delta") texts[event.index] = (texts[event.index] ?? "") + event.text;
-    else finishes[event.index] = event;
+    else if (event.type === "finish") finishes[event.index] = event;
   }
   return { texts, finishes, promptTokens };
 }

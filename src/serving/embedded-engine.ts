@@ -1,22 +1,29 @@
 // The chat engine of this package: base models and adapters from disk, run by ONNX Runtime in this process. Turns messages
 // into tokens, hands them to the scheduler and turns what comes back into text.
-import type { ChatMessage } from "../data/chat-message.ts";
 import { createChatTemplate } from "../data/chat-template.ts";
 import { encodePrompt, stopTokenIds } from "../data/prompt.ts";
 import type { ChatEncoding } from "../data/prompt.ts";
-import { createTextStream, createTokenizer } from "../data/tokenizer.ts";
+import { createTokenizer } from "../data/tokenizer.ts";
 import type { Tokenizer } from "../data/tokenizer.ts";
 import { InvalidRequest } from "../errors.ts";
 import { openBaseModel } from "../model/base-model.ts";
 import { loadDecoderWeights } from "../model/decoder-weights.ts";
 import { AdapterPool } from "./adapter-pool.ts";
-import type { ChatEngine, CompletionEvent, CompletionRequest, FinishReason } from "./engine.ts";
+import { createAnswer } from "./answer.ts";
+import type { AnswerParts } from "./answer.ts";
+import type {
+  ChatEngine,
+  CompletionEvent,
+  CompletionRequest,
+  GenerationOptions,
+  TextRequest,
+} from "./engine.ts";
 import { EventQueue } from "./event-queue.ts";
 import { Generator, NO_ADAPTER } from "./generator.ts";
-import { createSampler } from "./sampler.ts";
+import { GrammarPool } from "./grammar.ts";
+import type { AnswerForm } from "./grammar.ts";
 import { Scheduler } from "./scheduler.ts";
-import type { Answer } from "./scheduler.ts";
-import { createStopTexts } from "./stop-texts.ts";
+import { offerTools, toolForm } from "./tools.ts";
 
 /** Tokens of prompt and answer together; a model's own limit may be lower. 8,192 take 0.4 GB of cache at 135M parameters. */
 const MAX_CONTEXT_TOKENS = 8192;
@@ -32,11 +39,24 @@ interface LoadedBaseModel {
   encoding: ChatEncoding;
   /** No text beyond this many bytes of UTF-8 fits into the context, whatever its tokens. */
   maxTextBytes: number;
+  /** Rows of the embedding: a model may have more than its tokenizer has tokens. */
+  vocabSize: number;
   stopIds: ReadonlySet<number>;
   context: number;
   generator: Generator;
   scheduler: Scheduler;
   adapters: AdapterPool;
+  grammars: GrammarPool;
+}
+
+/** A prompt and what its answers are held to. */
+interface Task {
+  options: GenerationOptions;
+  tokens: readonly number[];
+  /** The request's name for the prompt, for messages. */
+  param: "messages" | "prompt";
+  form: AnswerForm | null;
+  tools: AnswerParts["tools"];
 }
 
 /** A base model's place in memory. */
@@ -62,61 +82,114 @@ export class EmbeddedEngine implements ChatEngine {
   }
 
   async *complete(request: CompletionRequest): AsyncIterable<CompletionEvent> {
-    const slot = this.#baseModel(request.model.baseModel.path);
+    yield* this.#withBase(request, (base) => {
+      const { messages, tools, form } = request;
+      requireTextFits(
+        [...messages.map(({ content }) => content ?? ""), tools === undefined ? "" : JSON.stringify(tools)],
+        "messages",
+        base,
+      );
+      const offered = offerTools(request, base.encoding.template);
+      return {
+        options: request,
+        tokens: encodePrompt(messages, tools, base.encoding),
+        param: "messages",
+        form: form ?? (offered === null ? null : toolForm(request, offered)),
+        tools: offered,
+      };
+    });
+  }
+
+  async *completeText(request: TextRequest): AsyncIterable<CompletionEvent> {
+    yield* this.#withBase(request, (base) => {
+      const { prompt } = request;
+      const { tokenizer } = base.encoding;
+      if (typeof prompt === "string") requireTextFits([prompt], "prompt", base);
+      const tokens = typeof prompt === "string" ? tokenizer.encode(prompt) : prompt;
+      const stranger = tokens.find((id) => id >= base.vocabSize);
+      if (stranger !== undefined) {
+        throw new InvalidRequest(
+          `Invalid 'prompt': token ${stranger} is not in this model's vocabulary of ${base.vocabSize}. Encode the text with the model's own tokenizer, or send text.`,
+          { code: "invalid_value", param: "prompt" },
+        );
+      }
+      // An empty prompt still needs a token to go on from.
+      const [start] = tokenizer.eosTokenIds;
+      return {
+        options: request,
+        tokens: tokens.length === 0 && start !== undefined ? [start] : tokens,
+        param: "prompt",
+        form: null,
+        tools: null,
+      };
+    });
+  }
+
+  async *#withBase(
+    options: GenerationOptions,
+    toTask: (base: LoadedBaseModel) => Task,
+  ): AsyncIterable<CompletionEvent> {
+    const slot = this.#baseModel(options.model.baseModel.path);
     slot.users += 1;
     try {
       await this.#releaseUnused();
-      yield* this.#complete(request, await slot.loading);
+      const base = await slot.loading;
+      yield* this.#run(toTask(base), base);
     } finally {
       slot.users -= 1;
       await this.#releaseUnused();
     }
   }
 
-  async *#complete(request: CompletionRequest, base: LoadedBaseModel): AsyncIterable<CompletionEvent> {
-    const { model, messages, tools, n, signal } = request;
+  async *#run(
+    { options, tokens, param, form, tools }: Task,
+    base: LoadedBaseModel,
+  ): AsyncIterable<CompletionEvent> {
+    const { model, n, signal } = options;
+    if (tokens.length >= base.context) {
+      throw new InvalidRequest(
+        `This model's maximum context length is ${base.context} tokens. However, your ${param} resulted in ${tokens.length} tokens. Please reduce the length of the ${param}.`,
+        { code: "context_length_exceeded", param },
+      );
+    }
     const adapter =
       model.adapterPath === null ? { ...NO_ADAPTER, key: "" } : await base.adapters.get(model.adapterPath);
     if (model.adapterPath !== null) {
       this.#folders.set(model.id, { basePath: model.baseModel.path, folder: model.adapterPath });
     }
-    requireTextFits(messages, base);
-    const tokens = encodePrompt(messages, tools, base.encoding);
-    if (tokens.length >= base.context) {
-      throw new InvalidRequest(
-        `This model's maximum context length is ${base.context} tokens. However, your messages resulted in ${tokens.length} tokens. Please reduce the length of the messages.`,
-        { code: "context_length_exceeded", param: "messages" },
-      );
-    }
+    const grammars = form === null ? [] : await base.grammars.rules(form, n);
     const events = new EventQueue<CompletionEvent>();
-    const maxTokens = Math.min(request.maxTokens ?? Infinity, base.context - tokens.length);
     let open = n;
     const answers = Array.from({ length: n }, (_, index) =>
-      createAnswer(
-        request,
-        base,
+      createAnswer({
+        options,
         index,
-        maxTokens,
-        (event) => {
+        tokenizer: base.encoding.tokenizer,
+        stopIds: base.stopIds,
+        maxTokens: Math.min(options.maxTokens ?? Infinity, base.context - tokens.length),
+        grammar: grammars[index] ?? null,
+        tools,
+        emit: (event) => {
           events.push(event);
           if (event.type === "finish" && --open === 0) events.end();
         },
-        (error) => events.fail(error),
-      ),
+        fail: (error) => events.fail(error),
+      }),
     );
     // When one of the answers fails, or nobody reads on, the others end too.
     const own = new AbortController();
-    const either = AbortSignal.any([signal, own.signal]);
-    base.scheduler.submit({ tokens, adapterKey: adapter.key, adapter, answers, signal: either });
     const stopWaiting = (): void => events.end();
-    if (signal.aborted) stopWaiting();
-    else signal.addEventListener("abort", stopWaiting, { once: true });
     try {
+      const either = AbortSignal.any([signal, own.signal]);
+      base.scheduler.submit({ tokens, adapterKey: adapter.key, adapter, answers, signal: either });
+      if (signal.aborted) stopWaiting();
+      else signal.addEventListener("abort", stopWaiting, { once: true });
       yield { type: "prompt", promptTokens: tokens.length };
       yield* events;
     } finally {
       own.abort();
       signal.removeEventListener("abort", stopWaiting);
+      for (const grammar of grammars) grammar.dispose();
     }
   }
 
@@ -175,14 +248,18 @@ async function load(path: string, threads: number): Promise<LoadedBaseModel> {
     };
     const context = Math.min(config.maxPositions, MAX_CONTEXT_TOKENS);
     const generator = new Generator({ config, weights: loadDecoderWeights(model, context), threads });
+    const stopIds = new Set([...stopTokenIds(encoding), ...config.eosTokenIds]);
+    const { vocabSize } = config;
     return {
       encoding,
       maxTextBytes: context * longestTokenBytes(encoding.tokenizer),
-      stopIds: new Set([...stopTokenIds(encoding), ...config.eosTokenIds]),
+      vocabSize,
+      stopIds,
       context,
       generator,
       scheduler: new Scheduler(generator),
       adapters: new AdapterPool(config),
+      grammars: new GrammarPool({ tokenizer: encoding.tokenizer, vocabSize, stopIds }),
     };
   } finally {
     await model.close();
@@ -197,58 +274,15 @@ function longestTokenBytes(tokenizer: Tokenizer): number {
 }
 
 /** Looked at before anything is encoded: that blocks the whole server, for a minute where the text is as long as a body may be. */
-function requireTextFits(messages: readonly ChatMessage[], { context, maxTextBytes }: LoadedBaseModel): void {
-  const bytes = messages.reduce((sum, { content }) => sum + Buffer.byteLength(content ?? ""), 0);
+function requireTextFits(
+  texts: readonly string[],
+  param: "messages" | "prompt",
+  { context, maxTextBytes }: LoadedBaseModel,
+): void {
+  const bytes = texts.reduce((sum, text) => sum + Buffer.byteLength(text), 0);
   if (bytes <= maxTextBytes) return;
   throw new InvalidRequest(
-    `This model's maximum context length is ${context} tokens, which hold at most ${maxTextBytes} bytes of text. However, your messages have ${bytes} bytes. Please reduce the length of the messages.`,
-    { code: "context_length_exceeded", param: "messages" },
+    `This model's maximum context length is ${context} tokens, which hold at most ${maxTextBytes} bytes of text. However, your ${param} have ${bytes} bytes. Please reduce the length of the ${param}.`,
+    { code: "context_length_exceeded", param },
   );
-}
-
-/** One of the n answers: from tokens to text, until a stop token, a stop text or the limit. */
-function createAnswer(
-  { temperature, topP, seed, stop }: CompletionRequest,
-  { encoding, stopIds }: LoadedBaseModel,
-  index: number,
-  maxTokens: number,
-  emit: (event: CompletionEvent) => void,
-  fail: (error: unknown) => void,
-): Answer {
-  const text = createTextStream(encoding.tokenizer, { skipSpecialTokens: true });
-  const stops = createStopTexts(stop);
-  let completionTokens = 0;
-  const send = (piece: string): void => {
-    if (piece !== "") emit({ type: "text-delta", index, text: piece });
-  };
-  const finish = (reason: FinishReason): false => {
-    emit({ type: "finish", index, reason, completionTokens });
-    return false;
-  };
-  return {
-    sampler: createSampler({ temperature, topP, seed: answerSeed(seed, index) }),
-    fail,
-    token(token) {
-      if (stopIds.has(token)) {
-        const rest = stops.push(text.flush());
-        send(rest.text);
-        if (!rest.stopped) send(stops.flush());
-        return finish("stop");
-      }
-      completionTokens += 1;
-      const { text: piece, stopped } = stops.push(text.push(token));
-      send(piece);
-      if (stopped) return finish("stop");
-      if (completionTokens < maxTokens) return true;
-      const rest = stops.push(text.flush());
-      send(rest.text);
-      if (!rest.stopped) send(stops.flush());
-      return finish("length");
-    },
-  };
-}
-
-/** Answers to one request differ, but the same request gives the same ones. */
-function answerSeed(seed: number | null, index: number): number {
-  return seed === null ? Math.floor(Math.random() * 0x1_0000_0000) : seed + index * 0x9e3779b9;
 }

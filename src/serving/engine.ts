@@ -10,14 +10,20 @@ export interface ServedModel {
   adapterPath: string | null;
 }
 
-export interface CompletionRequest {
+/** How answers are drawn; the same for chat and for plain text. */
+export interface GenerationOptions {
   model: ServedModel;
-  messages: readonly ChatMessage[];
-  tools?: readonly ToolDefinition[];
   /** Upper bound of new tokens; null: as many as the context holds. */
   maxTokens: number | null;
   temperature: number;
   topP: number;
+  /** What each earlier occurrence of a token in the answer takes off its logit, and what the first one does. */
+  frequencyPenalty?: number;
+  presencePenalty?: number;
+  /** Added to the logits of token ids. */
+  logitBias?: ReadonlyMap<number, number>;
+  /** Tokens are reported with their log-probability and those of so many most likely ones; left out: not at all. */
+  topLogprobs?: number;
   /**
    * The same request with the same seed draws the same random numbers, so as a rule it gives the same text. A best effort:
    * answers that run beside it share its matrix products, whose sums may then round to another token. Null: random.
@@ -30,13 +36,49 @@ export interface CompletionRequest {
   signal: AbortSignal;
 }
 
-export const FINISH_REASONS = ["stop", "length"] as const;
+export interface CompletionRequest extends GenerationOptions {
+  messages: readonly ChatMessage[];
+  /** Functions the answer may call; with them, calls come as events of their own. */
+  tools?: readonly ToolDefinition[];
+  /** Left out: the answer may call. "required": it calls at least one; a name: that one. */
+  toolChoice?: "required" | { name: string };
+  /** Names of the tools whose arguments are held to their schema; those of the others are any JSON object. */
+  constrainedTools?: ReadonlySet<string>;
+  /** False: at most one call. */
+  parallelToolCalls?: boolean;
+  /** What an answer is held to; left out: any text. */
+  form?: { type: "json_object" } | { type: "json_schema"; schema: Record<string, unknown> };
+}
+
+/** Plain text to go on from, without a chat template. */
+export interface TextRequest extends GenerationOptions {
+  /** Token ids, or a text that is encoded as it stands, special tokens included. */
+  prompt: string | readonly number[];
+}
+
+export const FINISH_REASONS = ["stop", "length", "tool_calls"] as const;
 export type FinishReason = (typeof FINISH_REASONS)[number];
+
+export interface TokenLogprob {
+  /** Text; "bytes:\\xe2\\x82" where the bytes alone are no whole characters. */
+  token: string;
+  bytes: number[];
+  /** Natural logarithm, under the model's own distribution at temperature 1. */
+  logprob: number;
+}
+
+export interface TokenReport extends TokenLogprob {
+  /** The most likely tokens at this place, best first. */
+  top: TokenLogprob[];
+}
 
 /** Order: one prompt event, then deltas and one finish per index, interleaved between indexes. */
 export type CompletionEvent =
   | { type: "prompt"; promptTokens: number }
-  | { type: "text-delta"; index: number; text: string }
+  /** `logprobs` only where they were asked for: the tokens of this text, and of none where it is "". */
+  | { type: "text-delta"; index: number; text: string; logprobs?: readonly TokenReport[] }
+  /** One whole call; `call` counts from 0 within the answer. */
+  | { type: "tool-call"; index: number; call: number; name: string; arguments: string }
   | { type: "finish"; index: number; reason: FinishReason; completionTokens: number };
 
 export interface ChatEngine {
@@ -45,6 +87,8 @@ export interface ChatEngine {
    * fit, UnsupportedModel when the model cannot be loaded; both before the first event. Ends early when the signal aborts.
    */
   complete(request: CompletionRequest): AsyncIterable<CompletionEvent>;
+  /** As complete, for plain text; "context_length_exceeded" has the param "prompt". Each answer is what follows the prompt. */
+  completeText(request: TextRequest): AsyncIterable<CompletionEvent>;
   /** Lets go of a model's adapter (it was deleted); requests in flight finish. */
   forget(modelId: string): Promise<void>;
   close(): Promise<void>;

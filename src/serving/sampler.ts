@@ -1,6 +1,9 @@
 // Chooses the next token from logits. Plain numbers, no text.
 import { createRandom } from "../random.ts";
 import type { Random } from "../random.ts";
+import { scoreToken } from "./log-probabilities.ts";
+import type { ScoredToken } from "./log-probabilities.ts";
+import type { LogitRule } from "./logit-rules.ts";
 
 export interface SamplingOptions {
   /** 0: always the most likely token. */
@@ -8,6 +11,10 @@ export interface SamplingOptions {
   /** Only the most likely tokens that together reach this probability are drawn from; 1: all. */
   topP: number;
   seed: number;
+  /** Applied in order before temperature and top_p. */
+  rules?: readonly LogitRule[];
+  /** Told of each choice with its score among so many most likely tokens, all under the logits as the model gave them. */
+  scores?: { topCount: number; onScore: (score: ScoredToken) => void };
 }
 
 export interface Sampler {
@@ -15,12 +22,16 @@ export interface Sampler {
   sample(logits: Float32Array): number;
 }
 
-export function createSampler({ temperature, topP, seed }: SamplingOptions): Sampler {
+export function createSampler({ temperature, topP, seed, rules = [], scores }: SamplingOptions): Sampler {
   const random = createRandom(seed);
   return {
     sample: (logits) => {
-      const token = temperature === 0 ? mostLikely(logits) : draw(logits, temperature, topP, random);
-      if (!Number.isFinite(logits[token])) throw new Error("internal: the model's output is not finite");
+      const moved = rules.length === 0 ? logits : logits.slice();
+      for (const rule of rules) rule.apply(moved);
+      const token = temperature === 0 ? mostLikely(moved) : draw(moved, temperature, topP, random);
+      if (!Number.isFinite(moved[token])) throw new Error("internal: the model's output is not finite");
+      for (const rule of rules) rule.accept(token);
+      scores?.onScore(scoreToken(logits, token, scores.topCount));
       return token;
     },
   };
@@ -78,6 +89,9 @@ function pick(weights: Float64Array, candidates: readonly number[] | null, targe
     sum += weights[token] as number;
     if (sum > target) return token;
   }
-  // Rounding may leave the sum a hair short of the target.
-  return candidates === null ? count - 1 : (candidates[count - 1] as number);
+  // Rounding may leave the sum a hair short of the target: then it is the last that could be drawn at all.
+  if (candidates !== null) return candidates[count - 1] as number;
+  let last = count - 1;
+  while (last > 0 && weights[last] === 0) last -= 1;
+  return last;
 }

@@ -1,4 +1,4 @@
-// Data files against the tiny model, whose template has no place for tools: every line that cannot be trained on is named, cuts
+// Data files against the tiny model with a template that refuses tools: every line that cannot be trained on is named, cuts
 // are counted, and a file that is not the job's own is refused.
 import { createHash } from "node:crypto";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
@@ -15,6 +15,13 @@ import { openBaseModel } from "../model/base-model.ts";
 import { encodeData } from "./encode-data.ts";
 import type { JobRecipe } from "./job-directory.ts";
 
+/** ChatML. */
+const REFUSING_TEMPLATE =
+  "{% if tools %}{{ raise_exception('No tools.') }}{% endif %}{% for message in messages %}" +
+  "{% if message.tool_calls %}{{ raise_exception('No tool calls.') }}{% endif %}" +
+  "{{ '<|im_start|>' + message.role + '\n' + message.content + '<|im_end|>' + '\n' }}{% endfor %}" +
+  "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+
 let folder: string;
 let encoding: ChatEncoding;
 beforeAll(async () => {
@@ -23,7 +30,7 @@ beforeAll(async () => {
   const model = await openBaseModel(join(folder, "model"));
   encoding = {
     tokenizer: createTokenizer(model.tokenizer),
-    template: createChatTemplate(model.tokenizer),
+    template: createChatTemplate({ ...model.tokenizer, chatTemplate: REFUSING_TEMPLATE }),
   };
   await model.close();
 });
@@ -104,12 +111,14 @@ describe("encodeData", () => {
     const [head, ...lines] = error.message.split("\n");
     expect(head).toBe("The job failed due to an invalid training file. 3 lines are wrong:");
     expect(lines[0]).toBe(
-      "Example 11 cannot be trained on: Message 2 calls a tool, but this model's chat template has no place for tool calls. Use a model whose template knows tools.",
+      "Example 11 cannot be trained on: This model's chat template cannot show these messages: No tool calls.",
     );
     expect(lines[1]).toMatch(
       /^Example 12 has \d{3} tokens and is cut after 60, before the answer it should teach; shorten it or leave it out\.$/,
     );
-    expect(lines[2]).toMatch(/^Example 13 cannot be trained on: .*tools.*[^.]\.$/);
+    expect(lines[2]).toBe(
+      "Example 13 cannot be trained on: This model's chat template cannot show these messages: No tools.",
+    );
   });
 
   it("names the first twenty lines and counts the rest; a validation file goes by its own name", async () => {

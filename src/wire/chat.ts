@@ -1,84 +1,57 @@
 // Chat completions: the request with exact ranges, the completion and its stream chunks. A documented parameter that this
 // server does not carry out is refused by name unless its value changes nothing.
 import { z } from "zod";
+import { messages } from "./chat-messages.ts";
+import { responseFormat, toolChoice, tools } from "./chat-tools.ts";
+import { logitBias, penalty, seed, stop, streamOptions } from "./sampling.ts";
 import { addFault, decimal, integer, notImplemented } from "./validation.ts";
 
-const textPart = z.strictObject({ type: z.literal("text"), text: z.string() });
-const partTypes = z.discriminatedUnion("type", [textPart]);
-const content = z.union([z.string(), z.array(partTypes).min(1)]);
-const name = z.string().min(1).max(64).nullish();
-
-const message = z.discriminatedUnion("role", [
-  z.strictObject({ role: z.literal("system"), content, name }),
-  z.strictObject({ role: z.literal("developer"), content, name }),
-  z.strictObject({ role: z.literal("user"), content, name }),
-  z.strictObject({
-    role: z.literal("assistant"),
-    content,
-    name,
-    // A client sends earlier answers back as they came, so what such an answer holds must pass.
-    refusal: notImplemented(),
-    annotations: notImplemented([]),
-    audio: notImplemented(),
-    tool_calls: notImplemented([]),
-    function_call: notImplemented(),
-  }),
-]);
-export type ChatRequestMessage = z.infer<typeof message>;
-
-const stop = z.union([z.string().min(1), z.array(z.string().min(1)).min(1).max(4)]);
-
-/** Bounds of a signed 64-bit integer, which OpenAI's seed is. */
-const INT64 = { min: -(2 ** 63), max: 2 ** 63 };
+export type { ChatRequestMessage } from "./chat-messages.ts";
+export type { ChatTool } from "./chat-tools.ts";
 
 export const createChatCompletionRequest = z
   .strictObject({
     model: z.string().min(1),
-    messages: z.array(message).min(1),
+    messages,
     temperature: decimal({ min: 0, max: 2 }).nullish(),
     top_p: decimal({ min: 0, max: 1 }).nullish(),
     n: integer({ min: 1, max: 128 }).nullish(),
-    stop: stop.nullish(),
+    stop,
     max_completion_tokens: integer({ min: 1 }).nullish(),
     /** Deprecated name of max_completion_tokens. */
     max_tokens: integer({ min: 1 }).nullish(),
-    seed: integer(INT64).nullish(),
+    seed,
     stream: z.boolean().nullish(),
-    stream_options: z
-      .strictObject({
-        include_usage: z.boolean().nullish(),
-        /** Chunks are never padded here, so only false can be promised. */
-        include_obfuscation: notImplemented(false),
-      })
-      .nullish(),
+    stream_options: streamOptions,
+    frequency_penalty: penalty,
+    presence_penalty: penalty,
+    logit_bias: logitBias,
+    logprobs: z.boolean().nullish(),
+    top_logprobs: integer({ min: 0, max: 20 }).nullish(),
+    response_format: responseFormat.nullish(),
+    tools: tools.nullish(),
+    tool_choice: toolChoice.nullish(),
+    parallel_tool_calls: z.boolean().nullish(),
     // These three name the caller for logs, abuse checks and cache routing; by contract they never change the answer.
     user: z.string().nullish(),
     safety_identifier: z.string().max(64).nullish(),
     prompt_cache_key: z.string().nullish(),
     audio: notImplemented(),
-    frequency_penalty: notImplemented(0),
     function_call: notImplemented("none"),
     functions: notImplemented([]),
-    logit_bias: notImplemented({}),
-    logprobs: notImplemented(false),
     metadata: notImplemented({}),
     modalities: notImplemented(["text"]),
     moderation: notImplemented(),
-    parallel_tool_calls: notImplemented(true),
     prediction: notImplemented(),
-    presence_penalty: notImplemented(0),
     prompt_cache_retention: notImplemented(),
     reasoning_effort: notImplemented(),
-    response_format: notImplemented({ type: "text" }),
     service_tier: notImplemented("auto", "default"),
     store: notImplemented(false),
-    tool_choice: notImplemented("none"),
-    tools: notImplemented([]),
-    top_logprobs: notImplemented(0),
     verbosity: notImplemented("medium"),
     web_search_options: notImplemented(),
   })
   .superRefine((request, context) => {
+    refineFormats(request, context);
     if (isGiven(request.max_tokens) && isGiven(request.max_completion_tokens)) {
       addFault(context, {
         code: "invalid_parameter_combination",
@@ -97,6 +70,63 @@ export const createChatCompletionRequest = z
   });
 export type CreateChatCompletionRequest = z.infer<typeof createChatCompletionRequest>;
 
+/** Parameters that need or exclude each other. */
+function refineFormats(
+  request: {
+    messages: z.infer<typeof messages>;
+    logprobs?: boolean | null | undefined;
+    top_logprobs?: number | null | undefined;
+    response_format?: z.infer<typeof responseFormat> | null | undefined;
+    tools?: z.infer<typeof tools> | null | undefined;
+    tool_choice?: z.infer<typeof toolChoice> | null | undefined;
+    parallel_tool_calls?: boolean | null | undefined;
+  },
+  context: z.core.$RefinementCtx,
+): void {
+  const { response_format: format, tool_choice: choice } = request;
+  const offered = request.tools ?? [];
+  const fault = (path: (string | number)[], code: string, message: string): void =>
+    addFault(context, { code, path, message });
+  if (isGiven(request.top_logprobs) && request.logprobs !== true) {
+    fault(
+      ["top_logprobs"],
+      "invalid_parameter_combination",
+      "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled.",
+    );
+  }
+  for (const name of ["tool_choice", "parallel_tool_calls"] as const) {
+    const isHarmless = request[name] === "none" || !isGiven(request[name]);
+    if (offered.length === 0 && !isHarmless) {
+      fault([name], "invalid_value", `The '${name}' parameter is only allowed when 'tools' are specified.`);
+    }
+  }
+  if (typeof choice === "object" && choice !== null) {
+    const { name } = choice.function;
+    if (!offered.some((tool) => tool.function.name === name)) {
+      fault(
+        ["tool_choice"],
+        "invalid_value",
+        `Invalid '{param}': there is no function named '${name.slice(0, 64)}' in 'tools'.`,
+      );
+    }
+  }
+  if (!isGiven(format) || format?.type === "text") return;
+  if (offered.length > 0 && choice !== "none") {
+    fault(
+      ["response_format"],
+      "unsupported_parameter",
+      "Unsupported parameter: '{param}' beside 'tools' is not implemented by this server. Leave one of them out, or send 'tool_choice': 'none'.",
+    );
+  }
+  if (format?.type === "json_object" && !/json/i.test(JSON.stringify(request.messages))) {
+    fault(
+      ["messages"],
+      "invalid_value",
+      "'messages' must contain the word 'json' in some form, to use 'response_format' of type 'json_object'.",
+    );
+  }
+}
+
 const isGiven = (value: unknown) => value !== null && value !== undefined;
 
 export interface Usage {
@@ -112,7 +142,24 @@ export interface Usage {
   };
 }
 
-export type ChatFinishReason = "stop" | "length";
+export type ChatFinishReason = "stop" | "length" | "tool_calls";
+
+export interface ChatToolCall {
+  id: string;
+  type: "function";
+  function: { name: string; /** A JSON text. */ arguments: string };
+}
+
+export interface ChatTokenLogprob {
+  token: string;
+  logprob: number;
+  bytes: number[];
+}
+
+export interface ChatLogprobs {
+  content: (ChatTokenLogprob & { top_logprobs: ChatTokenLogprob[] })[];
+  refusal: null;
+}
 
 export interface ChatCompletion {
   id: string;
@@ -121,13 +168,26 @@ export interface ChatCompletion {
   model: string;
   choices: {
     index: number;
-    message: { role: "assistant"; content: string; refusal: null; annotations: [] };
-    logprobs: null;
+    message: {
+      role: "assistant";
+      content: string | null;
+      refusal: null;
+      annotations: [];
+      tool_calls?: ChatToolCall[];
+    };
+    logprobs: ChatLogprobs | null;
     finish_reason: ChatFinishReason;
   }[];
   usage: Usage;
   service_tier: "default";
   system_fingerprint: string;
+}
+
+export interface ChatToolCallDelta {
+  index: number;
+  id?: string;
+  type?: "function";
+  function: { name?: string; arguments: string };
 }
 
 export interface ChatCompletionChunk {
@@ -139,8 +199,13 @@ export interface ChatCompletionChunk {
   system_fingerprint: string;
   choices: {
     index: number;
-    delta: { role?: "assistant"; content?: string; refusal?: null };
-    logprobs: null;
+    delta: {
+      role?: "assistant";
+      content?: string | null;
+      refusal?: null;
+      tool_calls?: ChatToolCallDelta[];
+    };
+    logprobs: ChatLogprobs | null;
     finish_reason: ChatFinishReason | null;
   }[];
   /** Present (null until the last chunk) only when the request asked for it. */

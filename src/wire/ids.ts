@@ -13,6 +13,8 @@ const FORMATS = {
   event: { prefix: "ftevent-", alphabet: ALPHANUMERIC, length: 24 },
   checkpoint: { prefix: "ftckpt_", alphabet: ALPHANUMERIC, length: 24 },
   chatCompletion: { prefix: "chatcmpl-", alphabet: ALPHANUMERIC, length: 29 },
+  completion: { prefix: "cmpl-", alphabet: ALPHANUMERIC, length: 29 },
+  toolCall: { prefix: "call_", alphabet: ALPHANUMERIC, length: 24 },
   request: { prefix: "req_", alphabet: HEX, length: 32 },
   batch: { prefix: "batch_", alphabet: HEX, length: 32 },
   /** One line's result in a batch's output file. */

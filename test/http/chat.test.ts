@@ -68,9 +68,11 @@ test("every parameter reaches the engine, and an earlier answer may be sent back
     user: "u",
     tools: [],
     response_format: { type: "text" },
-    logprobs: false,
-    presence_penalty: 0,
-    logit_bias: {},
+    logprobs: true,
+    top_logprobs: 3,
+    presence_penalty: -1,
+    frequency_penalty: 0.5,
+    logit_bias: { "7": -100, "9": 5 },
     store: false,
   });
   expect(answer.statusCode, answer.body).toBe(200);
@@ -95,6 +97,13 @@ test("every parameter reaches the engine, and an earlier answer may be sent back
     stop: ["END"],
     maxTokens: 9,
     n: 2,
+    topLogprobs: 3,
+    presencePenalty: -1,
+    frequencyPenalty: 0.5,
+    logitBias: new Map([
+      [7, -100],
+      [9, 5],
+    ]),
   });
 });
 

@@ -8,7 +8,12 @@ import { loadConfig } from "../../src/config.ts";
 import type { Config } from "../../src/config.ts";
 import { createServer } from "../../src/main.ts";
 import type { Server, ServerOverrides } from "../../src/main.ts";
-import type { ChatEngine, CompletionEvent, CompletionRequest } from "../../src/serving/engine.ts";
+import type {
+  ChatEngine,
+  CompletionEvent,
+  CompletionRequest,
+  TextRequest,
+} from "../../src/serving/engine.ts";
 import { newId } from "../../src/wire/ids.ts";
 import type { NewKeyObject } from "../../src/wire/keys.ts";
 
@@ -17,17 +22,24 @@ export const BASE_MODEL = "smollm2-135m-instruct";
 /** Answers every choice with the words it was made with, one delta a word. */
 export class FakeEngine implements ChatEngine {
   readonly requests: CompletionRequest[] = [];
+  readonly textRequests: TextRequest[] = [];
   readonly forgotten: string[] = [];
   words = ["Hello", " there", "!"];
   /** Replaces the answer. */
   answer: ((request: CompletionRequest) => AsyncIterable<CompletionEvent>) | null = null;
+  answerText: ((request: TextRequest) => AsyncIterable<CompletionEvent>) | null = null;
 
   complete(request: CompletionRequest): AsyncIterable<CompletionEvent> {
     this.requests.push(request);
     return this.answer?.(request) ?? this.#say(request);
   }
 
-  async *#say(request: CompletionRequest): AsyncGenerator<CompletionEvent> {
+  completeText(request: TextRequest): AsyncIterable<CompletionEvent> {
+    this.textRequests.push(request);
+    return this.answerText?.(request) ?? this.#say(request);
+  }
+
+  async *#say(request: { n: number }): AsyncGenerator<CompletionEvent> {
     yield { type: "prompt", promptTokens: 7 };
     for (const text of this.words) {
       for (let index = 0; index < request.n; index++) yield { type: "text-delta", index, text };

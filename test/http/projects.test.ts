@@ -2,7 +2,7 @@
 // does not exist, and every list leaves them out. The cases come from the route table, so a new route is tested or fails here.
 import { expect, test } from "vitest";
 import { scopeOf } from "../../src/api/scopes.ts";
-import { newId } from "../../src/wire/ids.ts";
+import { DEFAULT_PROJECT, newId } from "../../src/wire/ids.ts";
 import { readProjectFile } from "../house/source-files.ts";
 import { BASE_MODEL, succeedJob, testServer, upload } from "./harness.ts";
 import type { TestServer } from "./harness.ts";
@@ -20,6 +20,7 @@ interface Objects {
   file: string;
   job: string;
   model: string;
+  batch: string;
 }
 
 /** One object of each kind that a path can name. */
@@ -34,7 +35,14 @@ async function makeObjects(server: TestServer, project?: string): Promise<Object
   });
   const job = created.json<{ id: string }>().id;
   const { model } = await succeedJob(server, job);
-  return { file: file.id, job, model };
+  const batch = await server.stores.batches.create({
+    projectId: project ?? DEFAULT_PROJECT,
+    endpoint: "/v1/chat/completions",
+    inputFileId: file.id,
+    outputTtlSeconds: 3600,
+    metadata: null,
+  });
+  return { file: file.id, job, model, batch: batch.id };
 }
 
 /** Ids of the right form that nobody has. */
@@ -42,6 +50,7 @@ const UNKNOWN: Objects = {
   file: newId("file"),
   job: newId("job"),
   model: `ft:${BASE_MODEL}:personal::nobodyAA`,
+  batch: newId("batch"),
 };
 
 /** "GET /v1/files/:file" and so on, from the route table of app.ts. */
@@ -96,6 +105,7 @@ test.each([
   ["/v1/files", "file"],
   ["/v1/fine_tuning/jobs", "job"],
   ["/v1/models", "model"],
+  ["/v1/batches", "batch"],
 ] as const)("%s lists the own project's objects only", async (url, kind) => {
   const server = await serverWithProjects();
   const { [kind]: id } = await makeObjects(server);

@@ -1,0 +1,157 @@
+// One answer being written: from tokens to text, tool calls and log-probabilities, until a stop token, a stop text or the
+// limit. It knows no scheduler beyond the Answer it gives it, and no HTTP.
+import { createToolCallReader } from "../data/tool-calls.ts";
+import type { ToolCallShape } from "../data/tool-calls.ts";
+import { createTextStream } from "../data/tokenizer.ts";
+import type { Tokenizer } from "../data/tokenizer.ts";
+import type {
+  CompletionEvent,
+  FinishReason,
+  GenerationOptions,
+  TokenLogprob,
+  TokenReport,
+} from "./engine.ts";
+import type { ScoredToken, TokenScore } from "./log-probabilities.ts";
+import { createBias, createPenalties } from "./logit-rules.ts";
+import type { LogitRule } from "./logit-rules.ts";
+import { createSampler } from "./sampler.ts";
+import type { Answer } from "./scheduler.ts";
+import { createStopTexts } from "./stop-texts.ts";
+
+export interface AnswerParts {
+  options: GenerationOptions;
+  index: number;
+  tokenizer: Tokenizer;
+  stopIds: ReadonlySet<number>;
+  maxTokens: number;
+  /** What the answer is held to, if anything. */
+  grammar: LogitRule | null;
+  /** Tools that the answer may call, if any. */
+  tools: { shape: ToolCallShape; names: ReadonlySet<string>; finishReason: FinishReason } | null;
+  emit: (event: CompletionEvent) => void;
+  fail: (error: unknown) => void;
+}
+
+export function createAnswer(parts: AnswerParts): Answer {
+  const { options, index, tokenizer, stopIds, maxTokens, grammar, tools, emit, fail } = parts;
+  const text = createTextStream(tokenizer, { skipSpecialTokens: true });
+  const stops = createStopTexts(options.stop);
+  const calls = tools === null ? null : createToolCallReader(tools.shape, tools.names);
+  const reports = options.topLogprobs === undefined ? null : new ReportQueue(tokenizer);
+  let completionTokens = 0;
+  let callCount = 0;
+
+  const send = (piece: string, isEnd = false): void => {
+    const report = reports?.release(piece.length, isEnd) ?? [];
+    const read = calls === null ? { text: piece, calls: [] } : calls.push(piece);
+    if (read.text !== "" || report.length > 0) {
+      emit({ type: "text-delta", index, text: read.text, ...(reports === null ? {} : { logprobs: report }) });
+    }
+    for (const call of read.calls) emit({ type: "tool-call", index, call: callCount++, ...call });
+  };
+  const finish = (reason: FinishReason): false => {
+    const rest = calls?.flush() ?? { text: "", calls: [] };
+    if (rest.text !== "") {
+      emit({ type: "text-delta", index, text: rest.text, ...(reports === null ? {} : { logprobs: [] }) });
+    }
+    for (const call of rest.calls) emit({ type: "tool-call", index, call: callCount++, ...call });
+    const isCall = reason === "stop" && callCount > 0 && tools !== null;
+    emit({ type: "finish", index, reason: isCall ? tools.finishReason : reason, completionTokens });
+    return false;
+  };
+  /** The end but for stop texts: what was held back is sent, unless it completes a stop text. */
+  const end = (reason: FinishReason): false => {
+    const rest = stops.push(text.flush());
+    send(rest.text, !rest.stopped);
+    if (!rest.stopped) send(stops.flush(), true);
+    return finish(reason);
+  };
+
+  return {
+    sampler: createSampler({
+      temperature: options.temperature,
+      topP: options.topP,
+      seed: answerSeed(options.seed, index),
+      rules: logitRules(options, grammar),
+      ...(reports === null
+        ? {}
+        : { scores: { topCount: options.topLogprobs ?? 0, onScore: (score) => reports.score(score) } }),
+    }),
+    fail,
+    token(token) {
+      if (stopIds.has(token)) {
+        reports?.dropLast();
+        return end("stop");
+      }
+      completionTokens += 1;
+      const whole = text.push(token);
+      reports?.grow(whole.length);
+      const { text: piece, stopped } = stops.push(whole);
+      send(piece);
+      if (stopped) return finish("stop");
+      return completionTokens < maxTokens ? true : end("length");
+    },
+  };
+}
+
+/** Penalties and bias first: what the grammar forbids stays forbidden. */
+function logitRules(options: GenerationOptions, grammar: LogitRule | null): LogitRule[] {
+  const { frequencyPenalty: frequency = 0, presencePenalty: presence = 0, logitBias } = options;
+  const rules: LogitRule[] = [];
+  if (frequency !== 0 || presence !== 0) rules.push(createPenalties({ frequency, presence }));
+  if (logitBias !== undefined && logitBias.size > 0) rules.push(createBias(logitBias));
+  if (grammar !== null) rules.push(grammar);
+  return rules;
+}
+
+/** Answers to one request differ, but the same request gives the same ones. */
+function answerSeed(seed: number | null, index: number): number {
+  return seed === null ? Math.floor(Math.random() * 0x1_0000_0000) : seed + index * 0x9e3779b9;
+}
+
+/** Reports of tokens whose text was not sent yet: a token goes out with the text that begins in it. */
+class ReportQueue {
+  readonly #tokenizer: Tokenizer;
+  readonly #waiting: { report: TokenReport; start: number }[] = [];
+  /** Characters made so far, and those sent. */
+  #made = 0;
+  #sent = 0;
+
+  constructor(tokenizer: Tokenizer) {
+    this.#tokenizer = tokenizer;
+  }
+
+  score({ top, ...chosen }: ScoredToken): void {
+    const report = { ...this.#shown(chosen), top: top.map((each) => this.#shown(each)) };
+    this.#waiting.push({ report, start: this.#made });
+  }
+
+  grow(characters: number): void {
+    this.#made += characters;
+  }
+
+  dropLast(): void {
+    this.#waiting.pop();
+  }
+
+  release(characters: number, isEnd: boolean): TokenReport[] {
+    this.#sent += characters;
+    const count = isEnd
+      ? this.#waiting.length
+      : this.#waiting.filter(({ start }) => start < this.#sent).length;
+    return this.#waiting.splice(0, count).map(({ report }) => report);
+  }
+
+  #shown({ token, logprob }: TokenScore): TokenLogprob {
+    const bytes = this.#tokenizer.tokenBytes(token);
+    return { token: tokenText(bytes), bytes: [...bytes], logprob };
+  }
+}
+
+function tokenText(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    return `bytes:${Array.from(bytes, (byte) => `\\x${byte.toString(16).padStart(2, "0")}`).join("")}`;
+  }
+}

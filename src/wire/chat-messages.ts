@@ -1,0 +1,100 @@
+// The messages of a chat request. Texts only: images, audio and files are refused by the name of their part.
+import { z } from "zod";
+import { addFault, notImplemented } from "./validation.ts";
+
+const textPart = z.strictObject({ type: z.literal("text"), text: z.string() });
+const partTypes = z.discriminatedUnion("type", [textPart]);
+const content = z.union([z.string(), z.array(partTypes).min(1)]);
+const name = z.string().min(1).max(64).nullish();
+
+const toolCall = z.strictObject({
+  id: z.string().min(1),
+  type: z.literal("function"),
+  function: z.strictObject({ name: z.string().min(1), arguments: z.string() }),
+  // What a stream's chunks hold beside it, when a client puts them together itself.
+  index: z.number().nullish(),
+});
+
+const message = z.discriminatedUnion("role", [
+  z.strictObject({ role: z.literal("system"), content, name }),
+  z.strictObject({ role: z.literal("developer"), content, name }),
+  z.strictObject({ role: z.literal("user"), content, name }),
+  z.strictObject({
+    role: z.literal("assistant"),
+    content: content.nullish(),
+    name,
+    // A client sends earlier answers back as they came, so what such an answer holds must pass.
+    refusal: notImplemented(),
+    annotations: notImplemented([]),
+    audio: notImplemented(),
+    tool_calls: z.array(toolCall).nullish(),
+    function_call: notImplemented(),
+  }),
+  z.strictObject({ role: z.literal("tool"), content, tool_call_id: z.string().min(1) }),
+]);
+export type ChatRequestMessage = z.infer<typeof message>;
+
+/** A conversation in which every tool call is answered, and every answer has its call. */
+export const messages = z
+  .array(message)
+  .min(1)
+  .superRefine((list, context) => {
+    let open: { id: string; from: number }[] = [];
+    for (const [index, each] of list.entries()) {
+      if (each.role === "tool") {
+        const known = open.some(({ id }) => id === each.tool_call_id);
+        if (!known) {
+          return addFault(context, {
+            code: "invalid_value",
+            path: [index, "tool_call_id"],
+            message:
+              "Invalid '{param}': messages with role 'tool' must answer a tool call of the preceding assistant message that has not been answered yet.",
+          });
+        }
+        open = open.filter(({ id }) => id !== each.tool_call_id);
+        continue;
+      }
+      if (open.length > 0) return addFault(context, unanswered(open));
+      if (each.role !== "assistant") continue;
+      const calls = each.tool_calls ?? [];
+      if ((each.content === null || each.content === undefined) && calls.length === 0) {
+        return addFault(context, {
+          code: "invalid_type",
+          path: [index, "content"],
+          message: `Invalid type for '{param}': expected a string or an array, but got ${each.content === null ? "null" : "nothing"} instead. Only an assistant message with 'tool_calls' may be without content.`,
+        });
+      }
+      const fault = badArguments(calls);
+      if (fault !== null) {
+        return addFault(context, {
+          code: "invalid_value",
+          path: [index, "tool_calls", fault, "function", "arguments"],
+          message: "Invalid '{param}': expected the JSON text of an object.",
+        });
+      }
+      open = calls.map(({ id }) => ({ id, from: index }));
+    }
+    if (open.length > 0) addFault(context, unanswered(open));
+  });
+
+function unanswered(open: readonly { id: string; from: number }[]) {
+  const [first] = open;
+  return {
+    code: "invalid_value",
+    path: [first?.from ?? 0, "tool_calls"],
+    message: `Invalid '{param}': an assistant message with 'tool_calls' must be followed by a message with role 'tool' for each 'tool_call_id'. Unanswered: ${open.map(({ id }) => id.slice(0, 64)).join(", ")}.`,
+  };
+}
+
+/** The index of the first call whose arguments are no JSON object. */
+function badArguments(calls: readonly z.infer<typeof toolCall>[]): number | null {
+  const at = calls.findIndex(({ function: { arguments: text } }) => {
+    try {
+      const value: unknown = JSON.parse(text);
+      return typeof value !== "object" || value === null || Array.isArray(value);
+    } catch {
+      return true;
+    }
+  });
+  return at === -1 ? null : at;
+}
