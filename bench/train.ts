@@ -6,7 +6,7 @@ import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { loadConfig, trainerEnvironment } from "../src/config.ts";
-import { splitIntoPasses } from "../src/data/batches.ts";
+import { splitIntoPasses, supervisedPass } from "../src/data/batches.ts";
 import { createChatTemplate } from "../src/data/chat-template.ts";
 import { readDataset } from "../src/data/dataset.ts";
 import { encodeExample } from "../src/data/supervised-example.ts";
@@ -89,6 +89,9 @@ const seconds = (performance.now() - started) / 1000;
 await runner.release();
 
 const tokens = examples.reduce((sum, example) => sum + example.tokens.length, 0);
+/** What the decoder computes: tokens that a pass's rows share count once. */
+const passes = steps.flatMap((step) => splitIntoPasses(step));
+const computedTokens = passes.reduce((sum, pass) => sum + supervisedPass(pass).layout.tokens.length, 0);
 const lossTokens = examples.reduce((sum, example) => sum + example.supervisedTokens, 0);
 const result = {
   tokens_per_second: tokens / seconds,
@@ -99,7 +102,8 @@ const result = {
   tokens,
   loss_tokens: lossTokens,
   rows: examples.length,
-  passes: steps.flatMap((step) => splitIntoPasses(step)).length,
+  computed_tokens: computedTokens,
+  passes: passes.length,
   model: resolved.id,
   targets: lora.targetModules,
   threads,
@@ -137,7 +141,7 @@ async function encodedRows() {
 }
 
 /**
- * What the matrix products of one pass over the data need: two operations per weight and token forward and two backward for
+ * What the matrix products of one pass over the data need: two operations per weight and computed token forward and two backward for
  * the frozen linears, four per weight and loss token for the head, scores and context forward and backward with two
  * recomputed products for attention. Adapters and element-wise work are left out.
  */
@@ -156,5 +160,5 @@ function floatingPointOperations(): number {
     (sum, { tokens: row }) => sum + 2 * row.length ** 2 * H * E * layerCount * 7,
     0,
   );
-  return 4 * linears * tokens + 4 * V * D * lossTokens + attention;
+  return 4 * linears * computedTokens + 4 * V * D * lossTokens + attention;
 }

@@ -115,7 +115,7 @@ describe("layOut", () => {
   it("leads from flat tokens to places in the block and back", () => {
     fc.assert(
       fc.property(rows, fc.nat(20), (all, firstPosition) => {
-        const layout = layOut(all, firstPosition);
+        const layout = layOut(all, { firstPosition });
         const { rowCount: B, rowLength: T, tokens } = layout;
         expect([B, T]).toEqual([all.length, Math.max(...all.map((row) => row.length))]);
         expect([...tokens]).toEqual(all.flatMap((row) => [...row]));
@@ -141,7 +141,7 @@ describe("layOut in blocks of queries", () => {
   it("pads rows to a multiple of the blocks and changes nothing else", () => {
     fc.assert(
       fc.property(rows, fc.integer({ min: 1, max: 4 }), (all, queryBlocks) => {
-        const [plain, inBlocks] = [layOut(all), layOut(all, 0, queryBlocks)];
+        const [plain, inBlocks] = [layOut(all), layOut(all, { queryBlocks })];
         expect(inBlocks.rowLength % queryBlocks).toBe(0);
         expect(inBlocks.rowLength - plain.rowLength).toBeLessThan(queryBlocks);
         expect([...inBlocks.tokens]).toEqual([...plain.tokens]);
@@ -153,7 +153,48 @@ describe("layOut in blocks of queries", () => {
   });
 });
 
+describe("layOut with shared tokens", () => {
+  it("keeps them once, first, and finds every row's tokens through the block", () => {
+    fc.assert(
+      fc.property(rows, fc.array(fc.nat(99), { minLength: 1, maxLength: 9 }), (ends, beginning) => {
+        const all = ends.map((row) => Int32Array.of(...beginning, ...row));
+        const layout = layOut(all, { sharedTokens: beginning.length });
+        const { rowLength: T, tokens } = layout;
+        expect([...tokens]).toEqual([...beginning, ...ends.flatMap((row) => [...row])]);
+        for (const [b, row] of all.entries()) {
+          const found = [...row.keys()].map((t) => tokens[layout.blockIndex[b * T + t] as number]);
+          expect(found).toEqual([...row]);
+        }
+        for (const [n, place] of layout.flatIndex.entries()) {
+          expect(layout.blockIndex[place]).toBe(n);
+          expect(layout.blockMask[place]).toBe(1);
+          expect(layout.positions[n]).toBe(BigInt(place % T));
+        }
+        // Every flat token counts in one place.
+        expect(layout.blockMask.reduce((sum, one) => sum + one, 0)).toBe(tokens.length);
+      }),
+    );
+  });
+});
+
 describe("supervisedPass", () => {
+  const row = (tokens: number[], firstTarget: number) => ({
+    tokens: Int32Array.from(tokens),
+    supervised: Uint8Array.from(tokens, (_, i) => Number(i >= firstTarget)),
+  });
+  it.each([
+    ["the beginning that all rows have", [row([1, 2, 3, 4, 9], 4), row([1, 2, 3, 5, 9], 4)], 3],
+    ["not what one row lacks", [row([1, 2, 3, 9], 3), row([1, 2, 3, 9], 3), row([1, 5, 6, 9], 3)], 1],
+    ["not what predicts a token with loss", [row([1, 2, 3, 4], 2), row([1, 2, 3, 5], 3)], 1],
+    ["not a whole row", [row([1, 2, 3], 9), row([1, 2, 3, 4], 9)], 1],
+    ["nothing of a single row", [row([1, 2, 3, 4], 3)], 0],
+  ])("shares %s", (_, all, shared) => {
+    const { layout } = supervisedPass(all);
+    expect(layout.sharedTokens).toBe(shared);
+    const inputs = all.reduce((sum, { tokens }) => sum + tokens.length - 1, 0);
+    expect(layout.tokens).toHaveLength(inputs - (all.length - 1) * shared);
+  });
+
   it("cuts only long rows into blocks", () => {
     const blocks = (length: number): number =>
       supervisedPass([{ tokens: new Int32Array(length + 1), supervised: new Uint8Array(length + 1) }]).layout
@@ -165,7 +206,13 @@ describe("supervisedPass", () => {
     fc.assert(
       fc.property(examples, (all) => {
         const { layout, lossRows, targets } = supervisedPass(all);
-        expect([...layout.tokens]).toEqual(all.flatMap(({ tokens }) => [...tokens.slice(0, -1)]));
+        const T = layout.rowLength;
+        const inputs = all.map((_, b) => [...layout.blockIndex.subarray(b * T, (b + 1) * T)]);
+        expect(
+          inputs.map((row, b) =>
+            row.slice(0, -1 + (all[b]?.tokens.length ?? 0)).map((n) => layout.tokens[n]),
+          ),
+        ).toEqual(all.map(({ tokens }) => [...tokens.slice(0, -1)]));
         const asked = all.flatMap(({ tokens, supervised }) =>
           [...tokens.entries()]
             .filter(([i]) => i > 0 && supervised[i] === 1)

@@ -65,7 +65,10 @@ export function splitIntoPasses<T extends Pick<BatchExample, "tokens">>(
   return passes;
 }
 
-/** One pass as arrays; names and shapes as in model/decoder's TokenLayout, N flat tokens in B rows of at most T. */
+/**
+ * One pass as arrays; names and shapes as in model/attention's TokenLayout, N flat tokens in B rows of at most T. Rows that begin
+ * alike may share the tokens of their beginning: those stand once among the flat tokens, and in every row's places.
+ */
 export interface PassLayout {
   /** [N]. */
   tokens: Int32Array;
@@ -77,15 +80,26 @@ export interface PassLayout {
   positions: BigInt64Array;
   /** [B, T]: flat token at each place; padding names token 0. */
   blockIndex: Int32Array;
-  /** [N]: place b*T + t of each token. */
+  /** [N]: place b*T + t of each token; of a shared one, its place in the first row. */
   flatIndex: Int32Array;
-  /** [B, T]: 1 for tokens, 0 for padding. */
+  /** [B, T]: 1 for tokens, 0 for padding and for further copies of shared tokens. */
   blockMask: Float32Array;
+  /** Leading tokens that all rows share; they are the first flat tokens. */
+  sharedTokens: number;
 }
 
-/** Lays rows out one after the other. */
-export function layOut(rows: readonly Int32Array[], firstPosition = 0, queryBlocks = 1): PassLayout {
-  const count = rows.reduce((sum, row) => sum + row.length, 0);
+export interface LayoutOptions {
+  /** Place in its row of each row's first token. */
+  firstPosition?: number;
+  queryBlocks?: number;
+  /** Leading tokens that are equal in all rows and stand once; each row must be longer. */
+  sharedTokens?: number;
+}
+
+/** Lays rows out one after the other, what they share first. */
+export function layOut(rows: readonly Int32Array[], options: LayoutOptions = {}): PassLayout {
+  const { firstPosition = 0, queryBlocks = 1, sharedTokens = 0 } = options;
+  const count = rows.reduce((sum, row) => sum + row.length - sharedTokens, sharedTokens);
   const longest = Math.max(...rows.map((row) => row.length));
   const rowLength = Math.ceil(longest / queryBlocks) * queryBlocks;
   const layout: PassLayout = {
@@ -97,16 +111,22 @@ export function layOut(rows: readonly Int32Array[], firstPosition = 0, queryBloc
     blockIndex: new Int32Array(rows.length * rowLength),
     flatIndex: new Int32Array(count),
     blockMask: new Float32Array(rows.length * rowLength),
+    sharedTokens,
   };
-  let flat = 0;
+  let next = 0;
   for (const [b, row] of rows.entries()) {
     for (const [t, token] of row.entries()) {
-      layout.tokens[flat] = token;
-      layout.positions[flat] = BigInt(firstPosition + t);
-      layout.blockIndex[b * rowLength + t] = flat;
-      layout.blockMask[b * rowLength + t] = 1;
-      layout.flatIndex[flat] = b * rowLength + t;
-      flat += 1;
+      const place = b * rowLength + t;
+      if (b > 0 && t < sharedTokens) {
+        layout.blockIndex[place] = t;
+        continue;
+      }
+      layout.tokens[next] = token;
+      layout.positions[next] = BigInt(firstPosition + t);
+      layout.blockIndex[place] = next;
+      layout.blockMask[place] = 1;
+      layout.flatIndex[next] = place;
+      next += 1;
     }
   }
   return layout;
@@ -121,23 +141,55 @@ export interface SupervisedPass {
   targets: Int32Array;
 }
 
-/** Builds a pass: each row's inputs are its tokens but the last, its targets its tokens but the first. */
+/**
+ * Builds a pass: each row's inputs are its tokens but the last, its targets its tokens but the first. A beginning that all rows
+ * have in common, a system message as a rule, is computed once.
+ */
 export function supervisedPass(examples: readonly BatchExample[]): SupervisedPass {
   const rows = examples.map(({ tokens }) => tokens.subarray(0, tokens.length - 1));
   const isLong = rows.some((row) => row.length > WHOLE_ROW_TOKENS);
-  const layout = layOut(rows, 0, isLong ? QUERY_BLOCKS : 1);
+  const layout = layOut(rows, {
+    queryBlocks: isLong ? QUERY_BLOCKS : 1,
+    sharedTokens: sharedBeginning(examples),
+  });
   const lossRows: number[] = [];
   const targets: number[] = [];
-  let start = 0;
-  for (const { tokens, supervised } of examples) {
+  for (const [b, { tokens, supervised }] of examples.entries()) {
     for (let i = 1; i < tokens.length; i++) {
       if (supervised[i] !== 1) continue;
-      lossRows.push(start + i - 1);
+      lossRows.push(layout.blockIndex[b * layout.rowLength + i - 1] as number);
       targets.push(tokens[i] as number);
     }
-    start += tokens.length - 1;
   }
   return { layout, lossRows: Int32Array.from(lossRows), targets: Int32Array.from(targets) };
+}
+
+/**
+ * How many leading tokens stand in every example, before the first whose next token carries loss in any of them: what the
+ * decoder makes of a token depends on nothing behind it. Each row keeps an input of its own.
+ */
+function sharedBeginning(examples: readonly BatchExample[]): number {
+  const limits = examples.map(({ tokens, supervised }) => {
+    const firstTarget = supervised.indexOf(1, 1);
+    return (firstTarget < 0 ? tokens.length - 1 : firstTarget) - 1;
+  });
+  return commonBeginning(
+    examples.map(({ tokens }) => tokens),
+    Math.min(...limits),
+  );
+}
+
+/** How many leading tokens, up to `limit`, are the same in all of several rows; of a single row, none. */
+export function commonBeginning(rows: readonly Int32Array[], limit: number): number {
+  const [first, ...others] = rows;
+  if (first === undefined || others.length === 0) return 0;
+  let common = Math.max(limit, 0);
+  for (const row of others) {
+    let equal = 0;
+    while (equal < common && row[equal] === first[equal]) equal += 1;
+    common = equal;
+  }
+  return common;
 }
 
 /** Tokens of the examples that the loss counts. */

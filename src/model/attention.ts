@@ -20,8 +20,10 @@ export interface TokenLayout {
   /** int32 [B, T] and its inverse int32 [N]. */
   blockIndex: Value;
   flatIndex: Value;
-  /** float32 [B, T, 1]: 1 for tokens, 0 for padding. */
+  /** float32 [B, T, 1]: 1 for tokens, 0 for padding and further copies of shared tokens. */
   blockMask: Value;
+  /** Tokens that several rows begin with; null in serving, where nothing goes backwards. */
+  shared: SharedLayout | null;
   /** Blocks of queries; T is this many times U. */
   queryBlocks: number;
   /**
@@ -31,6 +33,16 @@ export interface TokenLayout {
   causalMask: Value;
   /** Keys and values of earlier tokens, for serving. */
   past: PastLayout | null;
+}
+
+/** Where the X further copies of the C shared tokens stand, which gradients they send back. */
+export interface SharedLayout {
+  /** int32 [X, C]: place in the block of each copy. */
+  copies: Value;
+  /** int32 [N]: which shared token a flat token is; any where it is none. */
+  index: Value;
+  /** float32 [N, 1]: 1 where it is one, else 0. */
+  mask: Value;
 }
 
 export interface PastLayout {
@@ -57,6 +69,13 @@ export function declareLayout(
     blockIndex: g.input("block_index", "int32", ["B", T]),
     flatIndex: g.input("flat_index", "int32", ["N"]),
     blockMask: g.input("block_mask", "float32", ["B", T, 1]),
+    shared: past
+      ? null
+      : {
+          copies: g.input("shared_copies", "int32", ["X", "C"]),
+          index: g.input("shared_index", "int32", ["N"]),
+          mask: g.input("shared_mask", "float32", ["N", 1]),
+        },
     queryBlocks,
     causalMask: g.input("causal_mask", "float32", [product([R, U]), T]),
     past: past
@@ -82,13 +101,13 @@ export function attention(
   const R = config.queryHeads / K;
   const { blockIndex, flatIndex } = layout;
   const T = blockIndex.shape[1] as Dimension;
-  /** [N, K*width] to [B, K, T, width]. */
-  const heads = (x: Value, width: number): Value => {
-    const blocks = g.op("Gather", [x, blockIndex], { inverse: flatIndex });
-    return g.transpose(g.reshape(blocks, ["B", T, K, width]), [0, 2, 1, 3]);
-  };
-  const q = g.reshape(heads(queries, R * E), ["B", K, product([R, T]), E]);
-  const [k, v] = [heads(keys, E), heads(values, E)];
+  /** [B, T, K*width] to [B, K, T, width]. */
+  const heads = (blocks: Value, width: number): Value =>
+    g.transpose(g.reshape(blocks, ["B", T, K, width]), [0, 2, 1, 3]);
+  // A shared token's queries count in one row only, because what comes of the others is masked; its keys and values in all.
+  const blocks = g.op("Gather", [queries, blockIndex], { inverse: flatIndex });
+  const q = g.reshape(heads(blocks, R * E), ["B", K, product([R, T]), E]);
+  const [k, v] = [heads(toBlocks(g, keys, layout), E), heads(toBlocks(g, values, layout), E)];
   const context =
     layout.past === null || past === null
       ? causalAttention(g, { q, k, v }, layout)
@@ -98,6 +117,21 @@ export function attention(
   const masked = g.mul(g.reshape(rows, ["B", T, K * R * E]), layout.blockMask);
   const flat = g.reshape(masked, [product(["B", T]), K * R * E]);
   return g.op("Gather", [flat, flatIndex], { inverse: blockIndex });
+}
+
+/** [N, W] to [B, T, W]. Backwards, a shared token gets what all its copies send. */
+function toBlocks(g: Graph, x: Value, { blockIndex, flatIndex, shared }: TokenLayout): Value {
+  const blocks = g.op("Gather", [x, blockIndex], { inverse: flatIndex });
+  if (shared === null) return blocks;
+  return g.composite(blocks, [x], (dy) => {
+    const rows = g.reshape(dy, [product(blockIndex.shape), x.shape[1] as Dimension]);
+    const own = g.op("Gather", [rows, flatIndex], { inverse: null });
+    const ofCopies = g.sum(g.op("Gather", [rows, shared.copies], { inverse: null }), [0]);
+    const more = g.op("Gather", [g.reshape(ofCopies, ["C", x.shape[1] as Dimension]), shared.index], {
+      inverse: null,
+    });
+    return [g.add(own, g.mul(more, shared.mask))];
+  });
 }
 
 /** q [B, K, R*T, E] with the R heads of a token side by side, k and v [B, K, T, E]. */

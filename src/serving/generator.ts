@@ -1,6 +1,6 @@
 // Runs the generation graph for one base model: reads prompts into a cache, takes decode steps for all rows of a cache.
 // It owns the base model's weights and sessions and knows neither text nor who asked.
-import { layOut } from "../data/batches.ts";
+import { commonBeginning, layOut } from "../data/batches.ts";
 import type { PassLayout } from "../data/batches.ts";
 import { encodeOnnx } from "../graph/onnx.ts";
 import { causalMask } from "../model/attention-mask.ts";
@@ -89,14 +89,18 @@ export class Generator {
       past.addRow();
       return Int32Array.from(tokens);
     });
-    const { logits, keysValues } = await this.#run(past, layOut(rows), adapter);
+    // What all of them begin with, a system message as a rule, is read once; each keeps a token of its own.
+    const sharedTokens = commonBeginning(rows, Math.min(...rows.map((row) => row.length)) - 1);
+    const { logits, keysValues } = await this.#run(past, layOut(rows, { sharedTokens }), adapter);
     const vocabSize = logits.length / readings.length;
-    let start = 0;
+    let start = sharedTokens;
     for (const [row, reading] of readings.entries()) {
-      reading.cache.append(0, keysValues, start, reading.tokens.length);
+      const ownTokens = reading.tokens.length - sharedTokens;
+      if (sharedTokens > 0) reading.cache.append(0, keysValues, 0, sharedTokens);
+      reading.cache.append(0, keysValues, start, ownTokens);
       // A copy, so that a prompt that waits on does not keep the others' logits.
       reading.logits = logits.slice(row * vocabSize, (row + 1) * vocabSize);
-      start += reading.tokens.length;
+      start += ownTokens;
     }
   }
 
@@ -110,7 +114,11 @@ export class Generator {
   async #readChunk(reading: PromptReading, adapter: LoadedAdapter): Promise<void> {
     const start = reading.cache.length(0);
     const chunk = Int32Array.from(reading.tokens.slice(start, start + PROMPT_CHUNK_TOKENS));
-    const { logits, keysValues } = await this.#run(reading.cache, layOut([chunk], start), adapter);
+    const { logits, keysValues } = await this.#run(
+      reading.cache,
+      layOut([chunk], { firstPosition: start }),
+      adapter,
+    );
     reading.cache.append(0, keysValues, 0, chunk.length);
     reading.logits = logits;
   }

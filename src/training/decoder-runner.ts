@@ -202,6 +202,7 @@ export class DecoderRunner {
       block_index: int32(layout.blockIndex, [B, T]),
       flat_index: int32(layout.flatIndex, [tokens.length]),
       block_mask: float32(layout.blockMask, [B, T, 1]),
+      ...sharedTokenFeeds(layout),
       causal_mask: this.#causalMaskOf(T, T / queryBlocks),
     };
   }
@@ -275,6 +276,26 @@ export class DecoderRunner {
       row_weight: float32(weights, [targets.length, 1]),
     };
   }
+}
+
+/** SharedLayout of model/attention. Without shared tokens one place stands in for them, at mask 0: no dimension is ever empty. */
+function sharedTokenFeeds({ rowCount, rowLength, sharedTokens, tokens }: PassLayout): Feeds {
+  const N = tokens.length;
+  const [X, C] = sharedTokens === 0 ? [1, 1] : [rowCount - 1, sharedTokens];
+  const copies = Int32Array.from({ length: X * C }, (_, i) =>
+    sharedTokens === 0 ? 0 : (Math.floor(i / C) + 1) * rowLength + (i % C),
+  );
+  return {
+    shared_copies: int32(copies, [X, C]),
+    shared_index: int32(
+      Int32Array.from({ length: N }, (_, n) => (n < sharedTokens ? n : 0)),
+      [N],
+    ),
+    shared_mask: float32(
+      Float32Array.from({ length: N }, (_, n) => (n < sharedTokens ? 1 : 0)),
+      [N, 1],
+    ),
+  };
 }
 
 function outputOf(results: Fetches): HostTensor<"float32"> {

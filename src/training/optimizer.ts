@@ -27,17 +27,19 @@ export class AdamW {
     const { beta1, beta2, epsilon, weightDecay } = this.#options;
     const { m, v } = this;
     this.step += 1;
-    const correction1 = 1 - beta1 ** this.step;
-    const correction2 = 1 - beta2 ** this.step;
+    // Multiplied, not divided by, 2.4 million times a step.
+    const rate = learningRate / (1 - beta1 ** this.step);
+    const correction2 = 1 / (1 - beta2 ** this.step);
+    const [rest1, rest2] = [1 - beta1, 1 - beta2];
     const decay = 1 - learningRate * weightDecay;
     for (let i = 0; i < parameters.length; i++) {
       const g = (gradients[i] as number) * gradientScale;
-      const mi = beta1 * (m[i] as number) + (1 - beta1) * g;
-      const vi = beta2 * (v[i] as number) + (1 - beta2) * g * g;
+      const mi = beta1 * (m[i] as number) + rest1 * g;
+      const vi = beta2 * (v[i] as number) + rest2 * g * g;
       m[i] = mi;
       v[i] = vi;
-      const update = mi / correction1 / (Math.sqrt(vi / correction2) + epsilon);
-      parameters[i] = (parameters[i] as number) * decay - learningRate * update;
+      parameters[i] =
+        (parameters[i] as number) * decay - (rate * mi) / (Math.sqrt(vi * correction2) + epsilon);
     }
   }
 }
@@ -57,9 +59,9 @@ export function clipScale(norm: number, clipNorm: number): number {
   return norm > clipNorm ? clipNorm / norm : 1;
 }
 
-/** L2 norm, summed in float64. */
+/** L2 norm, summed in float64. By index: an iterator takes six times as long. */
 export function l2Norm(values: Float32Array): number {
   let sum = 0;
-  for (const value of values) sum += value * value;
+  for (let i = 0; i < values.length; i++) sum += (values[i] as number) ** 2;
   return Math.sqrt(sum);
 }

@@ -87,11 +87,15 @@ describe("tiny-llama", () => {
     await generator.release();
   });
 
-  it("reads prompts of different lengths in one pass as one after the other", async () => {
+  it.each([
+    ["of different lengths", []],
+    ["that begin alike", [7, 2, 9, 2]],
+  ])("reads prompts %s in one pass as one after the other", async (_, beginning) => {
     const model = await loadTinyModel("tiny-llama");
     const generator = new Generator({ ...model, threads: 1 });
     const adapter = adapterOf(model);
-    const prompts = [[3], ...model.golden.batch.map(({ tokens }) => [...tokens])];
+    const ends = [[3], ...model.golden.batch.map(({ tokens }) => [...tokens])];
+    const prompts = ends.map((end) => [...beginning, ...end]);
     const readings = prompts.map((tokens) => generator.beginPrompt(tokens));
     await generator.readPass(readings, adapter);
     for (const [i, prompt] of prompts.entries()) {

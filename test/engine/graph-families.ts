@@ -49,7 +49,7 @@ export function layerFeeds(
   queryBlocks = 1,
 ): Record<string, Tensor> {
   const rows = rowLengths.map((length) => new Int32Array(length));
-  const layout = layOut(rows, 0, queryBlocks);
+  const layout = layOut(rows, { queryBlocks });
   const { rowCount: B, rowLength: T, tokens } = layout;
   const U = T / queryBlocks;
   const R = config.queryHeads / config.keyValueHeads;
@@ -69,6 +69,9 @@ export function layerFeeds(
     block_index: { shape: [B, T], data: Float64Array.from(layout.blockIndex) },
     flat_index: { shape: [N], data: Float64Array.from(layout.flatIndex) },
     block_mask: { shape: [B, T, 1], data: Float64Array.from(layout.blockMask) },
+    shared_copies: { shape: [1, 1], data: Float64Array.of(0) },
+    shared_index: { shape: [N], data: new Float64Array(N) },
+    shared_mask: { shape: [N, 1], data: new Float64Array(N) },
     causal_mask: {
       shape: [R * U, T],
       data: Float64Array.from({ length: R * U * T }, (_, i) =>
