@@ -175,6 +175,14 @@ describe("tools", () => {
     expect(forced.calls.map(({ name }) => name)).toEqual(["get_time"]);
   });
 
+  it("a call that is cut off comes with the beginning of its arguments", async () => {
+    const toolChoice = { name: "get_weather" };
+    const { texts, calls, reasons } = await ask({ tools, constrainedTools, toolChoice, maxTokens: 60 });
+    expect([texts.join(""), reasons]).toEqual(["", ["length"]]);
+    expect(calls).toMatchObject([{ name: "get_weather", arguments: expect.stringMatching(/^\{/) as string }]);
+    expect(() => void JSON.parse(calls[0]?.arguments ?? "")).toThrow();
+  });
+
   it("names the schema that the engine cannot take", async () => {
     const form = {
       type: "json_schema" as const,
