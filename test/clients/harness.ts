@@ -98,7 +98,10 @@ export function clientEnvironment(server: ClientServer, model: string): NodeJS.P
   };
 }
 
-export interface ProgramResult {
+/** What keeps libraries from looking things up in the internet. */
+export const OFFLINE = { LITELLM_LOCAL_MODEL_COST_MAP: "True", LANGSMITH_TRACING: "false" };
+
+interface ProgramResult {
   code: number | null;
   stdout: string;
   stderr: string;
