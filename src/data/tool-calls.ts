@@ -67,14 +67,14 @@ function toolsText(tools: readonly ToolDefinition[]): string {
 
 export interface CalledFunction {
   name: string;
-  /** JSON text of an object. */
+  /** JSON text of an object; the beginning of one where the answer was cut off within it. */
   arguments: string;
 }
 
 /** Splits an answer, piece by piece, into text and calls. */
 export interface ToolCallReader {
   push(text: string): { text: string; calls: CalledFunction[] };
-  /** What was held back when the answer ended: a call that was cut off is text. */
+  /** What was held back when the answer ended: a call that was cut off is one as soon as its name is known, and text before. */
   flush(): { text: string; calls: CalledFunction[] };
 }
 
@@ -95,8 +95,8 @@ export function createToolCallReader(shape: ToolCallShape, names: ReadonlySet<st
       text += held.slice(0, at);
       held = held.slice(at);
       const call = readCall(held, shape, names);
-      if (call === "unfinished" && !isEnd) break;
-      if (call === null || call === "unfinished") {
+      if (call?.isFinished === false && !isEnd) break;
+      if (call === null || call.called === null) {
         text += shape.trigger;
         held = held.slice(shape.trigger.length);
       } else {
@@ -118,34 +118,35 @@ export function createToolCallReader(shape: ToolCallShape, names: ReadonlySet<st
   };
 }
 
-/** The call that a text begins with; null when it is none. */
+/** The call that a text begins with; null when it is none. `called` is null while its name is not known. */
 function readCall(
   text: string,
   { begin, middle, end }: ToolCallShape,
   names: ReadonlySet<string>,
-): { called: CalledFunction; length: number } | "unfinished" | null {
-  if (text.length < begin.length) return begin.startsWith(text) ? "unfinished" : null;
+): { called: CalledFunction | null; length: number; isFinished: boolean } | null {
+  const unfinished = (called: CalledFunction | null) => ({ called, length: text.length, isFinished: false });
+  if (text.length < begin.length) return begin.startsWith(text) ? unfinished(null) : null;
   if (!text.startsWith(begin)) return null;
   const rest = text.slice(begin.length);
   const nameEnd = rest.indexOf(middle);
   if (nameEnd === -1) {
     const longest = Math.max(0, ...[...names].map((name) => name.length));
-    return rest.length <= longest + middle.length ? "unfinished" : null;
+    return rest.length <= longest + middle.length ? unfinished(null) : null;
   }
   const name = rest.slice(0, nameEnd);
   if (!names.has(name)) return null;
   const start = begin.length + nameEnd + middle.length;
   const length = objectLength(text.slice(start));
-  if (length === null) return "unfinished";
+  if (length === null) return unfinished({ name, arguments: text.slice(start) });
   const after = text.slice(start + length);
-  if (!after.startsWith(end)) return end.startsWith(after) ? "unfinished" : null;
   const args = text.slice(start, start + length);
+  if (!after.startsWith(end)) return end.startsWith(after) ? unfinished({ name, arguments: args }) : null;
   try {
     JSON.parse(args);
   } catch {
     return null;
   }
-  return { called: { name, arguments: args }, length: start + length + end.length };
+  return { called: { name, arguments: args }, length: start + length + end.length, isFinished: true };
 }
 
 /** Characters up to the end of the JSON object a text begins with; null when it is not closed. */

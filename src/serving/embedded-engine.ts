@@ -83,7 +83,7 @@ export class EmbeddedEngine implements ChatEngine {
 
   async *complete(request: CompletionRequest): AsyncIterable<CompletionEvent> {
     yield* this.#withBase(request, (base) => {
-      const { messages, tools, form } = request;
+      const { messages, tools, form = null } = request;
       requireTextFits(
         [...messages.map(({ content }) => content ?? ""), tools === undefined ? "" : JSON.stringify(tools)],
         "messages",
@@ -94,7 +94,7 @@ export class EmbeddedEngine implements ChatEngine {
         options: request,
         tokens: encodePrompt(messages, tools, base.encoding),
         param: "messages",
-        form: form ?? (offered === null ? null : toolForm(request, offered)),
+        form: offered === null ? form : toolForm(request, offered),
         tools: offered,
       };
     });

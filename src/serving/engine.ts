@@ -1,5 +1,6 @@
 // What the API needs from whatever answers chat requests. The embedded engine implements it; tests use a fake.
 import type { ChatMessage, ToolDefinition } from "../data/chat-message.ts";
+import type { JsonForm } from "./grammar.ts";
 
 /** A model as serving sees it: a base model on disk, with or without an adapter. */
 export interface ServedModel {
@@ -46,8 +47,8 @@ export interface CompletionRequest extends GenerationOptions {
   constrainedTools?: ReadonlySet<string>;
   /** False: at most one call. */
   parallelToolCalls?: boolean;
-  /** What an answer is held to; left out: any text. */
-  form?: { type: "json_object" } | { type: "json_schema"; schema: Record<string, unknown> };
+  /** What an answer is held to, unless it calls a tool; left out: any text. */
+  form?: JsonForm;
 }
 
 /** Plain text to go on from, without a chat template. */

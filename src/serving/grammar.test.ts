@@ -158,6 +158,39 @@ describe("tools", () => {
     expect(reasons.filter((reason) => reason === "tool_calls").length).toBeGreaterThan(0);
   });
 
+  it("beside a schema, an answer is either calls or JSON of the schema", async () => {
+    const schema = closed({ sunny: { type: "boolean" } });
+    const form = { type: "json_schema" as const, schema };
+    const judge = z.fromJSONSchema(schema as Parameters<typeof z.fromJSONSchema>[0]);
+    const { texts, calls, reasons } = await ask({ tools, constrainedTools, form, n: 24, temperature: 2 });
+    const callers = new Set(calls.map(({ index }) => index));
+    for (let i = 0; i < 24; i++) {
+      if (callers.has(i)) expect([texts[i] ?? "", reasons[i]]).toEqual(["", "tool_calls"]);
+      else expect([judge.safeParse(JSON.parse(texts[i] ?? "")).success, reasons[i]]).toEqual([true, "stop"]);
+    }
+    expect(callers.size).toBeGreaterThan(0);
+    expect(callers.size).toBeLessThan(24);
+    expect(calls.length).toBeGreaterThan(callers.size);
+    const forced = await ask({ tools, constrainedTools, form, toolChoice: { name: "get_time" } });
+    expect(forced.calls.map(({ name }) => name)).toEqual(["get_time"]);
+  });
+
+  it("a call that is cut off comes with the beginning of its arguments", async () => {
+    const toolChoice = { name: "get_weather" };
+    const { texts, calls, reasons } = await ask({ tools, constrainedTools, toolChoice, maxTokens: 60 });
+    expect([texts.join(""), reasons]).toEqual(["", ["length"]]);
+    expect(calls).toMatchObject([{ name: "get_weather", arguments: expect.stringMatching(/^\{/) as string }]);
+    expect(() => void JSON.parse(calls[0]?.arguments ?? "")).toThrow();
+  });
+
+  it("names the schema that the engine cannot take", async () => {
+    const form = {
+      type: "json_schema" as const,
+      schema: closed({ a: { type: "string", pattern: "(?=a)b" } }),
+    };
+    await expect(ask({ tools, form })).rejects.toMatchObject({ param: "response_format" });
+  });
+
   it("left to the model, an answer without a call is text", async () => {
     const { texts, calls, reasons } = await ask({ tools, maxTokens: 20, temperature: 0 });
     expect([calls, reasons]).toEqual([[], ["length"]]);

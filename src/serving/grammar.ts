@@ -8,11 +8,14 @@ import { InvalidRequest } from "../errors.ts";
 import { loadGrammarEngine } from "./xgrammar.ts";
 import type { GrammarEngine } from "./xgrammar.ts";
 
+/** JSON that an answer must be. */
+export type JsonForm =
+  /** Any JSON object. */
+  { type: "json_object" } | { type: "json_schema"; schema: Record<string, unknown> };
+
 /** What an answer must be. */
 export type AnswerForm =
-  /** Any JSON object. */
-  | { type: "json_object" }
-  | { type: "json_schema"; schema: Record<string, unknown> }
+  | JsonForm
   | {
       type: "tools";
       shape: ToolCallShape;
@@ -22,6 +25,8 @@ export type AnswerForm =
       forced: boolean;
       /** Whether more than one call may be made. */
       parallel: boolean;
+      /** What an answer that calls nothing must be; null: any text. */
+      otherwise: JsonForm | null;
     };
 
 /** One answer's way through its grammar. */
@@ -79,12 +84,9 @@ export class GrammarPool {
     } catch (error) {
       // The engine ends itself on a schema it cannot take; the next request gets a new one.
       forgetEngine();
-      const isTools = form.type === "tools";
-      const param = isTools ? "tools" : "response_format";
-      throw new InvalidRequest(
-        `Invalid schema for '${param}': the grammar engine cannot hold answers to it. Write it with fewer or simpler keywords.`,
-        { code: isTools ? "invalid_function_parameters" : "invalid_json_schema", param, cause: error },
-      );
+      throw error instanceof InvalidRequest
+        ? error
+        : refusal(form.type === "tools" ? "tools" : "response_format", error);
     }
     const rules: GrammarRule[] = [];
     for (let i = 0; i < count; i++) {
@@ -128,6 +130,13 @@ async function load({ tokenizer, vocabSize, stopIds }: GrammarVocabulary): Promi
   return { engine, compiler: await engine.GrammarCompiler.createGrammarCompiler(info, false) };
 }
 
+function refusal(param: "tools" | "response_format", cause: unknown): InvalidRequest {
+  return new InvalidRequest(
+    `Invalid schema for '${param}': the grammar engine cannot hold answers to it. Write it with fewer or simpler keywords.`,
+    { code: param === "tools" ? "invalid_function_parameters" : "invalid_json_schema", param, cause },
+  );
+}
+
 const ANY_OBJECT = { type: "object" };
 
 async function compile(
@@ -137,15 +146,17 @@ async function compile(
 ): Promise<XGrammar.CompiledGrammar> {
   const grammarOf = (schema: Record<string, unknown>): Promise<XGrammar.Grammar> =>
     Grammar.fromJSONSchema(JSON.stringify(schema), true, undefined, undefined, false, MAX_WHITESPACE);
+  const jsonGrammar = (json: JsonForm): Promise<XGrammar.Grammar> =>
+    grammarOf(json.type === "json_schema" ? json.schema : ANY_OBJECT);
   if (form.type !== "tools") {
-    const grammar = await grammarOf(form.type === "json_schema" ? form.schema : ANY_OBJECT);
+    const grammar = await jsonGrammar(form);
     try {
       return await compiler.compileGrammar(grammar);
     } finally {
       grammar.dispose();
     }
   }
-  const { shape, forced, parallel } = form;
+  const { shape, forced, parallel, otherwise } = form;
   const tags: XGrammar.TagFormat[] = [];
   for (const { name, parameters } of form.tools) {
     const grammar = await grammarOf(parameters);
@@ -158,12 +169,41 @@ async function compile(
     grammar.dispose();
   }
   const stop = { at_least_one: forced, stop_after_first: !parallel };
-  return compiler.compileStructuralTag({
-    type: "structural_tag",
-    format: forced
-      ? { type: "tags_with_separator", tags, separator: "\n", ...stop }
-      : { type: "triggered_tags", triggers: [shape.trigger], tags, ...stop },
-  });
+  let format: XGrammar.StructuralTagFormat;
+  if (forced) format = { type: "tags_with_separator", tags, separator: "\n", ...stop };
+  else if (otherwise === null) format = { type: "triggered_tags", triggers: [shape.trigger], tags, ...stop };
+  else {
+    const grammar = await jsonGrammar(otherwise).catch((error: unknown) => {
+      throw refusal("response_format", error);
+    });
+    const json: XGrammar.StructuralTagFormat = { type: "grammar", grammar: grammar.toString() };
+    format = { type: "or", elements: [json, ...(parallel ? callList(tags, shape) : tags)] };
+    grammar.dispose();
+  }
+  return compiler.compileStructuralTag({ type: "structural_tag", format });
+}
+
+/**
+ * One or more calls as a part of a choice. There the engine takes a list only between two texts, so the first character of
+ * the first call and the last one of the last call stand around it.
+ */
+function callList(tags: readonly XGrammar.TagFormat[], { begin, end }: ToolCallShape): XGrammar.TagFormat[] {
+  const [head = ""] = begin;
+  const tail = [...end].at(-1);
+  if (tail === undefined) return [...tags];
+  const inner = tags.map((tag) => ({
+    ...tag,
+    begin: tag.begin.slice(head.length),
+    end: end.slice(0, -tail.length),
+  }));
+  const list: XGrammar.TagsWithSeparatorFormat = {
+    type: "tags_with_separator",
+    tags: inner,
+    separator: `${tail}\n${head}`,
+    at_least_one: true,
+    stop_after_first: false,
+  };
+  return [{ type: "tag", begin: head, content: list, end: tail }];
 }
 
 /** The matcher's own mask comes through a promise only; what lies under it gives it at once. */

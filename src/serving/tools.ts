@@ -32,7 +32,7 @@ const ANY_ARGUMENTS = { type: "object" };
 
 /** Calls name a tool that was offered, with arguments of its schema where that is strict or a call is forced. */
 export function toolForm(
-  { tools = [], toolChoice, parallelToolCalls = true, constrainedTools }: CompletionRequest,
+  { tools = [], toolChoice, parallelToolCalls = true, constrainedTools, form }: CompletionRequest,
   { shape }: OfferedTools,
 ): AnswerForm {
   const callable =
@@ -46,5 +46,6 @@ export function toolForm(
     })),
     forced: toolChoice !== undefined,
     parallel: parallelToolCalls,
+    otherwise: form ?? null,
   };
 }

@@ -111,13 +111,6 @@ function refineFormats(
     }
   }
   if (!isGiven(format) || format?.type === "text") return;
-  if (offered.length > 0 && choice !== "none") {
-    fault(
-      ["response_format"],
-      "unsupported_parameter",
-      "Unsupported parameter: '{param}' beside 'tools' is not implemented by this server. Leave one of them out, or send 'tool_choice': 'none'.",
-    );
-  }
   if (format?.type === "json_object" && !/json/i.test(JSON.stringify(request.messages))) {
     fault(
       ["messages"],

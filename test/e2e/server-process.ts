@@ -15,8 +15,11 @@ export interface ServerProcess {
   kill(): Promise<void>;
 }
 
-/** `tunesmith serve` on the home folder, listening on a free port. */
-export async function spawnServer(home: string): Promise<ServerProcess> {
+/** `tunesmith serve` on the home folder, listening on a free port; `settings` are variables that differ from the tests' usual. */
+export async function spawnServer(
+  home: string,
+  settings: Record<string, string> = {},
+): Promise<ServerProcess> {
   const child = spawn(process.execPath, [PROGRAM, "--json", "serve", "--port", "0"], {
     stdio: ["ignore", "pipe", "inherit"],
     env: {
@@ -26,6 +29,7 @@ export async function spawnServer(home: string): Promise<ServerProcess> {
       TUNESMITH_API_KEYS: "",
       TUNESMITH_THREADS: "1",
       TUNESMITH_LOG_LEVEL: "fatal",
+      ...settings,
     },
   });
   const exited = once(child, "exit");
