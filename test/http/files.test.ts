@@ -162,7 +162,7 @@ test.each([
     [file, purpose, file],
     "file",
     "unknown_parameter",
-    "Expected one 'file', but got a second one. Send each file in a request of its own.",
+    "Expected one 'file', but got a second one. Send each in a request of its own.",
   ],
   [
     "too short a life",
@@ -228,7 +228,7 @@ test("a file with a life of its own disappears when it is over", async () => {
   expect(expires_at - created_at).toBe(3600);
   now += 3_601_000;
   expect((await server.app.inject(`/v1/files/${id}`)).statusCode).toBe(404);
-  expect(await server.stores.blobs.sweep((each) => server.stores.files.isLive(each), now)).toBe(1);
+  expect(await server.stores.blobs.sweep((ids) => server.stores.files.liveAmong(ids), now)).toBe(1);
 });
 
 test.each([
