@@ -11,6 +11,7 @@ import type { CreateFileFields, UploadPurpose } from "../wire/files.ts";
 import { newId } from "../wire/ids.ts";
 import { createPartFields, MAX_PART_BYTES } from "../wire/uploads.ts";
 import { parseRequest } from "../wire/validation.ts";
+import { ExtendedFilename } from "./extended-filename.ts";
 
 /** Members of an upload are few and short; more is a mistake or an attack. */
 const MULTIPART_LIMITS = {
@@ -73,6 +74,8 @@ async function readForm(request: FastifyRequest, options: FormOptions): Promise<
   }
   let received: { blob: WrittenBlob; filename: string } | null = null;
   const fields: Record<string, unknown> = {};
+  const extended = new ExtendedFilename(request.headers["content-type"]);
+  request.raw.on("data", (chunk: Buffer) => extended.see(chunk));
   for await (const part of request.parts({ limits: MULTIPART_LIMITS })) {
     if (part.type === "field") {
       addField(fields, part.fieldname, part.value, part.valueTruncated);
@@ -86,7 +89,8 @@ async function readForm(request: FastifyRequest, options: FormOptions): Promise<
         { code: "unknown_parameter", param: part.fieldname },
       );
     }
-    received = { blob: await blobs.write(id, part.file, limit), filename: cleanFilename(part.filename) };
+    const blob = await blobs.write(id, part.file, limit);
+    received = { blob, filename: cleanFilename(extended.name ?? part.filename) };
   }
   if (received === null) {
     throw new InvalidRequest(
