@@ -51,6 +51,8 @@ import { lockHome } from "./store/home-lock.ts";
 import type { HomeLock } from "./store/home-lock.ts";
 import { IdempotencyStore } from "./store/idempotency.ts";
 import { ModelStore } from "./store/models.ts";
+import { sweepBlobs } from "./store/sweep.ts";
+import { UploadStore } from "./store/uploads.ts";
 import { WebhookStore } from "./store/webhooks.ts";
 import { ProjectStore } from "./store/projects.ts";
 
@@ -87,6 +89,8 @@ export interface Server {
   stores: {
     files: FileStore;
     blobs: BlobStore;
+    uploads: UploadStore;
+    partBlobs: BlobStore;
     jobs: FineTuningStore;
     queue: FineTuningQueue;
     models: ModelStore;
@@ -104,7 +108,7 @@ export interface Server {
   stop(): Promise<void>;
 }
 
-/** How often blobs of expired files are removed. */
+/** How often blobs of expired files and uploads are removed. */
 const SWEEP_INTERVAL_MS = 60 * 60 * 1000;
 
 /**
@@ -146,11 +150,15 @@ async function wireServer(
   database: Database,
 ): Promise<Server> {
   const { now = Date.now } = overrides;
+  const openWriter = overrides.openBlobWriter === undefined ? {} : { openWriter: overrides.openBlobWriter };
   const stores = {
     files: new FileStore(database, now),
-    blobs: new BlobStore({
-      directory: join(config.homeDirectory, "files"),
-      ...(overrides.openBlobWriter === undefined ? {} : { openWriter: overrides.openBlobWriter }),
+    blobs: new BlobStore({ directory: join(config.homeDirectory, "files"), ...openWriter }),
+    uploads: new UploadStore(database, now),
+    partBlobs: new BlobStore({
+      directory: join(config.homeDirectory, "uploads"),
+      kind: "uploadPart",
+      ...openWriter,
     }),
     jobs: new FineTuningStore(database, now),
     queue: new FineTuningQueue(database, now),
@@ -201,9 +209,9 @@ async function wireServer(
   ];
 
   const sweep = () =>
-    stores.blobs
-      .sweep((id) => stores.files.isLive(id), now())
-      .catch((error: unknown) => logger.warn({ error: messageOf(error) }, "Could not remove old blobs"));
+    sweepBlobs(stores, now()).catch((error: unknown) =>
+      logger.warn({ error: messageOf(error) }, "Could not remove old blobs"),
+    );
   let sweeper: NodeJS.Timeout | undefined;
   let stopped: Promise<void> | null = null;
 

@@ -16,6 +16,7 @@ import type { FineTuningStore } from "../store/fine-tuning.ts";
 import type { IdempotencyStore } from "../store/idempotency.ts";
 import type { ModelStore } from "../store/models.ts";
 import type { ProjectStore } from "../store/projects.ts";
+import type { UploadStore } from "../store/uploads.ts";
 import type { WebhookStore } from "../store/webhooks.ts";
 import { BATCH_ENDPOINTS } from "../wire/batches.ts";
 import { DEFAULT_PROJECT, newId } from "../wire/ids.ts";
@@ -38,6 +39,7 @@ import { ModelDirectory } from "./model-directory.ts";
 import type { BaseModelCatalogue } from "./model-directory.ts";
 import { modelRoutes } from "./models.ts";
 import type { OwnRequests } from "./own-requests.ts";
+import { uploadRoutes } from "./uploads.ts";
 import { webhookRoutes } from "./webhooks.ts";
 import { RateLimits } from "./rate-limits.ts";
 import { scopeOf } from "./scopes.ts";
@@ -45,6 +47,8 @@ import { scopeOf } from "./scopes.ts";
 export interface AppParts {
   files: FileStore;
   blobs: BlobStore;
+  uploads: UploadStore;
+  partBlobs: BlobStore;
   jobs: FineTuningStore;
   models: ModelStore;
   batches: BatchStore;
@@ -95,6 +99,7 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
   });
   const once = createOnce(parts.idempotency);
   const files = fileRoutes({ ...parts, ...settings, once });
+  const upload = uploadRoutes({ ...parts, once });
   const jobs = fineTuningRoutes({ ...parts, ...settings, directory });
   const model = modelRoutes({ ...parts, directory });
   const chat = chatRoutes({ ...parts, directory });
@@ -113,6 +118,10 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
     "/v1/files": { POST: files.create, GET: files.list },
     "/v1/files/:file": { GET: files.retrieve, DELETE: files.delete },
     "/v1/files/:file/content": { GET: files.content },
+    "/v1/uploads": { POST: upload.create },
+    "/v1/uploads/:upload/parts": { POST: upload.addPart },
+    "/v1/uploads/:upload/complete": { POST: upload.complete },
+    "/v1/uploads/:upload/cancel": { POST: upload.cancel },
     "/v1/fine_tuning/jobs": { POST: jobs.create, GET: jobs.list },
     "/v1/fine_tuning/jobs/:job": { GET: jobs.retrieve },
     "/v1/fine_tuning/jobs/:job/cancel": { POST: jobs.cancel },

@@ -1,13 +1,17 @@
-// Receiving a multipart upload: the file goes straight to the disk, whatever the order of the form's members; a request that
-// is wrong or breaks off leaves nothing behind. It stores bytes and returns what is known of them; rows are files.ts's.
+// Receiving a multipart form with a file, or with a part of one: its bytes go straight to the disk, whatever the order of the
+// form's members; a request that is wrong or breaks off leaves nothing behind. It stores bytes and returns what is known of them;
+// rows are the routes'.
 import type { FastifyRequest } from "fastify";
 import { InvalidRequest, TunesmithError } from "../errors.ts";
-import type { BlobStore, WrittenBlob } from "../store/blobs.ts";
+import { FILE_TOO_LARGE } from "../store/blobs.ts";
+import type { BlobLimit, BlobStore, WrittenBlob } from "../store/blobs.ts";
 import type { NewUpload } from "../store/files.ts";
 import { BATCH_FILE_TTL_SECONDS, createFileFields, UPLOAD_PURPOSES } from "../wire/files.ts";
-import type { CreateFileFields } from "../wire/files.ts";
+import type { CreateFileFields, UploadPurpose } from "../wire/files.ts";
 import { newId } from "../wire/ids.ts";
+import { createPartFields, MAX_PART_BYTES } from "../wire/uploads.ts";
 import { parseRequest } from "../wire/validation.ts";
+import { ExtendedFilename } from "./extended-filename.ts";
 
 /** Members of an upload are few and short; more is a mistake or an attack. */
 const MULTIPART_LIMITS = {
@@ -22,66 +26,140 @@ const MULTIPART_LIMITS = {
 };
 const MAX_FILENAME_LENGTH = 255;
 
-/** Writes the upload's blob and returns the row to store for it. */
+/** What a form brought: its file, which is a blob now, and its other members. */
+interface ReceivedForm {
+  blob: WrittenBlob;
+  filename: string;
+  fields: Record<string, unknown>;
+}
+
+interface FormOptions {
+  /** The member that is the file. */
+  member: string;
+  /** The form as a message names it. */
+  expected: string;
+  /** Of the blob. */
+  id: string;
+  blobs: BlobStore;
+  limit: BlobLimit;
+}
+
+/**
+ * Receives the form and does with it what `use` says; when either throws, the blob is removed. `admit` runs before anything is
+ * read.
+ */
+async function receiveForm<T>(
+  request: FastifyRequest,
+  options: FormOptions,
+  use: (form: ReceivedForm) => T | Promise<T>,
+  admit?: () => Promise<void>,
+): Promise<T> {
+  const { id, blobs, limit } = options;
+  try {
+    await admit?.();
+    return await use(await readForm(request, options));
+  } catch (error) {
+    await blobs.delete(id);
+    await drain(request, limit.maxBytes);
+    throw isMalformedForm(error) ? brokenOff(options.member, error) : error;
+  }
+}
+
+async function readForm(request: FastifyRequest, options: FormOptions): Promise<ReceivedForm> {
+  const { member, id, blobs, limit } = options;
+  if (!request.isMultipart()) {
+    throw new InvalidRequest(`Expected a 'multipart/form-data' body with ${options.expected}.`, {
+      param: member,
+    });
+  }
+  let received: { blob: WrittenBlob; filename: string } | null = null;
+  const fields: Record<string, unknown> = {};
+  const extended = new ExtendedFilename(request.headers["content-type"]);
+  request.raw.on("data", (chunk: Buffer) => extended.see(chunk));
+  for await (const part of request.parts({ limits: MULTIPART_LIMITS })) {
+    if (part.type === "field") {
+      addField(fields, part.fieldname, part.value, part.valueTruncated);
+      continue;
+    }
+    if (part.fieldname !== member || received !== null) {
+      throw new InvalidRequest(
+        part.fieldname === member
+          ? `Expected one '${member}', but got a second one. Send each in a request of its own.`
+          : `Unknown parameter: '${part.fieldname}'.`,
+        { code: "unknown_parameter", param: part.fieldname },
+      );
+    }
+    const blob = await blobs.write(id, part.file, limit);
+    received = { blob, filename: cleanFilename(extended.name ?? part.filename) };
+  }
+  if (received === null) {
+    throw new InvalidRequest(
+      member in fields
+        ? `'${member}' must be a file: send it as a form member with a filename.`
+        : `Missing required parameter: '${member}'.`,
+      { code: "missing_required_parameter", param: member },
+    );
+  }
+  return { ...received, fields };
+}
+
+/** Writes a file's blob and returns the row to store for it. */
 export async function receiveUpload(
   request: FastifyRequest,
   blobs: BlobStore,
   maxUploadBytes: number,
 ): Promise<NewUpload> {
-  if (!request.isMultipart()) {
-    throw new InvalidRequest("Expected a 'multipart/form-data' body with a 'file' and a 'purpose'.", {
-      param: "file",
-    });
-  }
-  const id = newId("file");
-  let received: { blob: WrittenBlob; filename: string } | null = null;
-  const fields: Record<string, unknown> = {};
-  try {
-    for await (const part of request.parts({ limits: MULTIPART_LIMITS })) {
-      if (part.type === "field") {
-        addField(fields, part.fieldname, part.value, part.valueTruncated);
-        continue;
-      }
-      if (part.fieldname !== "file" || received !== null) {
-        throw new InvalidRequest(
-          part.fieldname === "file"
-            ? "Expected one 'file', but got a second one. Send each file in a request of its own."
-            : `Unknown parameter: '${part.fieldname}'.`,
-          { code: "unknown_parameter", param: part.fieldname },
-        );
-      }
-      const filename = cleanFilename(part.filename);
-      received = { blob: await blobs.write(id, part.file, { maxBytes: maxUploadBytes }), filename };
-    }
-    if (received === null) {
-      throw new InvalidRequest(
-        "file" in fields
-          ? "'file' must be a file: send it as a form member with a filename."
-          : "Missing required parameter: 'file'.",
-        { code: "missing_required_parameter", param: "file" },
-      );
-    }
+  const options: FormOptions = {
+    member: "file",
+    expected: "a 'file' and a 'purpose'",
+    id: newId("file"),
+    blobs,
+    limit: { maxBytes: maxUploadBytes },
+  };
+  return receiveForm(request, options, ({ blob, filename, fields }) => {
     const parsed = parseFields(fields);
     return {
-      id,
+      id: options.id,
       projectId: request.project,
-      filename: received.filename,
+      filename,
       purpose: parsed.purpose,
-      bytes: received.blob.bytes,
-      sha256: received.blob.sha256,
-      expiresAfterSeconds: lifeSeconds(parsed),
+      bytes: blob.bytes,
+      sha256: blob.sha256,
+      expiresAfterSeconds: lifeSeconds(parsed.purpose, parsed.expires_after),
     };
-  } catch (error) {
-    await blobs.delete(id);
-    await drain(request, maxUploadBytes);
-    throw isMalformedForm(error) ? brokenOff(error) : error;
-  }
+  });
 }
 
-const brokenOff = (cause?: unknown) =>
+/** Writes the blob of an upload's part. `admit` throws when the upload takes none. */
+export async function receivePart(
+  request: FastifyRequest,
+  blobs: BlobStore,
+  admit: () => Promise<void>,
+): Promise<WrittenBlob & { id: string }> {
+  const options: FormOptions = {
+    member: "data",
+    expected: "the part's bytes as 'data'",
+    id: newId("uploadPart"),
+    blobs,
+    limit: { maxBytes: MAX_PART_BYTES, refuse: partTooLarge },
+  };
+  const use = ({ blob, fields }: ReceivedForm) => {
+    parseRequest(createPartFields, fields);
+    return { id: options.id, ...blob };
+  };
+  return receiveForm(request, options, use, admit);
+}
+
+const partTooLarge = (maxBytes: number) =>
+  new InvalidRequest(
+    `Part is too large: expected at most ${maxBytes} bytes (${maxBytes / 2 ** 20} MB). Send it as several parts.`,
+    { param: "data", code: FILE_TOO_LARGE },
+  );
+
+const brokenOff = (param: string, cause?: unknown) =>
   new InvalidRequest(
     "The upload ended before its form did, or is no well-formed 'multipart/form-data', so nothing was stored. Send it again.",
-    { param: "file", cause },
+    { param, cause },
   );
 
 /** The form parser throws plain errors and tells of itself in the text only. */
@@ -124,9 +202,7 @@ function addField(fields: Record<string, unknown>, name: string, value: unknown,
   else fields[object] = { ...(fields[object] as object | undefined), [key]: value };
 }
 
-function parseFields(
-  fields: Record<string, unknown>,
-): CreateFileFields & { purpose: (typeof UPLOAD_PURPOSES)[number] } {
+function parseFields(fields: Record<string, unknown>): CreateFileFields & { purpose: UploadPurpose } {
   const parsed = parseRequest(createFileFields, fields);
   const purpose = UPLOAD_PURPOSES.find((each) => each === parsed.purpose);
   if (purpose === undefined) {
@@ -139,15 +215,18 @@ function parseFields(
 }
 
 /** Null: it is kept until it is deleted. */
-function lifeSeconds(fields: CreateFileFields): number | null {
-  return fields.expires_after?.seconds ?? (fields.purpose === "batch" ? BATCH_FILE_TTL_SECONDS : null);
+export function lifeSeconds(
+  purpose: UploadPurpose,
+  expiresAfter: { seconds: number } | null | undefined,
+): number | null {
+  return expiresAfter?.seconds ?? (purpose === "batch" ? BATCH_FILE_TTL_SECONDS : null);
 }
 
 /**
  * The last part of a path, without control characters; the name is shown to people and never opened. The form parser's types
  * promise a name, but a part of a binary type may come without.
  */
-function cleanFilename(filename: string | undefined = ""): string {
+export function cleanFilename(filename: string | undefined = ""): string {
   const [last = ""] = filename.split(/[/\\]/).slice(-1);
   const clean = last.replaceAll(/[\u0000-\u001f\u007f]/g, "").trim();
   return clean === "" ? "file" : clean.slice(0, MAX_FILENAME_LENGTH);

@@ -1,9 +1,10 @@
-// Bytes of files on the disk, one blob a file id. A blob appears whole or not at all: written to a temporary file, flushed,
+// Bytes on the disk, one blob an id of a file or of an upload's part. A blob appears whole or not at all: written to a temporary file, flushed,
 // renamed. It knows no database and no HTTP.
 import { createHash, randomUUID } from "node:crypto";
-import { mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
+import { mkdir, open, opendir, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
+import { setImmediate as turn } from "node:timers/promises";
 import { InvalidRequest, isFullDisk, OutOfSpace } from "../errors.ts";
 import { isId } from "../wire/ids.ts";
 
@@ -22,6 +23,8 @@ export interface BlobWriter {
 
 export interface BlobStoreOptions {
   directory: string;
+  /** What the blobs are named by. */
+  kind?: "file" | "uploadPart";
   /** Replaced by tests, whose disks are full when they want. */
   openWriter?: (path: string) => Promise<BlobWriter>;
 }
@@ -30,12 +33,26 @@ export interface BlobStoreOptions {
 const SWEEP_AGE_MS = 60 * 60 * 1000;
 const TEMPORARY = ".part";
 
+/** Blobs that a sweep asks about at once; between two such questions the event loop turns. */
+const SWEEP_BATCH = 500;
+
+/** What a client reads at once: at the default of 64 KiB, turns of the event loop would set the pace. */
+const READ_CHUNK_BYTES = 512 * 1024;
+
+export interface BlobLimit {
+  maxBytes: number;
+  /** The error for a client who sends more; left out: that of a file. */
+  refuse?: (maxBytes: number) => Error;
+}
+
 export class BlobStore {
   readonly #directory: string;
+  readonly #kind: "file" | "uploadPart";
   readonly #openWriter: (path: string) => Promise<BlobWriter>;
 
   constructor(options: BlobStoreOptions) {
     this.#directory = options.directory;
+    this.#kind = options.kind ?? "file";
     this.#openWriter = options.openWriter ?? openForWriting;
   }
 
@@ -43,16 +60,12 @@ export class BlobStore {
    * Writes a blob from a stream at the disk's pace, hashing as it goes. Throws InvalidRequest beyond `maxBytes` and OutOfSpace
    * when the disk is full; whatever goes wrong, nothing is left behind.
    */
-  async write(
-    id: string,
-    source: AsyncIterable<Uint8Array>,
-    limit: { maxBytes: number },
-  ): Promise<WrittenBlob> {
+  async write(id: string, source: AsyncIterable<Uint8Array>, limit: BlobLimit): Promise<WrittenBlob> {
     const target = this.path(id);
     const temporary = join(this.#directory, `${id}.${randomUUID()}${TEMPORARY}`);
     try {
       await mkdir(this.#directory, { recursive: true });
-      const written = await this.#copy(temporary, source, limit.maxBytes);
+      const written = await this.#copy(temporary, source, limit);
       await rename(temporary, target);
       await flushDirectory(this.#directory);
       return written;
@@ -69,14 +82,15 @@ export class BlobStore {
     }
   }
 
-  async #copy(path: string, source: AsyncIterable<Uint8Array>, maxBytes: number): Promise<WrittenBlob> {
+  async #copy(path: string, source: AsyncIterable<Uint8Array>, limit: BlobLimit): Promise<WrittenBlob> {
+    const { maxBytes, refuse = fileTooLarge } = limit;
     const hash = createHash("sha256");
     let bytes = 0;
     const writer = await this.#openWriter(path);
     try {
       for await (const chunk of source) {
         bytes += chunk.length;
-        if (bytes > maxBytes) throw tooLarge(maxBytes);
+        if (bytes > maxBytes) throw refuse(maxBytes);
         hash.update(chunk);
         await writer.write(chunk);
       }
@@ -87,16 +101,16 @@ export class BlobStore {
     return { bytes, sha256: hash.digest("hex") };
   }
 
-  /** Where the blob of this id lies. Throws for anything that is not a file id, so no id can leave the folder. */
+  /** Where the blob of this id lies. Throws for anything that is no id of this store's kind, so no id can leave the folder. */
   path(id: string): string {
-    if (!isId("file", id)) throw new Error(`internal: '${id}' is not a file id`);
+    if (!isId(this.#kind, id)) throw new Error(`internal: '${id}' is not a ${this.#kind} id`);
     return join(this.#directory, id);
   }
 
   /** A stream of the whole blob, already open: a blob that is not there rejects here. The caller consumes or destroys it. */
   async read(id: string): Promise<Readable> {
     const handle = await open(this.path(id), "r");
-    return handle.createReadStream();
+    return handle.createReadStream({ highWaterMark: READ_CHUNK_BYTES });
   }
 
   /** Removes the blob; one that is already gone is no error. */
@@ -104,13 +118,37 @@ export class BlobStore {
     await rm(this.path(id), { force: true });
   }
 
-  /** Removes what crashes left: half-written blobs, and blobs that `isLive` does not know. Returns how many. */
-  async sweep(isLive: (id: string) => Promise<boolean>, now = Date.now()): Promise<number> {
+  /** Removes what crashes left: half-written blobs, and blobs that `liveAmong` does not know. Returns how many. */
+  async sweep(
+    liveAmong: (ids: readonly string[]) => Promise<ReadonlySet<string>>,
+    now = Date.now(),
+  ): Promise<number> {
     await mkdir(this.#directory, { recursive: true });
     let removed = 0;
-    for (const name of await readdir(this.#directory)) {
-      const isOurs = name.endsWith(TEMPORARY) || isId("file", name);
-      if (!isOurs || (!name.endsWith(TEMPORARY) && (await isLive(name)))) continue;
+    let ids: string[] = [];
+    const sweepIds = async (): Promise<void> => {
+      const live = await liveAmong(ids);
+      removed += await this.#removeOld(
+        ids.filter((id) => !live.has(id)),
+        now,
+      );
+      ids = [];
+      // The database answers without a turn of the event loop: thousands of questions in a row would hold up every request.
+      await turn();
+    };
+    for await (const { name } of await opendir(this.#directory)) {
+      if (name.endsWith(TEMPORARY)) removed += await this.#removeOld([name], now);
+      else if (isId(this.#kind, name)) ids.push(name);
+      if (ids.length === SWEEP_BATCH) await sweepIds();
+    }
+    await sweepIds();
+    return removed;
+  }
+
+  /** Removes those of the files that nobody can be writing any more; returns how many. */
+  async #removeOld(names: readonly string[], now: number): Promise<number> {
+    let removed = 0;
+    for (const name of names) {
       const path = join(this.#directory, name);
       const age = await stat(path).then(
         ({ mtimeMs }) => now - mtimeMs,
@@ -124,9 +162,9 @@ export class BlobStore {
   }
 }
 
-function tooLarge(maxBytes: number): InvalidRequest {
+function fileTooLarge(maxBytes: number): InvalidRequest {
   return new InvalidRequest(
-    `File is too large: expected at most ${maxBytes} bytes (${Math.floor(maxBytes / 2 ** 20)} MB). Split the file and upload the parts as files of their own.`,
+    `File is too large: expected at most ${maxBytes} bytes (${Math.floor(maxBytes / 2 ** 20)} MB). Send it in parts: POST /v1/uploads.`,
     { param: "file", code: FILE_TOO_LARGE },
   );
 }

@@ -24,6 +24,8 @@ export interface Tables {
   apiKeys: ApiKeysTable;
   checkpointPermissions: CheckpointPermissionsTable;
   idempotencyKeys: IdempotencyKeysTable;
+  uploads: UploadsTable;
+  uploadParts: UploadPartsTable;
 }
 
 /** Order of creation: grows by one a row and is never used twice, so lists have a stable order within one second. */
@@ -196,6 +198,29 @@ export interface IdempotencyKeysTable {
   createdAt: Fixed<number>;
   status: number | null;
   body: string | null;
+}
+
+export interface UploadsTable {
+  sequence: Sequence;
+  id: Fixed<string>;
+  projectId: Fixed<string>;
+  createdAt: Fixed<number>;
+  expiresAt: Fixed<number>;
+  bytes: Fixed<number>;
+  filename: Fixed<string>;
+  purpose: Fixed<string>;
+  fileTtlSeconds: Fixed<number | null>;
+  status: string;
+  fileId: string | null;
+}
+
+/** Gone when their upload has ended. */
+export interface UploadPartsTable {
+  sequence: Sequence;
+  id: Fixed<string>;
+  uploadId: Fixed<string>;
+  createdAt: Fixed<number>;
+  bytes: Fixed<number>;
 }
 
 /** How long a query waits for another process's write, in milliseconds; writes here take a few. */

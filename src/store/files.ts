@@ -91,9 +91,10 @@ export class FileStore {
     return result.numUpdatedRows > 0n;
   }
 
-  /** Whether clients of any project can see this file; blobs that are not any more are swept. */
-  async isLive(id: string): Promise<boolean> {
-    return (await this.#live().where("id", "=", id).executeTakeFirst()) !== undefined;
+  /** Those of the files that clients of any project can see; blobs of others are swept. */
+  async liveAmong(ids: readonly string[]): Promise<Set<string>> {
+    const rows = await this.#live().clearSelect().select("id").where("id", "in", ids).execute();
+    return new Set(rows.map(({ id }) => id));
   }
 
   #live() {

@@ -200,4 +200,29 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
     ) STRICT`,
     `CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at)`,
   ],
+  [
+    `CREATE TABLE uploads (
+      sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+      id TEXT NOT NULL UNIQUE,
+      project_id TEXT NOT NULL,
+      created_at INTEGER NOT NULL,
+      expires_at INTEGER NOT NULL,
+      bytes INTEGER NOT NULL,
+      filename TEXT NOT NULL,
+      purpose TEXT NOT NULL,
+      file_ttl_seconds INTEGER,
+      status TEXT NOT NULL,
+      file_id TEXT REFERENCES files (id)
+    ) STRICT`,
+    `CREATE INDEX uploads_pending ON uploads (project_id, expires_at) WHERE status = 'pending'`,
+    // A row for each part whose bytes are kept: it goes when the upload ends.
+    `CREATE TABLE upload_parts (
+      sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+      id TEXT NOT NULL UNIQUE,
+      upload_id TEXT NOT NULL REFERENCES uploads (id),
+      created_at INTEGER NOT NULL,
+      bytes INTEGER NOT NULL
+    ) STRICT`,
+    `CREATE INDEX upload_parts_by_upload ON upload_parts (upload_id, bytes)`,
+  ],
 ];

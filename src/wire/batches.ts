@@ -1,8 +1,8 @@
 // Batches: the request that creates one, a line of its input file, the batch object, and a line of its output files.
 import { z } from "zod";
-import { MAX_TTL_SECONDS, MIN_TTL_SECONDS } from "./files.ts";
+import { expiresAfter, MAX_TTL_SECONDS } from "./files.ts";
 import { pageQuery } from "./list.ts";
-import { addFault, integer, metadata } from "./validation.ts";
+import { addFault, metadata } from "./validation.ts";
 
 /** All of OpenAI's; a server offers those it has. */
 export const BATCH_ENDPOINTS = [
@@ -47,12 +47,7 @@ export function createBatchRequest(endpoints: readonly string[]) {
     endpoint: z.enum(endpoints),
     completion_window: z.literal("24h"),
     metadata: metadata.nullish(),
-    output_expires_after: z
-      .strictObject({
-        anchor: z.literal("created_at"),
-        seconds: integer({ min: MIN_TTL_SECONDS, max: MAX_TTL_SECONDS }),
-      })
-      .nullish(),
+    output_expires_after: expiresAfter.nullish(),
   });
 }
 

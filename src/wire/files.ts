@@ -5,6 +5,7 @@ import { integer } from "./validation.ts";
 
 /** Purposes a client may upload for. */
 export const UPLOAD_PURPOSES = ["assistants", "batch", "fine-tune", "vision", "user_data", "evals"] as const;
+export type UploadPurpose = (typeof UPLOAD_PURPOSES)[number];
 /** All purposes a file may have; the others are written by the server. */
 export const FILE_PURPOSES = [
   ...UPLOAD_PURPOSES,
@@ -32,6 +33,12 @@ export type FileObject = z.infer<typeof fileObject>;
 /** Shortest and longest life of a file that expires: from an hour to 30 days. */
 export const MIN_TTL_SECONDS = 3600;
 export const MAX_TTL_SECONDS = 2_592_000;
+
+/** `expires_after` of a JSON body. */
+export const expiresAfter = z.strictObject({
+  anchor: z.literal("created_at"),
+  seconds: integer({ min: MIN_TTL_SECONDS, max: MAX_TTL_SECONDS }),
+});
 
 /** The form members beside `file`, once `expires_after[...]` is gathered into an object of texts. */
 export const createFileFields = z.strictObject({

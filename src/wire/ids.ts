@@ -19,6 +19,8 @@ const FORMATS = {
   batch: { prefix: "batch_", alphabet: HEX, length: 32 },
   /** One line's result in a batch's output file. */
   batchRequest: { prefix: "batch_req_", alphabet: HEX, length: 32 },
+  upload: { prefix: "upload_", alphabet: HEX, length: 32 },
+  uploadPart: { prefix: "part_", alphabet: HEX, length: 32 },
   webhook: { prefix: "webhook_", alphabet: HEX, length: 32 },
   webhookEvent: { prefix: "evt_", alphabet: HEX, length: 32 },
   /** One event on its way to one webhook. */

@@ -52,6 +52,40 @@ test("a filename cannot leave its header or its folder", async () => {
   );
 });
 
+test.each([
+  [
+    "both names, quoted",
+    `form-data; name="file"; filename="ubung.jsonl"; filename*=UTF-8''%C3%BCbung%20%E2%82%AC.jsonl`,
+    "übung €.jsonl",
+  ],
+  [
+    "the names as .NET sends them",
+    `form-data; name=file; filename="=?utf-8?B?w7xidW5nLmpzb25s?="; filename*=utf-8''%C3%BCbung.jsonl`,
+    "übung.jsonl",
+  ],
+  ["only the long name", `form-data; name="file"; filename*=UTF-8''%C3%BC.jsonl`, "ü.jsonl"],
+  [
+    "the plain name last",
+    `form-data; name="file"; filename*=UTF-8''%C3%BC.jsonl; filename="u.jsonl"`,
+    "ü.jsonl",
+  ],
+  [
+    "a path in it",
+    `form-data; name="file"; filename="u"; filename*=UTF-8''..%2F..%2Fetc%2Fu.jsonl`,
+    "u.jsonl",
+  ],
+])("a file with %s has the name of RFC 5987", async (_name, disposition, filename) => {
+  const server = await testServer();
+  const { payload, headers } = form([
+    { name: "purpose", value: "fine-tune" },
+    { name: "file", filename: "NAME", content: "{}" },
+  ]);
+  const text = payload.toString("latin1").replace('form-data; name="file"; filename="NAME"', disposition);
+  const body = Buffer.from(text, "latin1");
+  const answer = await server.app.inject({ method: "POST", url: "/v1/files", payload: body, headers });
+  expect(answer.json()).toMatchObject({ filename, bytes: 2 });
+});
+
 test("a file part without a filename is stored under a name of ours", async () => {
   const server = await testServer();
   const { payload, headers } = form([
@@ -162,7 +196,7 @@ test.each([
     [file, purpose, file],
     "file",
     "unknown_parameter",
-    "Expected one 'file', but got a second one. Send each file in a request of its own.",
+    "Expected one 'file', but got a second one. Send each in a request of its own.",
   ],
   [
     "too short a life",
@@ -228,7 +262,7 @@ test("a file with a life of its own disappears when it is over", async () => {
   expect(expires_at - created_at).toBe(3600);
   now += 3_601_000;
   expect((await server.app.inject(`/v1/files/${id}`)).statusCode).toBe(404);
-  expect(await server.stores.blobs.sweep((each) => server.stores.files.isLive(each), now)).toBe(1);
+  expect(await server.stores.blobs.sweep((ids) => server.stores.files.liveAmong(ids), now)).toBe(1);
 });
 
 test.each([

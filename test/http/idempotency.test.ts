@@ -66,7 +66,7 @@ test("an upload sent twice is one file, and its second bytes are not kept", asyn
   const other = await uploadFile(server, "two\n", named("a"));
   expect([other.statusCode, errorOf(other)["code"]]).toEqual([400, "idempotency_key_reused"]);
   const blobs = await server.stores.blobs.sweep(
-    (id) => server.stores.files.isLive(id),
+    (ids) => server.stores.files.liveAmong(ids),
     Date.now() + 7_200_000,
   );
   expect(blobs).toBe(0);

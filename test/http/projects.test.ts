@@ -21,6 +21,7 @@ interface Objects {
   job: string;
   model: string;
   batch: string;
+  upload: string;
 }
 
 /** One object of each kind that a path can name. */
@@ -42,7 +43,13 @@ async function makeObjects(server: TestServer, project?: string): Promise<Object
     outputTtlSeconds: 3600,
     metadata: null,
   });
-  return { file: file.id, job, model, batch: batch.id };
+  const begun = await server.app.inject({
+    method: "POST",
+    url: "/v1/uploads",
+    payload: { filename: "a.jsonl", purpose: "fine-tune", bytes: 4, mime_type: "text/jsonl" },
+    headers,
+  });
+  return { file: file.id, job, model, batch: batch.id, upload: begun.json<{ id: string }>().id };
 }
 
 /** Ids of the right form that nobody has. */
@@ -51,6 +58,7 @@ const UNKNOWN: Objects = {
   job: newId("job"),
   model: `ft:${BASE_MODEL}:personal::nobodyAA`,
   batch: newId("batch"),
+  upload: newId("upload"),
 };
 
 /** "GET /v1/files/:file" and so on, from the route table of app.ts. */
@@ -65,7 +73,9 @@ const NAMING = ROUTES.filter((route) => {
 });
 
 /** Bodies without which a route refuses the request before it looks for the object. */
-const BODIES: Readonly<Record<string, object>> = {};
+const BODIES: Readonly<Record<string, object>> = {
+  "POST /v1/uploads/:upload/complete": { part_ids: ["part_x"] },
+};
 
 function send(server: TestServer, route: string, objects: Objects, project?: string) {
   const [method = "", path = ""] = route.split(" ");

@@ -55,7 +55,7 @@ test("a client that sends too much hears why when it has sent it", async () => {
   expect(await answer.json()).toEqual({
     error: {
       message:
-        "File is too large: expected at most 4194304 bytes (4 MB). Split the file and upload the parts as files of their own.",
+        "File is too large: expected at most 4194304 bytes (4 MB). Send it in parts: POST /v1/uploads.",
       type: "invalid_request_error",
       param: "file",
       code: "file_too_large",
