@@ -41,6 +41,7 @@ import { BatchStore } from "./store/batches.ts";
 import { ApiKeyStore } from "./store/api-keys.ts";
 import { BlobStore } from "./store/blobs.ts";
 import type { BlobStoreOptions } from "./store/blobs.ts";
+import { ChatCompletionStore } from "./store/chat-completions.ts";
 import { CheckpointPermissionStore } from "./store/checkpoint-permissions.ts";
 import { openDatabase } from "./store/database.ts";
 import type { Database } from "./store/database.ts";
@@ -97,6 +98,7 @@ export interface Server {
     keys: ApiKeyStore;
     permissions: CheckpointPermissionStore;
     idempotency: IdempotencyStore;
+    chatCompletions: ChatCompletionStore;
   };
   /** Starts the worker and listens. Resolves to the address, e.g. http://127.0.0.1:8080. */
   listen(): Promise<string>;
@@ -104,7 +106,7 @@ export interface Server {
   stop(): Promise<void>;
 }
 
-/** How often blobs of expired files are removed. */
+/** How often blobs of expired files and old chat completions are removed. */
 const SWEEP_INTERVAL_MS = 60 * 60 * 1000;
 
 /**
@@ -162,6 +164,7 @@ async function wireServer(
     keys: new ApiKeyStore(database, now),
     permissions: new CheckpointPermissionStore(database, now),
     idempotency: new IdempotencyStore(database, now),
+    chatCompletions: new ChatCompletionStore(database, now),
   };
   checkExposure(config, await stores.keys.any());
   const threads = config.threads === 0 ? availableParallelism() : config.threads;
@@ -201,9 +204,16 @@ async function wireServer(
   ];
 
   const sweep = () =>
-    stores.blobs
-      .sweep((id) => stores.files.isLive(id), now())
-      .catch((error: unknown) => logger.warn({ error: messageOf(error) }, "Could not remove old blobs"));
+    Promise.all([
+      stores.blobs
+        .sweep((id) => stores.files.isLive(id), now())
+        .catch((error: unknown) => logger.warn({ error: messageOf(error) }, "Could not remove old blobs")),
+      stores.chatCompletions
+        .sweep()
+        .catch((error: unknown) =>
+          logger.warn({ error: messageOf(error) }, "Could not remove old chat completions"),
+        ),
+    ]);
   let sweeper: NodeJS.Timeout | undefined;
   let stopped: Promise<void> | null = null;
 

@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 import { scopeOf } from "../../src/api/scopes.ts";
 import { DEFAULT_PROJECT, newId } from "../../src/wire/ids.ts";
 import { readProjectFile } from "../house/source-files.ts";
-import { BASE_MODEL, succeedJob, testServer, upload } from "./harness.ts";
+import { BASE_MODEL, messages, succeedJob, testServer, upload } from "./harness.ts";
 import type { TestServer } from "./harness.ts";
 
 const OTHER = "proj_other";
@@ -21,6 +21,7 @@ interface Objects {
   job: string;
   model: string;
   batch: string;
+  completion: string;
 }
 
 /** One object of each kind that a path can name. */
@@ -42,7 +43,14 @@ async function makeObjects(server: TestServer, project?: string): Promise<Object
     outputTtlSeconds: 3600,
     metadata: null,
   });
-  return { file: file.id, job, model, batch: batch.id };
+  const answer = await server.app.inject({
+    method: "POST",
+    url: "/v1/chat/completions",
+    payload: { model: BASE_MODEL, messages, store: true },
+    headers,
+  });
+  const completion = answer.json<{ id: string }>().id;
+  return { file: file.id, job, model, batch: batch.id, completion };
 }
 
 /** Ids of the right form that nobody has. */
@@ -51,6 +59,7 @@ const UNKNOWN: Objects = {
   job: newId("job"),
   model: `ft:${BASE_MODEL}:personal::nobodyAA`,
   batch: newId("batch"),
+  completion: newId("chatCompletion"),
 };
 
 /** "GET /v1/files/:file" and so on, from the route table of app.ts. */
@@ -65,7 +74,9 @@ const NAMING = ROUTES.filter((route) => {
 });
 
 /** Bodies without which a route refuses the request before it looks for the object. */
-const BODIES: Readonly<Record<string, object>> = {};
+const BODIES: Readonly<Record<string, object>> = {
+  "POST /v1/chat/completions/:completion": { metadata: {} },
+};
 
 function send(server: TestServer, route: string, objects: Objects, project?: string) {
   const [method = "", path = ""] = route.split(" ");
@@ -106,6 +117,7 @@ test.each([
   ["/v1/fine_tuning/jobs", "job"],
   ["/v1/models", "model"],
   ["/v1/batches", "batch"],
+  ["/v1/chat/completions", "completion"],
 ] as const)("%s lists the own project's objects only", async (url, kind) => {
   const server = await serverWithProjects();
   const { [kind]: id } = await makeObjects(server);
