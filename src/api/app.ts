@@ -24,6 +24,7 @@ import { createAuthentication } from "./authentication.ts";
 import type { Authenticate } from "./authentication.ts";
 import { batchRoutes } from "./batches.ts";
 import { chatRoutes } from "./chat.ts";
+import { completionRoutes } from "./completions.ts";
 import { embeddingRoutes } from "./embeddings.ts";
 import { errorAnswer, unknownUrl, wrongMethod } from "./error-answers.ts";
 import type { ErrorAnswer } from "./error-answers.ts";
@@ -101,6 +102,7 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
   const jobs = fineTuningRoutes({ ...parts, ...settings, directory });
   const model = modelRoutes({ ...parts, directory });
   const chat = chatRoutes({ ...parts, directory });
+  const completions = completionRoutes({ ...parts, directory });
   const stored = storedCompletionRoutes(parts);
   const embeddings = embeddingRoutes({ ...parts, directory });
   const graders = graderRoutes({ ...parts, directory });
@@ -133,6 +135,7 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
     "/v1/chat/completions": { POST: chat.create, GET: stored.list },
     "/v1/chat/completions/:completion": { GET: stored.retrieve, POST: stored.update, DELETE: stored.delete },
     "/v1/chat/completions/:completion/messages": { GET: stored.messages },
+    "/v1/completions": { POST: completions.create },
     "/v1/embeddings": { POST: embeddings.create },
     "/v1/batches": { POST: batch.create, GET: batch.list },
     "/v1/batches/:batch": { GET: batch.retrieve },

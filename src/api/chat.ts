@@ -220,7 +220,10 @@ class Tally {
 }
 
 /** The iteration with its first result put back in front. */
-async function* resumed<T>(first: IteratorResult<T, unknown>, rest: AsyncIterator<T>): AsyncGenerator<T> {
+export async function* resumed<T>(
+  first: IteratorResult<T, unknown>,
+  rest: AsyncIterator<T>,
+): AsyncGenerator<T> {
   try {
     for (let result = first; result.done !== true; result = await rest.next()) yield result.value;
   } finally {
