@@ -41,6 +41,7 @@ import { BatchStore } from "./store/batches.ts";
 import { ApiKeyStore } from "./store/api-keys.ts";
 import { BlobStore } from "./store/blobs.ts";
 import type { BlobStoreOptions } from "./store/blobs.ts";
+import { ChatCompletionStore } from "./store/chat-completions.ts";
 import { CheckpointPermissionStore } from "./store/checkpoint-permissions.ts";
 import { openDatabase } from "./store/database.ts";
 import type { Database } from "./store/database.ts";
@@ -101,6 +102,7 @@ export interface Server {
     keys: ApiKeyStore;
     permissions: CheckpointPermissionStore;
     idempotency: IdempotencyStore;
+    chatCompletions: ChatCompletionStore;
   };
   /** Starts the worker and listens. Resolves to the address, e.g. http://127.0.0.1:8080. */
   listen(): Promise<string>;
@@ -108,7 +110,7 @@ export interface Server {
   stop(): Promise<void>;
 }
 
-/** How often blobs of expired files and uploads are removed. */
+/** How often blobs of expired files and uploads, and old chat completions, are removed. */
 const SWEEP_INTERVAL_MS = 60 * 60 * 1000;
 
 /**
@@ -170,6 +172,7 @@ async function wireServer(
     keys: new ApiKeyStore(database, now),
     permissions: new CheckpointPermissionStore(database, now),
     idempotency: new IdempotencyStore(database, now),
+    chatCompletions: new ChatCompletionStore(database, now),
   };
   checkExposure(config, await stores.keys.any());
   const threads = config.threads === 0 ? availableParallelism() : config.threads;
@@ -209,9 +212,16 @@ async function wireServer(
   ];
 
   const sweep = () =>
-    sweepBlobs(stores, now()).catch((error: unknown) =>
-      logger.warn({ error: messageOf(error) }, "Could not remove old blobs"),
-    );
+    Promise.all([
+      sweepBlobs(stores, now()).catch((error: unknown) =>
+        logger.warn({ error: messageOf(error) }, "Could not remove old blobs"),
+      ),
+      stores.chatCompletions
+        .sweep()
+        .catch((error: unknown) =>
+          logger.warn({ error: messageOf(error) }, "Could not remove old chat completions"),
+        ),
+    ]);
   let sweeper: NodeJS.Timeout | undefined;
   let stopped: Promise<void> | null = null;
 

@@ -10,6 +10,7 @@ import type { ChatEngine } from "../serving/engine.ts";
 import type { BatchStore } from "../store/batches.ts";
 import type { ApiKeyStore } from "../store/api-keys.ts";
 import type { BlobStore } from "../store/blobs.ts";
+import type { ChatCompletionStore } from "../store/chat-completions.ts";
 import type { CheckpointPermissionStore } from "../store/checkpoint-permissions.ts";
 import type { FileStore } from "../store/files.ts";
 import type { FineTuningStore } from "../store/fine-tuning.ts";
@@ -24,6 +25,7 @@ import { createAuthentication } from "./authentication.ts";
 import type { Authenticate } from "./authentication.ts";
 import { batchRoutes } from "./batches.ts";
 import { chatRoutes } from "./chat.ts";
+import { completionRoutes } from "./completions.ts";
 import { embeddingRoutes } from "./embeddings.ts";
 import { errorAnswer, unknownUrl, wrongMethod } from "./error-answers.ts";
 import type { ErrorAnswer } from "./error-answers.ts";
@@ -40,6 +42,7 @@ import type { BaseModelCatalogue } from "./model-directory.ts";
 import { modelRoutes } from "./models.ts";
 import type { OwnRequests } from "./own-requests.ts";
 import { uploadRoutes } from "./uploads.ts";
+import { storedCompletionRoutes } from "./stored-completions.ts";
 import { webhookRoutes } from "./webhooks.ts";
 import { RateLimits } from "./rate-limits.ts";
 import { scopeOf } from "./scopes.ts";
@@ -57,6 +60,7 @@ export interface AppParts {
   keys: ApiKeyStore;
   permissions: CheckpointPermissionStore;
   idempotency: IdempotencyStore;
+  chatCompletions: ChatCompletionStore;
   engine: ChatEngine;
   catalogue: BaseModelCatalogue;
   embeddingEngine: EmbeddingEngine;
@@ -103,6 +107,8 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
   const jobs = fineTuningRoutes({ ...parts, ...settings, directory });
   const model = modelRoutes({ ...parts, directory });
   const chat = chatRoutes({ ...parts, directory });
+  const completions = completionRoutes({ ...parts, directory });
+  const stored = storedCompletionRoutes(parts);
   const embeddings = embeddingRoutes({ ...parts, directory });
   const graders = graderRoutes({ ...parts, directory });
   const webhook = webhookRoutes({ ...parts, ...settings });
@@ -135,7 +141,10 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
     "/v1/fine_tuning/checkpoints/:checkpoint/permissions/:permission": { DELETE: permission.delete },
     "/v1/models": { GET: model.list },
     "/v1/models/:model": { GET: model.retrieve, DELETE: model.delete },
-    "/v1/chat/completions": { POST: chat.create },
+    "/v1/chat/completions": { POST: chat.create, GET: stored.list },
+    "/v1/chat/completions/:completion": { GET: stored.retrieve, POST: stored.update, DELETE: stored.delete },
+    "/v1/chat/completions/:completion/messages": { GET: stored.messages },
+    "/v1/completions": { POST: completions.create },
     "/v1/embeddings": { POST: embeddings.create },
     "/v1/batches": { POST: batch.create, GET: batch.list },
     "/v1/batches/:batch": { GET: batch.retrieve },

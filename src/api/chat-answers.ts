@@ -245,7 +245,7 @@ function toLogprobs(reports: readonly TokenReport[]): ChatLogprobs {
 }
 
 /** OpenAI's floor for what is as good as impossible; JSON has no infinity. */
-const LEAST_LOGPROB = -9999;
+export const LEAST_LOGPROB = -9999;
 
 function toLogprob({ token, logprob, bytes }: TokenLogprob): ChatTokenLogprob {
   return { token, logprob: Math.max(logprob, LEAST_LOGPROB), bytes };

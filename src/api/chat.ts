@@ -10,6 +10,7 @@ import type {
   FinishReason,
   TokenReport,
 } from "../serving/engine.ts";
+import type { ChatCompletionStore } from "../store/chat-completions.ts";
 import { createChatCompletionRequest } from "../wire/chat.ts";
 import type { ChatCompletion, ChatToolCall } from "../wire/chat.ts";
 import { parseRequest } from "../wire/validation.ts";
@@ -28,24 +29,29 @@ import {
 } from "./chat-answers.ts";
 import { errorAnswer } from "./error-answers.ts";
 import type { ModelDirectory } from "./model-directory.ts";
+import { ChoiceGatherer, createKeep, withSeed } from "./stored-completions.ts";
+import type { Keep } from "./stored-completions.ts";
 
 export function chatRoutes(parts: {
   engine: ChatEngine;
   directory: ModelDirectory;
+  chatCompletions: ChatCompletionStore;
   /** Aborts when the server's grace for requests in flight is over. */
   stopping: AbortSignal;
 }) {
-  const { engine, directory, stopping } = parts;
+  const { engine, directory, chatCompletions, stopping } = parts;
   return {
     create: async (request: FastifyRequest, reply: FastifyReply): Promise<ChatCompletion | Readable> => {
-      const body = parseRequest(createChatCompletionRequest, request.body);
+      const body = withSeed(parseRequest(createChatCompletionRequest, request.body));
       const signal = AbortSignal.any([stopping, whenClientLeaves(reply)]);
       const model = await directory.serve(request.project, body.model, signal);
       const asked = toCompletionRequest(body, model, signal);
       const head = newAnswerHead(model);
+      const keep = createKeep(chatCompletions, request, body);
       const events = engine.complete(asked);
       if (body.stream !== true) {
         const completion = await collect(head, events, asked);
+        await keep?.({ head, choices: completion.choices, usage: completion.usage });
         request.spendTokens(completion.usage.total_tokens);
         return completion;
       }
@@ -59,6 +65,7 @@ export function chatRoutes(parts: {
         hasLogprobs: asked.topLogprobs !== undefined,
         isCall: asked.toolChoice !== undefined,
         includeUsage: body.stream_options?.include_usage === true,
+        keep,
         describeError: (error) => {
           const { body: envelope, isBug } = errorAnswer(error, request.id);
           if (!signal.aborted) request.log[isBug ? "error" : "warn"]({ err: error }, "A stream failed");
@@ -121,6 +128,8 @@ interface StreamOptions {
   /** The answer will be a tool call. */
   isCall: boolean;
   includeUsage: boolean;
+  /** Where the answer goes once it is whole, if it is to be kept. */
+  keep: Keep | null;
   /** Told the tokens that were read and written, also when the stream broke off. */
   onEnd: (tokens: number) => void;
   describeError: (error: unknown) => object;
@@ -132,7 +141,11 @@ async function* streamLines(
   options: StreamOptions,
 ): AsyncGenerator<string> {
   const usageSoFar = options.includeUsage ? null : undefined;
-  const chunk = (choice: ChunkChoice): string => line(toChunk(head, [choice], usageSoFar));
+  const kept = options.keep === null ? null : new ChoiceGatherer();
+  const chunk = (choice: ChunkChoice): string => {
+    kept?.add(choice);
+    return line(toChunk(head, [choice], usageSoFar));
+  };
   const tally = new Tally(options.n);
   try {
     for (let index = 0; index < options.n; index++) yield chunk(startChoice(index, options));
@@ -148,6 +161,8 @@ async function* streamLines(
       }
     }
     tally.finished();
+    // Before the end is told, so that whoever has read the end finds it.
+    if (kept !== null) await options.keep?.({ head, choices: kept.choices(), usage: tally.usage() });
     if (options.includeUsage) yield line(toChunk(head, [], tally.usage()));
     yield "data: [DONE]\n\n";
   } catch (error) {
@@ -205,7 +220,10 @@ class Tally {
 }
 
 /** The iteration with its first result put back in front. */
-async function* resumed<T>(first: IteratorResult<T, unknown>, rest: AsyncIterator<T>): AsyncGenerator<T> {
+export async function* resumed<T>(
+  first: IteratorResult<T, unknown>,
+  rest: AsyncIterator<T>,
+): AsyncGenerator<T> {
   try {
     for (let result = first; result.done !== true; result = await rest.next()) yield result.value;
   } finally {

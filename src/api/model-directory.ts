@@ -125,6 +125,11 @@ export class ModelDirectory {
     );
   }
 
+  /** Whether token ids that come with this name are the answering model's own: OpenAI's names bring OpenAI's. */
+  hasOwnTokens(name: string): boolean {
+    return !OPENAI_TEXT_MODEL.test(name) || this.#catalogue.isKnown(name);
+  }
+
   /** Null when there is no such model. */
   async find(projectId: string, name: string): Promise<ListedModel | null> {
     const base = this.resolveBase(name);
@@ -155,6 +160,9 @@ export class ModelDirectory {
 
 /** Whose token ids are of the vocabulary cl100k_base. */
 const OPENAI_EMBEDDING_MODEL = /^text-embedding-/;
+
+/** Whose token ids are of one of tiktoken's vocabularies. */
+const OPENAI_TEXT_MODEL = /^(gpt-|chatgpt-|davinci-|babbage-|o\d)/;
 
 function unknownModel(name: string): NotFound {
   return new NotFound(`The model '${name}' does not exist or you do not have access to it.`, {

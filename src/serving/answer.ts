@@ -4,19 +4,14 @@ import { createToolCallReader } from "../data/tool-calls.ts";
 import type { ToolCallShape } from "../data/tool-calls.ts";
 import { createTextStream } from "../data/tokenizer.ts";
 import type { Tokenizer } from "../data/tokenizer.ts";
-import type {
-  CompletionEvent,
-  FinishReason,
-  GenerationOptions,
-  TokenLogprob,
-  TokenReport,
-} from "./engine.ts";
-import type { ScoredToken, TokenScore } from "./log-probabilities.ts";
+import type { CompletionEvent, FinishReason, GenerationOptions, TokenReport } from "./engine.ts";
+import type { ScoredToken } from "./log-probabilities.ts";
 import { createBias, createPenalties } from "./logit-rules.ts";
 import type { LogitRule } from "./logit-rules.ts";
 import { createSampler } from "./sampler.ts";
 import type { Answer } from "./scheduler.ts";
 import { createStopTexts } from "./stop-texts.ts";
+import { toReport } from "./token-reports.ts";
 
 export interface AnswerParts {
   options: GenerationOptions;
@@ -121,9 +116,8 @@ class ReportQueue {
     this.#tokenizer = tokenizer;
   }
 
-  score({ top, ...chosen }: ScoredToken): void {
-    const report = { ...this.#shown(chosen), top: top.map((each) => this.#shown(each)) };
-    this.#waiting.push({ report, start: this.#made });
+  score(score: ScoredToken): void {
+    this.#waiting.push({ report: toReport(score, this.#tokenizer), start: this.#made });
   }
 
   grow(characters: number): void {
@@ -140,18 +134,5 @@ class ReportQueue {
       ? this.#waiting.length
       : this.#waiting.filter(({ start }) => start < this.#sent).length;
     return this.#waiting.splice(0, count).map(({ report }) => report);
-  }
-
-  #shown({ token, logprob }: TokenScore): TokenLogprob {
-    const bytes = this.#tokenizer.tokenBytes(token);
-    return { token: tokenText(bytes), bytes: [...bytes], logprob };
-  }
-}
-
-function tokenText(bytes: Uint8Array): string {
-  try {
-    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch {
-    return `bytes:${Array.from(bytes, (byte) => `\\x${byte.toString(16).padStart(2, "0")}`).join("")}`;
   }
 }

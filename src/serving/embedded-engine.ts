@@ -23,6 +23,8 @@ import { Generator, NO_ADAPTER } from "./generator.ts";
 import { GrammarPool } from "./grammar.ts";
 import type { AnswerForm } from "./grammar.ts";
 import { Scheduler } from "./scheduler.ts";
+import type { Answer } from "./scheduler.ts";
+import { createPromptScores } from "./token-reports.ts";
 import { offerTools, toolForm } from "./tools.ts";
 
 /** Tokens of prompt and answer together; a model's own limit may be lower. 8,192 take 0.4 GB of cache at 135M parameters. */
@@ -57,6 +59,8 @@ interface Task {
   param: "messages" | "prompt";
   form: AnswerForm | null;
   tools: AnswerParts["tools"];
+  /** Of plain text: what its prompt event says beside the number of tokens. */
+  prompt?: { text: string; isScored: boolean };
 }
 
 /** A base model's place in memory. */
@@ -121,6 +125,10 @@ export class EmbeddedEngine implements ChatEngine {
         param: "prompt",
         form: null,
         tools: null,
+        prompt: {
+          text: typeof prompt === "string" ? prompt : tokenizer.decode(prompt),
+          isScored: request.scoresPrompt === true && tokens.length > 0,
+        },
       };
     });
   }
@@ -142,10 +150,11 @@ export class EmbeddedEngine implements ChatEngine {
   }
 
   async *#run(
-    { options, tokens, param, form, tools }: Task,
+    { options, tokens, param, form, tools, prompt }: Task,
     base: LoadedBaseModel,
   ): AsyncIterable<CompletionEvent> {
-    const { model, n, signal } = options;
+    const { model, n, signal, topLogprobs: topCount } = options;
+    const { tokenizer } = base.encoding;
     if (tokens.length >= base.context) {
       throw new InvalidRequest(
         `This model's maximum context length is ${base.context} tokens. However, your ${param} resulted in ${tokens.length} tokens. Please reduce the length of the ${param}.`,
@@ -157,34 +166,67 @@ export class EmbeddedEngine implements ChatEngine {
     if (model.adapterPath !== null) {
       this.#folders.set(model.id, { basePath: model.baseModel.path, folder: model.adapterPath });
     }
+    const text = prompt === undefined ? {} : { text: prompt.text };
+    const promptEvent = { type: "prompt", promptTokens: tokens.length, ...text } as const;
+    const scores =
+      prompt?.isScored === true && topCount !== undefined
+        ? createPromptScores(tokens, topCount, tokenizer)
+        : null;
+    if (options.maxTokens === 0 && scores === null) {
+      yield promptEvent;
+      for (let index = 0; index < n; index++) yield nothingWritten(index);
+      return;
+    }
     const grammars = form === null ? [] : await base.grammars.rules(form, n);
     const events = new EventQueue<CompletionEvent>();
     let open = n;
-    const answers = Array.from({ length: n }, (_, index) =>
+    let isPromptTold = scores === null;
+    const emit = (event: CompletionEvent): void => {
+      if (!isPromptTold) events.push({ ...promptEvent, logprobs: scores?.reports() ?? [] });
+      isPromptTold = true;
+      events.push(event);
+      if (event.type === "finish" && --open === 0) events.end();
+    };
+    const fail = (error: unknown): void => events.fail(error);
+    const writers = Array.from({ length: n }, (_, index) =>
       createAnswer({
         options,
         index,
-        tokenizer: base.encoding.tokenizer,
+        tokenizer,
         stopIds: base.stopIds,
         maxTokens: Math.min(options.maxTokens ?? Infinity, base.context - tokens.length),
         grammar: grammars[index] ?? null,
         tools,
-        emit: (event) => {
-          events.push(event);
-          if (event.type === "finish" && --open === 0) events.end();
-        },
-        fail: (error) => events.fail(error),
+        emit,
+        fail,
       }),
     );
+    const readers: Answer[] = [
+      {
+        sampler: { sample: () => 0 },
+        token: () => {
+          for (let index = 0; index < n; index++) emit(nothingWritten(index));
+          return false;
+        },
+        fail,
+      },
+    ];
     // When one of the answers fails, or nobody reads on, the others end too.
     const own = new AbortController();
     const stopWaiting = (): void => events.end();
     try {
       const either = AbortSignal.any([signal, own.signal]);
-      base.scheduler.submit({ tokens, adapterKey: adapter.key, adapter, answers, signal: either });
+      base.scheduler.submit({
+        tokens,
+        adapterKey: adapter.key,
+        adapter,
+        answers: options.maxTokens === 0 ? readers : writers,
+        ...(scores === null ? {} : { onLogits: scores.onLogits }),
+        signal: either,
+      });
       if (signal.aborted) stopWaiting();
       else signal.addEventListener("abort", stopWaiting, { once: true });
-      yield { type: "prompt", promptTokens: tokens.length };
+      if (scores === null) yield promptEvent;
       yield* events;
     } finally {
       own.abort();
@@ -230,6 +272,11 @@ export class EmbeddedEngine implements ChatEngine {
       await release(slot);
     }
   }
+}
+
+/** The end of an answer of no tokens: the prompt alone was asked for. */
+function nothingWritten(index: number): CompletionEvent {
+  return { type: "finish", index, reason: "length", completionTokens: 0 };
 }
 
 async function release({ loading }: BaseModelSlot): Promise<void> {

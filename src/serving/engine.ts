@@ -14,7 +14,7 @@ export interface ServedModel {
 /** How answers are drawn; the same for chat and for plain text. */
 export interface GenerationOptions {
   model: ServedModel;
-  /** Upper bound of new tokens; null: as many as the context holds. */
+  /** Upper bound of new tokens; null: as many as the context holds. 0, for plain text: the prompt is read and nothing is written. */
   maxTokens: number | null;
   temperature: number;
   topP: number;
@@ -53,6 +53,8 @@ export interface CompletionRequest extends GenerationOptions {
 
 /** Plain text to go on from, without a chat template. */
 export interface TextRequest extends GenerationOptions {
+  /** With topLogprobs: the prompt's own tokens are reported too. */
+  scoresPrompt?: boolean;
   /** Token ids, or a text that is encoded as it stands, special tokens included. */
   prompt: string | readonly number[];
 }
@@ -73,9 +75,20 @@ export interface TokenReport extends TokenLogprob {
   top: TokenLogprob[];
 }
 
+/** Of the first token of a text nothing can be said. */
+export type PromptTokenReport =
+  TokenReport | (Pick<TokenLogprob, "token" | "bytes"> & { logprob: null; top: null });
+
 /** Order: one prompt event, then deltas and one finish per index, interleaved between indexes. */
 export type CompletionEvent =
-  | { type: "prompt"; promptTokens: number }
+  | {
+      type: "prompt";
+      promptTokens: number;
+      /** Of plain text only: the prompt as text. */
+      text?: string;
+      /** Only where they were asked for. */
+      logprobs?: readonly PromptTokenReport[];
+    }
   /** `logprobs` only where they were asked for: the tokens of this text, and of none where it is "". */
   | { type: "text-delta"; index: number; text: string; logprobs?: readonly TokenReport[] }
   /** One whole call; `call` counts from 0 within the answer. */

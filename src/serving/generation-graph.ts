@@ -31,9 +31,9 @@ class NarrowGraph extends Graph {
 }
 
 /**
- * Inputs: tokens int32 [N], last int32 [B] (the flat place of each row's last token), the layout of model/decoder with a
+ * Inputs: tokens int32 [N], wanted int32 [W] (the flat places behind which logits are wanted), the layout of model/decoder with a
  * past, weights, per layer past_keys and past_values [B, K, S, E], and LoRA pairs on `targets` whose B is already scaled by
- * alpha / rank. Outputs: logits [B, V] of each row's last token, and keys_values [N, L*2*K*E], the new tokens' rotated keys
+ * alpha / rank. Outputs: logits [W, V], and keys_values [N, L*2*K*E], the new tokens' rotated keys
  * and values, layer after layer.
  */
 export function buildGenerationGraph(
@@ -44,7 +44,7 @@ export function buildGenerationGraph(
   const { vocabSize: V, hiddenSize: D, keyValueHeads: K, headWidth: E } = config;
   const g = narrow ? new NarrowGraph() : new Graph();
   const tokens = g.input("tokens", "int32", ["N"]);
-  const last = g.input("last", "int32", ["B"]);
+  const wanted = g.input("wanted", "int32", ["W"]);
   const embedding = g.input("embedding", "float32", [V, D]);
   const layout = declareLayout(g, config, { past: true });
 
@@ -74,8 +74,8 @@ export function buildGenerationGraph(
   const norm = g.input("norm", "float32", [D]);
   // A tied head is the embedding under a second name: one array, fed twice.
   const head = g.input("head", "float32", [V, D]);
-  const lastRows = g.op("Gather", [x, last], { inverse: null });
-  const [normed] = g.apply("SimplifiedLayerNormalization", [lastRows, norm], {
+  const wantedRows = g.op("Gather", [x, wanted], { inverse: null });
+  const [normed] = g.apply("SimplifiedLayerNormalization", [wantedRows, norm], {
     epsilon: config.rmsNormEpsilon,
   });
   g.output("logits", g.gemm(normed as Value, head, { transB: true }));

@@ -14,7 +14,7 @@ import { float32, int32, int64 } from "../runtime/tensor.ts";
 import type { HostTensor } from "../runtime/tensor.ts";
 import { buildGenerationGraph } from "./generation-graph.ts";
 import { KeyValueCache } from "./key-value-cache.ts";
-import { PROMPT_CHUNK_TOKENS } from "./prompt-passes.ts";
+import { PROMPT_CHUNK_TOKENS, SCORED_CHUNK_TOKENS } from "./prompt-passes.ts";
 
 /**
  * Steps of 2 to this many rows run a graph of their own, whose products read each weight in place (generation-graph.ts).
@@ -30,6 +30,9 @@ export interface LoadedAdapter {
 
 export const NO_ADAPTER: LoadedAdapter = { targets: [], feeds: {} };
 
+/** Told of the logits [V] behind the token at this place of a prompt; they are only lent. */
+export type OnPromptLogits = (place: number, logits: Float32Array) => void;
+
 /** A prompt on its way through the model, all of it or a part. */
 export interface PromptReading {
   readonly tokens: readonly number[];
@@ -37,6 +40,8 @@ export interface PromptReading {
   readonly cache: KeyValueCache;
   /** Behind the last token read [V]; empty before the first pass. */
   logits: Float32Array;
+  /** Null: only the logits behind the last token are worked out. */
+  readonly onLogits: OnPromptLogits | null;
 }
 
 export interface GeneratorOptions {
@@ -72,26 +77,28 @@ export class Generator {
     return new KeyValueCache(this.config);
   }
 
-  beginPrompt(tokens: readonly number[]): PromptReading {
+  beginPrompt(tokens: readonly number[], onLogits: OnPromptLogits | null = null): PromptReading {
     const cache = this.newCache();
     cache.addRow();
-    return { tokens, cache, logits: new Float32Array(0) };
+    return { tokens, cache, logits: new Float32Array(0), onLogits };
   }
 
-  /** One pass: the next chunk of a single prompt, or all of several that were just begun. */
+  /** One pass: the next chunk of a single prompt, or all of several that were just begun and are not scored. */
   async readPass(readings: readonly PromptReading[], adapter: LoadedAdapter): Promise<void> {
     const [first] = readings;
     if (first === undefined) return;
     if (readings.length === 1) return this.#readChunk(first, adapter);
     const past = this.newCache();
-    const rows = readings.map(({ tokens, cache }) => {
-      if (cache.length(0) > 0) throw new Error("internal: only prompts that were just begun share a pass");
+    const rows = readings.map(({ tokens, cache, onLogits }) => {
+      if (cache.length(0) > 0 || onLogits !== null)
+        throw new Error("internal: only prompts that were just begun share a pass");
       past.addRow();
       return Int32Array.from(tokens);
     });
     // What all of them begin with, a system message as a rule, is read once; each keeps a token of its own.
     const sharedTokens = commonBeginning(rows, Math.min(...rows.map((row) => row.length)) - 1);
-    const { logits, keysValues } = await this.#run(past, layOut(rows, { sharedTokens }), adapter);
+    const layout = layOut(rows, { sharedTokens });
+    const { logits, keysValues } = await this.#run(past, layout, lastTokens(layout), adapter);
     const vocabSize = logits.length / readings.length;
     let start = sharedTokens;
     for (const [row, reading] of readings.entries()) {
@@ -112,22 +119,27 @@ export class Generator {
   }
 
   async #readChunk(reading: PromptReading, adapter: LoadedAdapter): Promise<void> {
-    const start = reading.cache.length(0);
-    const chunk = Int32Array.from(reading.tokens.slice(start, start + PROMPT_CHUNK_TOKENS));
-    const { logits, keysValues } = await this.#run(
-      reading.cache,
-      layOut([chunk], { firstPosition: start }),
-      adapter,
-    );
-    reading.cache.append(0, keysValues, 0, chunk.length);
-    reading.logits = logits;
+    const { cache, onLogits } = reading;
+    const start = cache.length(0);
+    const size = onLogits === null ? PROMPT_CHUNK_TOKENS : SCORED_CHUNK_TOKENS;
+    const chunk = Int32Array.from(reading.tokens.slice(start, start + size));
+    const layout = layOut([chunk], { firstPosition: start });
+    const wanted = onLogits === null ? lastTokens(layout) : Int32Array.from(chunk.keys());
+    const { logits, keysValues } = await this.#run(cache, layout, wanted, adapter);
+    cache.append(0, keysValues, 0, chunk.length);
+    const { vocabSize } = this.config;
+    reading.logits = logits.length === vocabSize ? logits : logits.slice(-vocabSize);
+    if (onLogits === null) return;
+    for (let i = 0; i < chunk.length; i++) {
+      onLogits(start + i, logits.subarray(i * vocabSize, (i + 1) * vocabSize));
+    }
   }
 
   /** Feeds one more token to every row of the cache; the logits [B, V] behind them. */
   async step(cache: KeyValueCache, tokens: readonly number[], adapter: LoadedAdapter): Promise<Float32Array> {
     const layout = layOut(tokens.map((token) => Int32Array.of(token)));
     for (let row = 0; row < tokens.length; row++) layout.positions[row] = BigInt(cache.length(row));
-    const { logits, keysValues } = await this.#run(cache, layout, adapter);
+    const { logits, keysValues } = await this.#run(cache, layout, lastTokens(layout), adapter);
     for (let row = 0; row < tokens.length; row++) cache.append(row, keysValues, row, 1);
     return logits;
   }
@@ -141,6 +153,7 @@ export class Generator {
   async #run(
     cache: KeyValueCache,
     layout: PassLayout,
+    wanted: Int32Array,
     adapter: LoadedAdapter,
   ): Promise<{ logits: Float32Array; keysValues: Float32Array }> {
     const { rowCount: B, rowLength: T, tokens } = layout;
@@ -153,7 +166,7 @@ export class Generator {
       ...past.feeds,
       past_sizes: int64(BigInt64Array.of(BigInt(past.places), BigInt(T)), [2]),
       tokens: int32(tokens, [tokens.length]),
-      last: int32(lastTokens(layout), [B]),
+      wanted: int32(wanted, [wanted.length]),
       positions: int64(layout.positions, [1, tokens.length]),
       block_index: int32(layout.blockIndex, [B, T]),
       flat_index: int32(layout.flatIndex, [tokens.length]),

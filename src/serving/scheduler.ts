@@ -3,7 +3,7 @@
 // adapters take turns.
 import { Unavailable } from "../errors.ts";
 import { isRead } from "./generator.ts";
-import type { Generator, LoadedAdapter, PromptReading } from "./generator.ts";
+import type { Generator, LoadedAdapter, OnPromptLogits, PromptReading } from "./generator.ts";
 import type { KeyValueCache } from "./key-value-cache.ts";
 import { isLong, sharePass } from "./prompt-passes.ts";
 import type { Sampler } from "./sampler.ts";
@@ -40,6 +40,8 @@ export interface PromptRequest {
   adapterKey: string;
   adapter: LoadedAdapter;
   answers: readonly Answer[];
+  /** Told of the logits behind every token of the prompt, before the first answer begins; again from the start where it is read again. */
+  onLogits?: OnPromptLogits;
   signal: AbortSignal;
 }
 
@@ -149,7 +151,11 @@ export class Scheduler {
     for (const waiting of pass) this.#waiting.splice(this.#waiting.indexOf(waiting), 1);
     try {
       const readings = pass.map(
-        (waiting) => (waiting.reading ??= this.#generator.beginPrompt(waiting.request.tokens)),
+        (waiting) =>
+          (waiting.reading ??= this.#generator.beginPrompt(
+            waiting.request.tokens,
+            waiting.request.onLogits ?? null,
+          )),
       );
       if (!isRead(readings[0] as PromptReading)) {
         await this.#generator.readPass(readings, first.request.adapter);
@@ -184,14 +190,14 @@ export class Scheduler {
 
   #shortPass(long: Waiting | undefined): Waiting[] {
     const queue = this.#waiting.filter(
-      ({ reading, request }) => long === undefined || reading !== null || !isLong(request.tokens.length),
+      ({ reading, request }) => long === undefined || reading !== null || !isReadAlone(request),
     );
     const first = queue.find((waiting) => waiting !== long);
     if (first === undefined) return [];
     const admissible = this.#admissible(first);
     if (admissible === 0) return [];
     const { adapterKey, tokens } = first.request;
-    const isAlone = first.reading !== null || isLong(tokens.length) || admissible < first.answers.length;
+    const isAlone = first.reading !== null || isReadAlone(first.request) || admissible < first.answers.length;
     const pass = [first];
     let rows = admissible;
     let longest = tokens.length;
@@ -202,8 +208,7 @@ export class Scheduler {
       longest = Math.max(longest, next.request.tokens.length);
       const places = (): number => this.#placesWith(adapterKey, rows, longest) + this.#keptPlaces(null);
       const hasRows = this.#rowCount() + rows + this.#rowsKept(next) <= this.#limits.maxRows;
-      if (next.reading !== null || isLong(next.request.tokens.length) || !hasRows || !this.#fits(places))
-        break;
+      if (next.reading !== null || isReadAlone(next.request) || !hasRows || !this.#fits(places)) break;
       pass.push(next);
     }
     return pass.slice(0, sharePass(pass.map(({ request }) => request.tokens.length)));
@@ -352,6 +357,10 @@ export class Scheduler {
     this.#groups.clear();
   }
 }
+
+/** In pieces, in turns with the short prompts. */
+const isReadAlone = ({ tokens, onLogits }: PromptRequest): boolean =>
+  onLogits !== undefined || isLong(tokens.length);
 
 /** Ends all answers that wait for a row; those whose client has gone are told nothing. */
 function fail({ request, answers }: Waiting, error: unknown): void {

@@ -24,6 +24,8 @@ export interface Tables {
   apiKeys: ApiKeysTable;
   checkpointPermissions: CheckpointPermissionsTable;
   idempotencyKeys: IdempotencyKeysTable;
+  chatCompletions: ChatCompletionsTable;
+  chatCompletionMetadata: ChatCompletionMetadataTable;
   uploads: UploadsTable;
   uploadParts: UploadPartsTable;
 }
@@ -221,6 +223,28 @@ export interface UploadPartsTable {
   uploadId: Fixed<string>;
   createdAt: Fixed<number>;
   bytes: Fixed<number>;
+}
+
+export interface ChatCompletionsTable {
+  sequence: Sequence;
+  id: Fixed<string>;
+  projectId: Fixed<string>;
+  createdAt: Fixed<number>;
+  /** A deleted completion keeps its row, without text, until the sweep: a page may go on after it. */
+  deletedAt: number | null;
+  model: Fixed<string>;
+  metadata: string;
+  /** Length of `completion`. */
+  bytes: number;
+  completion: string;
+  messages: string;
+}
+
+export interface ChatCompletionMetadataTable {
+  projectId: Fixed<string>;
+  key: Fixed<string>;
+  value: Fixed<string>;
+  sequence: Fixed<number>;
 }
 
 /** How long a query waits for another process's write, in milliseconds; writes here take a few. */

@@ -225,4 +225,31 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
     ) STRICT`,
     `CREATE INDEX upload_parts_by_upload ON upload_parts (upload_id, bytes)`,
   ],
+  [
+    // A deleted completion keeps its id, and no text, until the sweep: a page may go on after it.
+    `CREATE TABLE chat_completions (
+      sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+      id TEXT NOT NULL UNIQUE,
+      project_id TEXT NOT NULL,
+      created_at INTEGER NOT NULL,
+      deleted_at INTEGER,
+      model TEXT NOT NULL,
+      metadata TEXT NOT NULL,
+      bytes INTEGER NOT NULL,
+      completion TEXT NOT NULL,
+      messages TEXT NOT NULL
+    ) STRICT`,
+    `CREATE INDEX chat_completions_by_project ON chat_completions (project_id, sequence)`,
+    `CREATE INDEX chat_completions_by_model ON chat_completions (project_id, model, sequence)`,
+    `CREATE INDEX chat_completions_by_age ON chat_completions (created_at)`,
+    // The pairs of metadata once more, for lists that ask for them.
+    `CREATE TABLE chat_completion_metadata (
+      project_id TEXT NOT NULL,
+      key TEXT NOT NULL,
+      value TEXT NOT NULL,
+      sequence INTEGER NOT NULL REFERENCES chat_completions (sequence) ON DELETE CASCADE,
+      PRIMARY KEY (project_id, key, value, sequence)
+    ) STRICT, WITHOUT ROWID`,
+    `CREATE INDEX chat_completion_metadata_by_completion ON chat_completion_metadata (sequence)`,
+  ],
 ];

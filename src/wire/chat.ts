@@ -4,7 +4,7 @@ import { z } from "zod";
 import { messages } from "./chat-messages.ts";
 import { responseFormat, toolChoice, tools } from "./chat-tools.ts";
 import { logitBias, penalty, seed, stop, streamOptions } from "./sampling.ts";
-import { addFault, decimal, integer, notImplemented } from "./validation.ts";
+import { addFault, decimal, integer, metadata, notImplemented } from "./validation.ts";
 
 export type { ChatRequestMessage } from "./chat-messages.ts";
 export type { ChatTool } from "./chat-tools.ts";
@@ -32,6 +32,10 @@ export const createChatCompletionRequest = z
     tools: tools.nullish(),
     tool_choice: toolChoice.nullish(),
     parallel_tool_calls: z.boolean().nullish(),
+    /** Whether the answer is kept, to be read by its id. */
+    store: z.boolean().nullish(),
+    /** Of the kept answer. */
+    metadata: metadata.nullish(),
     // These three name the caller for logs, abuse checks and cache routing; by contract they never change the answer.
     user: z.string().nullish(),
     safety_identifier: z.string().max(64).nullish(),
@@ -39,14 +43,12 @@ export const createChatCompletionRequest = z
     audio: notImplemented(),
     function_call: notImplemented("none"),
     functions: notImplemented([]),
-    metadata: notImplemented({}),
     modalities: notImplemented(["text"]),
     moderation: notImplemented(),
     prediction: notImplemented(),
     prompt_cache_retention: notImplemented(),
     reasoning_effort: notImplemented(),
     service_tier: notImplemented("auto", "default"),
-    store: notImplemented(false),
     verbosity: notImplemented("medium"),
     web_search_options: notImplemented(),
   })
@@ -58,6 +60,13 @@ export const createChatCompletionRequest = z
         path: ["max_tokens"],
         message:
           "Setting 'max_tokens' and 'max_completion_tokens' at the same time is not supported. Send only 'max_completion_tokens'.",
+      });
+    }
+    if (Object.keys(request.metadata ?? {}).length > 0 && request.store !== true) {
+      addFault(context, {
+        code: "invalid_parameter_combination",
+        path: ["metadata"],
+        message: "The 'metadata' parameter is only allowed when 'store' is enabled.",
       });
     }
     if (isGiven(request.stream_options) && request.stream !== true) {

@@ -158,7 +158,6 @@ test.each([
     "decimal_above_max_value",
     "Invalid 'logit_bias.5': decimal above maximum value. Expected a value <= 100, but got 101 instead.",
   ],
-  [{ store: true }, "store", "unsupported_parameter", unsupported("store", "null or false")],
   [{ audio: {} }, "audio", "unsupported_parameter", unsupported("audio", "null")],
   [
     { service_tier: "flex" },

@@ -99,6 +99,39 @@ test("models and chat: list, retrieve, answer, stream, delete", async () => {
   expect(names).toContain(BASE_MODEL);
 });
 
+test("stored completions: create, list, retrieve, update, messages, delete while listing", async () => {
+  const { client } = await connected();
+  const create = (team: string) =>
+    client.chat.completions.create({
+      model: BASE_MODEL,
+      messages: [{ role: "user", content: "Hi" }],
+      store: true,
+      metadata: { team },
+    });
+  const one = await create("a");
+  const { id } = await create("b");
+  expect((await client.chat.completions.retrieve(id)).choices[0]?.message.content).toBe("Hello there!");
+  const listed = await client.chat.completions.list({ metadata: { team: "a" }, model: BASE_MODEL, limit: 5 });
+  expect(listed.data.map((each) => each.id)).toEqual([one.id]);
+  expect(await client.chat.completions.update(id, { metadata: { team: "c" } })).toMatchObject({
+    id,
+    metadata: { team: "c" },
+  });
+  const said: unknown[] = [];
+  for await (const message of client.chat.completions.messages.list(id, { limit: 1 }))
+    said.push(message.content);
+  expect(said).toEqual(["Hi"]);
+  const deleted: string[] = [];
+  for await (const each of client.chat.completions.list({ limit: 1 })) {
+    deleted.push((await client.chat.completions.delete(each.id)).id);
+  }
+  expect(deleted).toEqual([id, one.id]);
+  await expect(client.chat.completions.retrieve(id)).rejects.toMatchObject({
+    code: "not_found",
+    status: 404,
+  });
+});
+
 test("the client raises its own class for each kind of error, and repeats none that cannot heal", async () => {
   const { server, client } = await connected();
   const messages = [{ role: "user" as const, content: "Hi" }];

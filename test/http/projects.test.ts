@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 import { scopeOf } from "../../src/api/scopes.ts";
 import { DEFAULT_PROJECT, newId } from "../../src/wire/ids.ts";
 import { readProjectFile } from "../house/source-files.ts";
-import { BASE_MODEL, succeedJob, testServer, upload } from "./harness.ts";
+import { BASE_MODEL, messages, succeedJob, testServer, upload } from "./harness.ts";
 import type { TestServer } from "./harness.ts";
 
 const OTHER = "proj_other";
@@ -22,6 +22,7 @@ interface Objects {
   model: string;
   batch: string;
   upload: string;
+  completion: string;
 }
 
 /** One object of each kind that a path can name. */
@@ -49,7 +50,20 @@ async function makeObjects(server: TestServer, project?: string): Promise<Object
     payload: { filename: "a.jsonl", purpose: "fine-tune", bytes: 4, mime_type: "text/jsonl" },
     headers,
   });
-  return { file: file.id, job, model, batch: batch.id, upload: begun.json<{ id: string }>().id };
+  const answer = await server.app.inject({
+    method: "POST",
+    url: "/v1/chat/completions",
+    payload: { model: BASE_MODEL, messages, store: true },
+    headers,
+  });
+  return {
+    file: file.id,
+    job,
+    model,
+    batch: batch.id,
+    upload: begun.json<{ id: string }>().id,
+    completion: answer.json<{ id: string }>().id,
+  };
 }
 
 /** Ids of the right form that nobody has. */
@@ -59,6 +73,7 @@ const UNKNOWN: Objects = {
   model: `ft:${BASE_MODEL}:personal::nobodyAA`,
   batch: newId("batch"),
   upload: newId("upload"),
+  completion: newId("chatCompletion"),
 };
 
 /** "GET /v1/files/:file" and so on, from the route table of app.ts. */
@@ -75,6 +90,7 @@ const NAMING = ROUTES.filter((route) => {
 /** Bodies without which a route refuses the request before it looks for the object. */
 const BODIES: Readonly<Record<string, object>> = {
   "POST /v1/uploads/:upload/complete": { part_ids: ["part_x"] },
+  "POST /v1/chat/completions/:completion": { metadata: {} },
 };
 
 function send(server: TestServer, route: string, objects: Objects, project?: string) {
@@ -116,6 +132,7 @@ test.each([
   ["/v1/fine_tuning/jobs", "job"],
   ["/v1/models", "model"],
   ["/v1/batches", "batch"],
+  ["/v1/chat/completions", "completion"],
 ] as const)("%s lists the own project's objects only", async (url, kind) => {
   const server = await serverWithProjects();
   const { [kind]: id } = await makeObjects(server);
