@@ -98,7 +98,7 @@ export class EmbeddedEngine implements ChatEngine {
         options: request,
         tokens: encodePrompt(messages, tools, base.encoding),
         param: "messages",
-        form: form ?? (offered === null ? null : toolForm(request, offered)),
+        form: offered === null ? (form ?? null) : toolForm(request, offered),
         tools: offered,
       };
     });

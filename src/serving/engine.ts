@@ -46,7 +46,7 @@ export interface CompletionRequest extends GenerationOptions {
   constrainedTools?: ReadonlySet<string>;
   /** False: at most one call. */
   parallelToolCalls?: boolean;
-  /** What an answer is held to; left out: any text. */
+  /** What an answer is held to; left out: any text. Beside tools: an answer that calls none of them. */
   form?: { type: "json_object" } | { type: "json_schema"; schema: Record<string, unknown> };
 }
 

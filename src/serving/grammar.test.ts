@@ -158,6 +158,34 @@ describe("tools", () => {
     expect(reasons.filter((reason) => reason === "tool_calls").length).toBeGreaterThan(0);
   });
 
+  it("beside a form, an answer calls or keeps to the form, and a forced one calls", async () => {
+    const schema = closed({ a: { type: "integer", minimum: 0, maximum: 9 }, b: { enum: ["x", "y"] } });
+    const form = { type: "json_schema", schema } as const;
+    const judge = z.fromJSONSchema(schema as Parameters<typeof z.fromJSONSchema>[0]);
+    const free = await ask({ tools, constrainedTools, form, n: 8, maxTokens: 400 });
+    const kinds = free.reasons.map((reason, index) => {
+      if (reason === "length") return "cut";
+      if (reason === "tool_calls") return free.calls.some((call) => call.index === index) ? "call" : "lost";
+      return judge.safeParse(JSON.parse(free.texts[index] ?? "")).success ? "json" : "wrong";
+    });
+    expect(kinds.filter((kind) => kind === "lost" || kind === "wrong")).toEqual([]);
+    expect(new Set(kinds)).toEqual(new Set(["call", "json"]));
+    // What may come first is the beginning of either, and of nothing else.
+    for (const text of free.texts) expect(text ?? "").toMatch(/^\s*\{|^$|^<tool_call>/);
+    const { calls } = await ask({ tools, constrainedTools, form, toolChoice: "required" });
+    expect(calls.length).toBeGreaterThan(0);
+  });
+
+  it("says which of tools and form the grammar engine cannot take", async () => {
+    const bad = closed({ a: { type: "string", pattern: "(?=a)b" } });
+    await expect(
+      ask({ tools, constrainedTools, form: { type: "json_schema", schema: bad } }),
+    ).rejects.toMatchObject({
+      code: "invalid_json_schema",
+      param: "response_format",
+    });
+  });
+
   it("left to the model, an answer without a call is text", async () => {
     const { texts, calls, reasons } = await ask({ tools, maxTokens: 20, temperature: 0 });
     expect([calls, reasons]).toEqual([[], ["length"]]);

@@ -10,9 +10,7 @@ import type { GrammarEngine } from "./xgrammar.ts";
 
 /** What an answer must be. */
 export type AnswerForm =
-  /** Any JSON object. */
-  | { type: "json_object" }
-  | { type: "json_schema"; schema: Record<string, unknown> }
+  | JsonForm
   | {
       type: "tools";
       shape: ToolCallShape;
@@ -22,7 +20,13 @@ export type AnswerForm =
       forced: boolean;
       /** Whether more than one call may be made. */
       parallel: boolean;
+      /** What an answer without calls is held to, where it may be one; left out: any text, between calls too. */
+      otherwise?: JsonForm;
     };
+
+type JsonForm =
+  /** Any JSON object. */
+  { type: "json_object" } | { type: "json_schema"; schema: Record<string, unknown> };
 
 /** One answer's way through its grammar. */
 export interface GrammarRule {
@@ -80,10 +84,15 @@ export class GrammarPool {
       // The engine ends itself on a schema it cannot take; the next request gets a new one.
       forgetEngine();
       const isTools = form.type === "tools";
-      const param = isTools ? "tools" : "response_format";
+      // Beside tools, the schema of the answer was compiled first, and alone.
+      const param = isTools && !(error instanceof JsonFormFault) ? "tools" : "response_format";
       throw new InvalidRequest(
         `Invalid schema for '${param}': the grammar engine cannot hold answers to it. Write it with fewer or simpler keywords.`,
-        { code: isTools ? "invalid_function_parameters" : "invalid_json_schema", param, cause: error },
+        {
+          code: param === "tools" ? "invalid_function_parameters" : "invalid_json_schema",
+          param,
+          cause: error,
+        },
       );
     }
     const rules: GrammarRule[] = [];
@@ -137,15 +146,25 @@ async function compile(
 ): Promise<XGrammar.CompiledGrammar> {
   const grammarOf = (schema: Record<string, unknown>): Promise<XGrammar.Grammar> =>
     Grammar.fromJSONSchema(JSON.stringify(schema), true, undefined, undefined, false, MAX_WHITESPACE);
+  const jsonGrammar = (json: JsonForm): Promise<XGrammar.Grammar> =>
+    grammarOf(json.type === "json_schema" ? json.schema : ANY_OBJECT);
   if (form.type !== "tools") {
-    const grammar = await grammarOf(form.type === "json_schema" ? form.schema : ANY_OBJECT);
+    const grammar = await jsonGrammar(form);
     try {
       return await compiler.compileGrammar(grammar);
     } finally {
       grammar.dispose();
     }
   }
-  const { shape, forced, parallel } = form;
+  const { shape, forced, parallel, otherwise } = form;
+  let json: string | null = null;
+  if (otherwise !== undefined) {
+    const grammar = await jsonGrammar(otherwise).catch((error: unknown) => {
+      throw new JsonFormFault("internal: the schema beside tools", { cause: error });
+    });
+    json = grammar.toString();
+    grammar.dispose();
+  }
   const tags: XGrammar.TagFormat[] = [];
   for (const { name, parameters } of form.tools) {
     const grammar = await grammarOf(parameters);
@@ -158,13 +177,44 @@ async function compile(
     grammar.dispose();
   }
   const stop = { at_least_one: forced, stop_after_first: !parallel };
-  return compiler.compileStructuralTag({
-    type: "structural_tag",
-    format: forced
-      ? { type: "tags_with_separator", tags, separator: "\n", ...stop }
-      : { type: "triggered_tags", triggers: [shape.trigger], tags, ...stop },
-  });
+  const calls: XGrammar.StructuralTagFormat = {
+    type: "tags_with_separator",
+    tags,
+    separator: "\n",
+    ...stop,
+    at_least_one: true,
+  };
+  const asTag = (format: XGrammar.StructuralTagFormat) => ({ type: "structural_tag", format }) as const;
+  if (forced) return compiler.compileStructuralTag(asTag(calls));
+  if (json === null) {
+    return compiler.compileStructuralTag(
+      asTag({ type: "triggered_tags", triggers: [shape.trigger], tags, ...stop }),
+    );
+  }
+  // As a grammar of their own: a list of tags, which may go on for ever, cannot be one of several choices.
+  const callsGrammar = await Grammar.fromStructuralTag(asTag(calls));
+  const either = [withRootNamed(callsGrammar.toString()), json].map(
+    (grammar) => ({ type: "grammar", grammar }) as const,
+  );
+  callsGrammar.dispose();
+  return compiler.compileStructuralTag(asTag({ type: "or", elements: either }));
 }
+
+/**
+ * A grammar's text with its last rule, which is where it begins, named "root": by that name a grammar within another is entered,
+ * and in the text of one that was made of others it is the name of a part.
+ */
+function withRootNamed(text: string): string {
+  const last = [...text.matchAll(/^(\w+) ::=/gm)].at(-1)?.[1] ?? "root";
+  if (last === "root") return text;
+  // Quoted texts and classes of characters are passed over.
+  return text.replaceAll(/"(?:[^"\\]|\\.)*"|\[(?:[^\]\\]|\\.)*\]|\w+/g, (part) =>
+    part === last ? "root" : part === "root" ? `${last}_part` : part,
+  );
+}
+
+/** The grammar engine does not take what an answer without calls is to be held to. */
+class JsonFormFault extends Error {}
 
 /** The matcher's own mask comes through a promise only; what lies under it gives it at once. */
 interface RawMatcher {

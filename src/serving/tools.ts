@@ -30,9 +30,12 @@ export function offerTools(
 
 const ANY_ARGUMENTS = { type: "object" };
 
-/** Calls name a tool that was offered, with arguments of its schema where that is strict or a call is forced. */
+/**
+ * Calls name a tool that was offered, with arguments of its schema where that is strict or a call is forced. An answer that may
+ * do without calls has the request's own form.
+ */
 export function toolForm(
-  { tools = [], toolChoice, parallelToolCalls = true, constrainedTools }: CompletionRequest,
+  { tools = [], toolChoice, parallelToolCalls = true, constrainedTools, form }: CompletionRequest,
   { shape }: OfferedTools,
 ): AnswerForm {
   const callable =
@@ -46,5 +49,6 @@ export function toolForm(
     })),
     forced: toolChoice !== undefined,
     parallel: parallelToolCalls,
+    ...(toolChoice === undefined && form !== undefined ? { otherwise: form } : {}),
   };
 }
