@@ -20,14 +20,18 @@ import type {
   CreateChatCompletionRequest,
   Usage,
 } from "../wire/chat.ts";
+import { namedIn } from "../wire/chat-tools.ts";
+import type { ToolChoice } from "../wire/chat-tools.ts";
 import { newId } from "../wire/ids.ts";
 import { schemaFault } from "../wire/json-schema.ts";
+import { asToolRequest } from "./legacy-functions.ts";
 
 export function toCompletionRequest(
-  body: CreateChatCompletionRequest,
+  request: CreateChatCompletionRequest,
   model: ServedModel,
   signal: AbortSignal,
 ): CompletionRequest {
+  const body = asToolRequest(request);
   return {
     ...toGenerationOptions(body, model, signal),
     maxTokens: body.max_completion_tokens ?? body.max_tokens ?? null,
@@ -69,6 +73,7 @@ const isSet = (value: number | null | undefined): value is number => typeof valu
 
 function toChatMessage(message: ChatRequestMessage): ChatMessage {
   const { role, content } = message;
+  if (role === "function") throw new Error("internal: a function's message is a tool's by now");
   const text =
     typeof content === "string" || content === null || content === undefined
       ? (content ?? null)
@@ -89,9 +94,10 @@ function toChatMessage(message: ChatRequestMessage): ChatMessage {
 function toTools(
   body: CreateChatCompletionRequest,
 ): Pick<CompletionRequest, "tools" | "toolChoice" | "parallelToolCalls" | "constrainedTools"> {
-  const { tools, tool_choice: choice, parallel_tool_calls: parallel } = body;
-  if (!tools || tools.length === 0 || choice === "none") return {};
-  const isForced = choice !== undefined && choice !== null && choice !== "auto";
+  const { tools: all, parallel_tool_calls: parallel } = body;
+  if (!all || all.length === 0 || body.tool_choice === "none") return {};
+  const { tools, choice } = chosenTools(all, body.tool_choice ?? "auto");
+  const isForced = choice !== "auto";
   const constrained = tools.filter(({ function: { strict, parameters } }) => {
     if (strict === true) return true;
     return isForced && schemaFault(parameters, { strict: false }) === null;
@@ -100,8 +106,23 @@ function toTools(
     tools: tools.map(toToolDefinition),
     constrainedTools: new Set(constrained.map((tool) => tool.function.name)),
     ...(choice === "required" ? { toolChoice: choice } : {}),
-    ...(typeof choice === "object" && choice !== null ? { toolChoice: choice.function } : {}),
+    ...(typeof choice === "object" ? { toolChoice: choice } : {}),
     ...(parallel === false ? { parallelToolCalls: false } : {}),
+  };
+}
+
+/** Of tools that a choice does not allow, the model is not told either. */
+function chosenTools(
+  tools: readonly ChatTool[],
+  choice: ToolChoice,
+): { tools: readonly ChatTool[]; choice: "auto" | "required" | { name: string } } {
+  if (choice === "required") return { tools, choice };
+  if (typeof choice === "string") return { tools, choice: "auto" };
+  if (choice.type === "function") return { tools, choice: choice.function };
+  const allowed = new Set(namedIn(choice).map(({ name }) => name));
+  return {
+    tools: tools.filter((tool) => allowed.has(tool.function.name)),
+    choice: choice.allowed_tools.mode,
   };
 }
 

@@ -28,6 +28,7 @@ import {
   toUsage,
 } from "./chat-answers.ts";
 import { errorAnswer } from "./error-answers.ts";
+import { hasFunctions, withFunctionCall, withFunctionDelta } from "./legacy-functions.ts";
 import type { ModelDirectory } from "./model-directory.ts";
 import { ChoiceGatherer, createKeep, withSeed } from "./stored-completions.ts";
 import type { Keep } from "./stored-completions.ts";
@@ -51,6 +52,7 @@ export function chatRoutes(parts: {
       const events = engine.complete(asked);
       if (body.stream !== true) {
         const completion = await collect(head, events, asked);
+        if (hasFunctions(body)) completion.choices = completion.choices.map(withFunctionCall);
         await keep?.({ head, choices: completion.choices, usage: completion.usage });
         request.spendTokens(completion.usage.total_tokens);
         return completion;
@@ -66,6 +68,7 @@ export function chatRoutes(parts: {
         isCall: asked.toolChoice !== undefined,
         includeUsage: body.stream_options?.include_usage === true,
         keep,
+        hasFunctions: hasFunctions(body),
         describeError: (error) => {
           const { body: envelope, isBug } = errorAnswer(error, request.id);
           if (!signal.aborted) request.log[isBug ? "error" : "warn"]({ err: error }, "A stream failed");
@@ -128,6 +131,8 @@ interface StreamOptions {
   /** The answer will be a tool call. */
   isCall: boolean;
   includeUsage: boolean;
+  /** The request has the deprecated `functions`. */
+  hasFunctions: boolean;
   /** Where the answer goes once it is whole, if it is to be kept. */
   keep: Keep | null;
   /** Told the tokens that were read and written, also when the stream broke off. */
@@ -144,7 +149,7 @@ async function* streamLines(
   const kept = options.keep === null ? null : new ChoiceGatherer();
   const chunk = (choice: ChunkChoice): string => {
     kept?.add(choice);
-    return line(toChunk(head, [choice], usageSoFar));
+    return line(toChunk(head, [options.hasFunctions ? withFunctionDelta(choice) : choice], usageSoFar));
   };
   const tally = new Tally(options.n);
   try {
@@ -162,7 +167,12 @@ async function* streamLines(
     }
     tally.finished();
     // Before the end is told, so that whoever has read the end finds it.
-    if (kept !== null) await options.keep?.({ head, choices: kept.choices(), usage: tally.usage() });
+    const choices = kept?.choices() ?? [];
+    await options.keep?.({
+      head,
+      choices: options.hasFunctions ? choices.map(withFunctionCall) : choices,
+      usage: tally.usage(),
+    });
     if (options.includeUsage) yield line(toChunk(head, [], tally.usage()));
     yield "data: [DONE]\n\n";
   } catch (error) {

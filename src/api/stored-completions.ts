@@ -129,7 +129,7 @@ function toStored(parts: {
         content: message.content,
         role: message.role,
         tool_calls: message.tool_calls ?? null,
-        function_call: null,
+        function_call: message.function_call ?? null,
       },
       finish_reason,
       logprobs,
@@ -188,6 +188,7 @@ function unknownCompletion(id: string): never {
 function toStoredMessage(id: string, message: ChatRequestMessage): StoredChatMessage {
   const { role, content } = message;
   const calls = role === "assistant" ? (message.tool_calls ?? []) : [];
+  const called = role === "assistant" ? (message.function_call ?? null) : null;
   return {
     id,
     role,
@@ -197,6 +198,7 @@ function toStoredMessage(id: string, message: ChatRequestMessage): StoredChatMes
     ...(calls.length === 0
       ? {}
       : { tool_calls: calls.map(({ id, type, function: called }) => ({ id, type, function: called })) }),
+    ...(called === null ? {} : { function_call: called }),
     ...(role === "tool" ? { tool_call_id: message.tool_call_id } : {}),
   };
 }

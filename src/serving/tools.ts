@@ -30,7 +30,10 @@ export function offerTools(
 
 const ANY_ARGUMENTS = { type: "object" };
 
-/** Calls name a tool that was offered, with arguments of its schema where that is strict or a call is forced. */
+/**
+ * Calls name a tool that was offered, with arguments of its schema where that is strict or a call is forced. An answer that may
+ * do without calls has the request's own form.
+ */
 export function toolForm(
   { tools = [], toolChoice, parallelToolCalls = true, constrainedTools, form }: CompletionRequest,
   { shape }: OfferedTools,

@@ -1,5 +1,6 @@
 // The messages of a chat request. Texts only: images, audio and files are refused by the name of their part.
 import { z } from "zod";
+import { functionCall } from "./chat-functions.ts";
 import { addFault, notImplemented } from "./validation.ts";
 
 const textPart = z.strictObject({ type: z.literal("text"), text: z.string() });
@@ -28,9 +29,14 @@ const message = z.discriminatedUnion("role", [
     annotations: notImplemented([]),
     audio: notImplemented(),
     tool_calls: z.array(toolCall).nullish(),
-    function_call: notImplemented(),
+    function_call: functionCall.nullish(),
   }),
   z.strictObject({ role: z.literal("tool"), content, tool_call_id: z.string().min(1) }),
+  z.strictObject({
+    role: z.literal("function"),
+    content: z.string().nullish(),
+    name: z.string().min(1).max(64),
+  }),
 ]);
 export type ChatRequestMessage = z.infer<typeof message>;
 
@@ -57,18 +63,25 @@ export const messages = z
       if (open.length > 0) return addFault(context, unanswered(open));
       if (each.role !== "assistant") continue;
       const calls = each.tool_calls ?? [];
-      if ((each.content === null || each.content === undefined) && calls.length === 0) {
+      const legacy = each.function_call ?? null;
+      if ((each.content === null || each.content === undefined) && calls.length === 0 && legacy === null) {
         return addFault(context, {
           code: "invalid_type",
           path: [index, "content"],
           message: `Invalid type for '{param}': expected a string or an array, but got ${each.content === null ? "null" : "nothing"} instead. Only an assistant message with 'tool_calls' may be without content.`,
         });
       }
-      const fault = badArguments(calls);
-      if (fault !== null) {
+      const bad = calls.findIndex((call) => !isObjectText(call.function.arguments));
+      const path =
+        bad !== -1
+          ? ["tool_calls", bad, "function", "arguments"]
+          : legacy !== null && !isObjectText(legacy.arguments)
+            ? ["function_call", "arguments"]
+            : null;
+      if (path !== null) {
         return addFault(context, {
           code: "invalid_value",
-          path: [index, "tool_calls", fault, "function", "arguments"],
+          path: [index, ...path],
           message: "Invalid '{param}': expected the JSON text of an object.",
         });
       }
@@ -86,15 +99,12 @@ function unanswered(open: readonly { id: string; from: number }[]) {
   };
 }
 
-/** The index of the first call whose arguments are no JSON object. */
-function badArguments(calls: readonly z.infer<typeof toolCall>[]): number | null {
-  const at = calls.findIndex(({ function: { arguments: text } }) => {
-    try {
-      const value: unknown = JSON.parse(text);
-      return typeof value !== "object" || value === null || Array.isArray(value);
-    } catch {
-      return true;
-    }
-  });
-  return at === -1 ? null : at;
+/** Whether a text is the JSON of an object. */
+function isObjectText(text: string): boolean {
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === "object" && value !== null && !Array.isArray(value);
+  } catch {
+    return false;
+  }
 }

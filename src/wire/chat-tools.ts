@@ -6,7 +6,7 @@ import { addFault } from "./validation.ts";
 /** OpenAI's limit. */
 export const MAX_TOOLS = 128;
 
-const identifier = z
+export const identifier = z
   .string()
   .min(1)
   .max(64)
@@ -18,7 +18,7 @@ const identifier = z
       });
     }
   });
-const jsonObject = z.record(z.string(), z.unknown());
+export const jsonObject = z.record(z.string(), z.unknown());
 
 const tool = z.strictObject({
   type: z.literal("function"),
@@ -58,10 +58,35 @@ export const tools = z
     }
   });
 
+const namedFunction = z.strictObject({
+  type: z.literal("function"),
+  function: z.strictObject({ name: z.string().min(1) }),
+});
+
 export const toolChoice = z.union([
   z.enum(["none", "auto", "required"]),
-  z.strictObject({ type: z.literal("function"), function: z.strictObject({ name: z.string().min(1) }) }),
+  z.discriminatedUnion("type", [
+    namedFunction,
+    z.strictObject({
+      type: z.literal("allowed_tools"),
+      allowed_tools: z.strictObject({
+        mode: z.enum(["auto", "required"]),
+        tools: z.array(namedFunction).min(1).max(MAX_TOOLS),
+      }),
+    }),
+  ]),
 ]);
+export type ToolChoice = z.infer<typeof toolChoice>;
+
+/** The functions that a choice names, each with its path. */
+export function namedIn(choice: ToolChoice): { name: string; path: (string | number)[] }[] {
+  if (typeof choice === "string") return [];
+  if (choice.type === "function") return [{ name: choice.function.name, path: [] }];
+  return choice.allowed_tools.tools.map(({ function: { name } }, index) => ({
+    name,
+    path: ["allowed_tools", "tools", index, "function", "name"],
+  }));
+}
 
 export const responseFormat = z
   .discriminatedUnion("type", [

@@ -2,7 +2,8 @@
 // server does not carry out is refused by name unless its value changes nothing.
 import { z } from "zod";
 import { messages } from "./chat-messages.ts";
-import { responseFormat, toolChoice, tools } from "./chat-tools.ts";
+import { functionChoice, functionFault, functions } from "./chat-functions.ts";
+import { namedIn, responseFormat, toolChoice, tools } from "./chat-tools.ts";
 import { logitBias, penalty, seed, stop, streamOptions } from "./sampling.ts";
 import { addFault, decimal, integer, metadata, notImplemented } from "./validation.ts";
 
@@ -36,19 +37,21 @@ export const createChatCompletionRequest = z
     store: z.boolean().nullish(),
     /** Of the kept answer. */
     metadata: metadata.nullish(),
-    // These three name the caller for logs, abuse checks and cache routing; by contract they never change the answer.
+    /** The deprecated forerunners of tools and tool_choice. */
+    functions: functions.nullish(),
+    function_call: functionChoice.nullish(),
+    // These are about the caller, the queue and a cache: by contract they never change the answer.
     user: z.string().nullish(),
     safety_identifier: z.string().max(64).nullish(),
     prompt_cache_key: z.string().nullish(),
+    prompt_cache_retention: z.enum(["in_memory", "in-memory", "24h"]).nullish(),
+    service_tier: z.enum(["auto", "default", "flex", "scale", "priority", "fast"]).nullish(),
     audio: notImplemented(),
-    function_call: notImplemented("none"),
-    functions: notImplemented([]),
     modalities: notImplemented(["text"]),
     moderation: notImplemented(),
     prediction: notImplemented(),
-    prompt_cache_retention: notImplemented(),
-    reasoning_effort: notImplemented(),
-    service_tier: notImplemented("auto", "default"),
+    // No model here reasons before it answers.
+    reasoning_effort: notImplemented("none"),
     verbosity: notImplemented("medium"),
     web_search_options: notImplemented(),
   })
@@ -89,6 +92,8 @@ function refineFormats(
     tools?: z.infer<typeof tools> | null | undefined;
     tool_choice?: z.infer<typeof toolChoice> | null | undefined;
     parallel_tool_calls?: boolean | null | undefined;
+    functions?: z.infer<typeof functions> | null | undefined;
+    function_call?: z.infer<typeof functionChoice> | null | undefined;
   },
   context: z.core.$RefinementCtx,
 ): void {
@@ -109,17 +114,17 @@ function refineFormats(
       fault([name], "invalid_value", `The '${name}' parameter is only allowed when 'tools' are specified.`);
     }
   }
-  if (typeof choice === "object" && choice !== null) {
-    const { name } = choice.function;
+  for (const { name, path } of namedIn(choice ?? "auto")) {
     if (!offered.some((tool) => tool.function.name === name)) {
       fault(
-        ["tool_choice"],
+        ["tool_choice", ...path],
         "invalid_value",
         `Invalid '{param}': there is no function named '${name.slice(0, 64)}' in 'tools'.`,
       );
     }
   }
-  if (!isGiven(format) || format?.type === "text") return;
+  const badFunctions = functionFault(request);
+  if (badFunctions !== null) addFault(context, badFunctions);
   if (format?.type === "json_object" && !/json/i.test(JSON.stringify(request.messages))) {
     fault(
       ["messages"],
@@ -144,7 +149,7 @@ export interface Usage {
   };
 }
 
-export type ChatFinishReason = "stop" | "length" | "tool_calls";
+export type ChatFinishReason = "stop" | "length" | "tool_calls" | "function_call";
 
 export interface ChatToolCall {
   id: string;
@@ -176,6 +181,8 @@ export interface ChatCompletion {
       refusal: null;
       annotations: [];
       tool_calls?: ChatToolCall[];
+      /** Of requests with `functions` only. */
+      function_call?: ChatToolCall["function"];
     };
     logprobs: ChatLogprobs | null;
     finish_reason: ChatFinishReason;
@@ -206,6 +213,7 @@ export interface ChatCompletionChunk {
       content?: string | null;
       refusal?: null;
       tool_calls?: ChatToolCallDelta[];
+      function_call?: ChatToolCallDelta["function"];
     };
     logprobs: ChatLogprobs | null;
     finish_reason: ChatFinishReason | null;

@@ -32,10 +32,10 @@ test.each([
     "Missing required parameter: 'messages[0].role'.",
   ],
   [
-    { messages: [{ role: "function", content: "Hi", name: "f" }] },
+    { messages: [{ role: "robot", content: "Hi" }] },
     "messages[0].role",
     "invalid_value",
-    "Invalid value for 'messages[0].role': 'function'. Supported values are: 'system', 'developer', 'user', 'assistant', 'tool'.",
+    "Invalid value for 'messages[0].role': 'robot'. Supported values are: 'system', 'developer', 'user', 'assistant', 'tool', 'function'.",
   ],
   [
     { messages: [{ role: "user" }] },
@@ -56,10 +56,10 @@ test.each([
     "Invalid value for 'messages[0].content[0].type': 'image_url'. Supported values are: 'text'.",
   ],
   [
-    { messages: [{ role: "assistant", content: "A", function_call: {} }] },
-    "messages[0].function_call",
+    { messages: [{ role: "assistant", content: "A", audio: { id: "a" } }] },
+    "messages[0].audio",
     "unsupported_parameter",
-    unsupported("messages[0].function_call", "null"),
+    unsupported("messages[0].audio", "null"),
   ],
   [
     { temperature: 2.1 },
@@ -127,7 +127,6 @@ test.each([
     "unsupported_parameter",
     unsupported("stream_options.include_obfuscation", "null or false"),
   ],
-  [{ functions: [{}] }, "functions", "unsupported_parameter", unsupported("functions", "null or []")],
   [
     { top_logprobs: 2 },
     "top_logprobs",
@@ -160,10 +159,22 @@ test.each([
   ],
   [{ audio: {} }, "audio", "unsupported_parameter", unsupported("audio", "null")],
   [
-    { service_tier: "flex" },
+    { service_tier: "slow" },
     "service_tier",
+    "invalid_value",
+    "Invalid value for 'service_tier': 'slow'. Supported values are: 'auto', 'default', 'flex', 'scale', 'priority', 'fast'.",
+  ],
+  [
+    { reasoning_effort: "high" },
+    "reasoning_effort",
     "unsupported_parameter",
-    unsupported("service_tier", 'null or "auto" or "default"'),
+    unsupported("reasoning_effort", 'null or "none"'),
+  ],
+  [
+    { modalities: ["text", "audio"] },
+    "modalities",
+    "unsupported_parameter",
+    unsupported("modalities", 'null or ["text"]'),
   ],
   [{ colour: "red" }, "colour", "unknown_parameter", "Unknown parameter: 'colour'."],
 ])("a request with %j is refused by name", async (change, param, code, message) => {

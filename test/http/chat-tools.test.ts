@@ -77,6 +77,26 @@ test("tools reach the engine; calls come back with ids, whole and streamed alike
   ]);
 });
 
+const allowing = (mode: "auto" | "required", ...names: string[]) => ({
+  type: "allowed_tools" as const,
+  allowed_tools: { mode, tools: names.map((name) => ({ type: "function", function: { name } })) },
+});
+
+test("of tools that are not allowed the model is not told", async () => {
+  const { server, client } = await connected();
+  await client.chat.completions.create({
+    model: BASE_MODEL,
+    messages: [user],
+    tools: [tool(), tool(true, "get_time"), tool(false, "get_date")],
+    tool_choice: allowing("required", "get_date", "get_time"),
+  });
+  expect(server.engine.requests[0]).toMatchObject({
+    tools: [{ function: { name: "get_time" } }, { function: { name: "get_date" } }],
+    toolChoice: "required",
+    constrainedTools: new Set(["get_time", "get_date"]),
+  });
+});
+
 test.each<[string, Partial<Create>, object]>([
   ["auto", { tools: [tool()] }, { constrainedTools: new Set() }],
   [
@@ -90,6 +110,11 @@ test.each<[string, Partial<Create>, object]>([
     { toolChoice: { name: "get_weather" } },
   ],
   ["one call", { tools: [tool()], parallel_tool_calls: false }, { parallelToolCalls: false }],
+  [
+    "a format beside tools",
+    { tools: [tool()], response_format: { type: "json_object" } },
+    { tools: [{}], form: { type: "json_object" } },
+  ],
   ["json_object", { response_format: { type: "json_object" } }, { form: { type: "json_object" } }],
   [
     "json_schema",
@@ -205,6 +230,24 @@ test.each<[object, string, string, string]>([
     "tool_choice",
     "invalid_value",
     "Invalid 'tool_choice': there is no function named 'other' in 'tools'.",
+  ],
+  [
+    { tools: [{ type: "custom", custom: { name: "f" } }] },
+    "tools[0].type",
+    "invalid_value",
+    "Invalid value for 'tools[0].type': 'custom'. Supported values are: 'function'.",
+  ],
+  [
+    { tools: [tool()], tool_choice: { type: "custom", custom: { name: "f" } } },
+    "tool_choice.type",
+    "invalid_value",
+    "Invalid value for 'tool_choice.type': 'custom'. Supported values are: 'function', 'allowed_tools'.",
+  ],
+  [
+    { tools: [tool()], tool_choice: allowing("auto", "get_weather", "other") },
+    "tool_choice.allowed_tools.tools[1].function.name",
+    "invalid_value",
+    "Invalid 'tool_choice.allowed_tools.tools[1].function.name': there is no function named 'other' in 'tools'.",
   ],
   [
     { messages: [{ role: "user", content: "Hi" }], response_format: { type: "json_object" } },

@@ -104,8 +104,8 @@ test.each([
 
 test.each([
   ["OPTIONS", "/v1/files", "POST, GET"],
-  ["OPTIONS", "/v1/chat/completions", "POST"],
-  ["HEAD", "/v1/chat/completions", "POST"],
+  ["OPTIONS", "/v1/embeddings", "POST"],
+  ["HEAD", "/v1/embeddings", "POST"],
 ] as const)("%s on %s is a wrong method, not an unknown address", async (method, url, allow) => {
   const answer = await (await testServer()).app.inject({ method, url });
   expect(answer.statusCode).toBe(405);
