@@ -78,11 +78,11 @@ async function bench(folder: string): Promise<object> {
       p50_ms: percentile(latencies.get(name) ?? [], 0.5),
       p99_ms: percentile(latencies.get(name) ?? [], 0.99),
       samples: latencies.get(name)?.length ?? 0,
-      requests_per_second: throughput.get(name) ?? 0,
+      requests_per_second: throughput.get(name) ?? null,
     }));
     for (const { name, p50_ms, p99_ms, requests_per_second } of table) {
       say(
-        `${name.padEnd(34)} p50 ${p50_ms.toFixed(2)} ms  p99 ${p99_ms.toFixed(2)} ms  ${requests_per_second.toFixed(0)} requests/s`,
+        `${name.padEnd(34)} p50 ${p50_ms.toFixed(2)} ms  p99 ${p99_ms.toFixed(2)} ms  ${requests_per_second?.toFixed(0) ?? "–"} requests/s`,
       );
     }
     const reads = table.filter(({ name }) => operations.find((each) => each.name === name)?.writes === false);
