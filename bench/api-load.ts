@@ -72,14 +72,17 @@ export async function atFixedRate(
   options: { perSecond: number; random: Random },
 ): Promise<void> {
   const running: Promise<void>[] = [];
+  const failures: unknown[] = [];
   let due = performance.now();
   for (const work of works) {
     due += (-Math.log(1 - options.random.next()) / options.perSecond) * 1000;
     while (performance.now() < due)
       await new Promise((resolve) => setTimeout(resolve, due - performance.now()));
-    running.push(work());
+    running.push(work().catch((error: unknown) => void failures.push(error)));
+    if (failures.length > 0) break;
   }
   await Promise.all(running);
+  if (failures.length > 0) throw failures[0];
 }
 
 /** As fast as answers come, `connections` at a time, for a time. Resolves to requests a second. */

@@ -1,5 +1,5 @@
 // The server without models: latency of every operation on a home folder of 100,000 files, 10,000 jobs and 1,000,000 events, and an
-// upload of 512 MB. The server is a process of its own. Prints one JSON object on the last line.
+// upload of 512 MB. The server is a process of its own, without a worker for jobs. Prints one JSON object on the last line.
 // `npm run bench:api -- --json [--rate 200] [--samples 400] [--home FOLDER] [--files N --jobs N --events N]`
 //
 // p50_ms and p99_ms are the worst over the operations, with Poisson arrivals of a shuffled mix of all of them over 16 connections, the
@@ -45,7 +45,7 @@ const { values: options } = parseArgs({
 const say = (line: string): void => void (options.json ? process.stderr : process.stdout).write(`${line}\n`);
 
 const CONNECTIONS = 16;
-const PROGRAM = join(import.meta.dirname, "..", "bin", "tunesmith.js");
+const PROGRAM = join(import.meta.dirname, "api-server.ts");
 const MIB = 2 ** 20;
 const GIB = 2 ** 30;
 
@@ -78,11 +78,11 @@ async function bench(folder: string): Promise<object> {
       p50_ms: percentile(latencies.get(name) ?? [], 0.5),
       p99_ms: percentile(latencies.get(name) ?? [], 0.99),
       samples: latencies.get(name)?.length ?? 0,
-      requests_per_second: throughput.get(name) ?? 0,
+      requests_per_second: throughput.get(name) ?? null,
     }));
     for (const { name, p50_ms, p99_ms, requests_per_second } of table) {
       say(
-        `${name.padEnd(34)} p50 ${p50_ms.toFixed(2)} ms  p99 ${p99_ms.toFixed(2)} ms  ${requests_per_second.toFixed(0)} requests/s`,
+        `${name.padEnd(34)} p50 ${p50_ms.toFixed(2)} ms  p99 ${p99_ms.toFixed(2)} ms  ${requests_per_second?.toFixed(0) ?? "–"} requests/s`,
       );
     }
     const reads = table.filter(({ name }) => operations.find((each) => each.name === name)?.writes === false);
@@ -160,15 +160,14 @@ interface ServerProcess {
 }
 
 async function startServer(folder: string): Promise<ServerProcess> {
-  const child = spawn(process.execPath, [PROGRAM, "--json", "serve", "--port", "0"], {
+  const child = spawn(process.execPath, ["--import", "tsx", PROGRAM, folder], {
     stdio: ["ignore", "pipe", "inherit"],
-    env: { ...process.env, TUNESMITH_HOME: folder, TUNESMITH_API_KEYS: "", TUNESMITH_LOG_LEVEL: "error" },
   });
   const exited = once(child, "exit");
   const [line] = (await Promise.race([once(createInterface(child.stdout), "line"), exited])) as [unknown];
   if (typeof line !== "string") throw new Error(`The server ended before it listened (${String(line)}).`);
   return {
-    url: (JSON.parse(line) as { base_url: string }).base_url.replace(/\/v1$/, ""),
+    url: line,
     pid: child.pid ?? 0,
     async stop() {
       child.kill("SIGTERM");

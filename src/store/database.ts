@@ -2,10 +2,12 @@
 // in the file of their table. Times are Unix seconds in columns that clients see, milliseconds where the name says so.
 import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
-import { CamelCasePlugin, Kysely, SqliteDialect } from "kysely";
+import { CamelCasePlugin, Kysely } from "kysely";
 import type { ColumnType, Generated, Transaction } from "kysely";
 import Sqlite from "libsql";
 import { Unavailable } from "../errors.ts";
+import { createFlush, DurableSqliteDialect } from "./durable-dialect.ts";
+import type { Flush } from "./durable-dialect.ts";
 import { MIGRATIONS } from "./migrations.ts";
 
 export type Database = Kysely<Tables>;
@@ -250,24 +252,32 @@ export interface ChatCompletionMetadataTable {
 /** How long a query waits for another process's write, in milliseconds; writes here take a few. */
 const BUSY_TIMEOUT_MS = 10_000;
 
-/** Opens (and makes or migrates) the database at this path; ":memory:" keeps it in memory. Throws Unavailable if a newer version wrote it. */
-export async function openDatabase(path: string): Promise<Database> {
+/**
+ * Opens (and makes or migrates) the database at this path; ":memory:" keeps it in memory. A write that was awaited outlives a power
+ * cut. Throws Unavailable if a newer version wrote it.
+ */
+export async function openDatabase(path: string, flush = flushOf(path)): Promise<Database> {
   if (path !== ":memory:") mkdirSync(dirname(path), { recursive: true });
   const sqlite = new Sqlite(path, { timeout: BUSY_TIMEOUT_MS });
   try {
     sqlite.exec("PRAGMA journal_mode = WAL");
-    // FULL: a job that was answered with 200 is still there after a power cut.
-    sqlite.exec("PRAGMA synchronous = FULL");
     sqlite.exec("PRAGMA foreign_keys = ON");
     migrate(sqlite, path);
+    // Commits are flushed by the dialect, without holding up the event loop.
+    sqlite.exec("PRAGMA synchronous = NORMAL");
   } catch (error) {
     sqlite.close();
     throw error;
   }
   return new Kysely<Tables>({
-    dialect: new SqliteDialect({ database: sqlite }),
+    dialect: new DurableSqliteDialect(sqlite, flush),
     plugins: [new CamelCasePlugin()],
   });
+}
+
+function flushOf(path: string): Flush {
+  if (path === ":memory:") return Object.assign(async () => undefined, { close: async () => undefined });
+  return createFlush(path);
 }
 
 /** Runs the migrations that this database has not seen, all in one transaction: it is at the old version or at the new one. */

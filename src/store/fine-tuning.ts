@@ -84,13 +84,20 @@ export class FineTuningStore {
       if (cursor === undefined) throw unknownCursor(page.after);
       query = query.where("sequence", "<", cursor.sequence);
     }
+    if (page.metadata === undefined) return pageOf((await query.execute()).map(toJob), page.limit);
     if (page.metadata === null) query = query.where("metadata", "is", null);
     else {
-      for (const [key, value] of Object.entries(page.metadata ?? {})) {
-        query = query.where(hasPair(key, value));
-      }
+      query = query.where("metadata", "is not", null);
+      for (const [key, value] of Object.entries(page.metadata)) query = query.where(hasPair(key, value));
     }
-    return pageOf((await query.execute()).map(toJob), page.limit);
+    // First the places, which an index knows, then the rows.
+    const rows = await this.#database
+      .selectFrom("fineTuningJobs")
+      .selectAll()
+      .where("sequence", "in", query.clearSelect().select("sequence"))
+      .orderBy("sequence", "desc")
+      .execute();
+    return pageOf(rows.map(toJob), page.limit);
   }
 
   /** Cancels an unfinished job at once: its worker loses the lease and stops. Null: the project has no such job. Throws InvalidRequest when it has ended. */
@@ -243,7 +250,11 @@ export class FineTuningStore {
   }
 }
 
-/** json_each, not json_extract: a key may hold any character, and a path would need escaping. */
+/**
+ * json_each, not json_extract: a key may hold any character, and a path would need escaping. instr comes first because it is fast: the
+ * pair stands in the stored text as it is written here, though perhaps as the end of a longer key.
+ */
 function hasPair(key: string, value: string): Expression<SqlBool> {
-  return sql<SqlBool>`EXISTS (SELECT 1 FROM json_each(metadata) AS pair WHERE pair.key = ${key} AND pair.value = ${value})`;
+  const written = `${JSON.stringify(key)}:${JSON.stringify(value)}`;
+  return sql<SqlBool>`instr(metadata, ${written}) > 0 AND EXISTS (SELECT 1 FROM json_each(metadata) AS pair WHERE pair.key = ${key} AND pair.value = ${value})`;
 }

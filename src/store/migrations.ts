@@ -252,4 +252,13 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
     ) STRICT, WITHOUT ROWID`,
     `CREATE INDEX chat_completion_metadata_by_completion ON chat_completion_metadata (sequence)`,
   ],
+  // Lists that would otherwise walk past thousands of rows: files of a rare purpose, living models among deleted ones, jobs by
+  // their metadata, which the third index holds so that no row is read before it matches.
+  [
+    `CREATE INDEX files_by_purpose ON files (project_id, purpose, sequence) WHERE deleted_at IS NULL`,
+    `CREATE INDEX models_living ON models (project_id, sequence) WHERE deleted_at IS NULL`,
+    `CREATE INDEX fine_tuning_jobs_with_metadata ON fine_tuning_jobs (project_id, sequence, metadata)
+      WHERE metadata IS NOT NULL`,
+    `CREATE INDEX fine_tuning_jobs_without_metadata ON fine_tuning_jobs (project_id, sequence) WHERE metadata IS NULL`,
+  ],
 ];

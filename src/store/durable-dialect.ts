@@ -1,0 +1,86 @@
+// SQLite for Kysely whose writes last: whoever awaits a write goes on when the disk has it. The flush is awaited outside SQLite, so the
+// event loop turns meanwhile and writes that come together share one.
+import { open } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
+import { SqliteDialect, SqliteDriver } from "kysely";
+import type { Driver } from "kysely";
+import type Sqlite from "libsql";
+
+export class DurableSqliteDialect extends SqliteDialect {
+  readonly #database: Sqlite.Database;
+  readonly #flush: Flush;
+
+  /** The database is in WAL mode with `synchronous = NORMAL`: SQLite itself flushes at checkpoints only. */
+  constructor(database: Sqlite.Database, flush: Flush) {
+    super({ database });
+    this.#database = database;
+    this.#flush = flush;
+  }
+
+  override createDriver(): Driver {
+    return new DurableDriver(this.#database, this.#flush);
+  }
+}
+
+/** Makes all last that was committed before the call. */
+export interface Flush {
+  (): Promise<void>;
+  close(): Promise<void>;
+}
+
+class DurableDriver extends SqliteDriver {
+  readonly #flush: Flush;
+  readonly #totalChanges: () => number;
+  #flushedChanges: number;
+
+  constructor(database: Sqlite.Database, flush: Flush) {
+    super({ database });
+    this.#flush = flush;
+    const statement = database.prepare("SELECT total_changes() AS changes");
+    this.#totalChanges = () => (statement.get() as { changes: number }).changes;
+    this.#flushedChanges = this.#totalChanges();
+  }
+
+  /** Kysely awaits this before it hands a query's or a transaction's result to its caller. */
+  override async releaseConnection(): Promise<void> {
+    const changes = this.#totalChanges();
+    const hasWritten = changes !== this.#flushedChanges;
+    this.#flushedChanges = changes;
+    // First, so that others work while the disk does.
+    await super.releaseConnection();
+    if (hasWritten) await this.#flush();
+  }
+
+  override async destroy(): Promise<void> {
+    await super.destroy();
+    await this.#flush.close();
+  }
+}
+
+/**
+ * Flushes the write-ahead log of the database at this path. What a checkpoint has moved out of the log meanwhile, SQLite has
+ * flushed. SQLite holds no locks on this file, which closing it here would free.
+ */
+export function createFlush(path: string): Flush {
+  let log: Promise<FileHandle> | null = null;
+  const sync = async () => (await (log ??= open(`${path}-wal`, "r+"))).datasync();
+  return Object.assign(shareFlush(sync), {
+    close: async () => void (await (await log?.catch(() => null))?.close()),
+  });
+}
+
+/** Calls that come while one is at work share the next: the one at work may have begun before what they wrote. */
+export function shareFlush(sync: () => Promise<void>): () => Promise<void> {
+  let running: Promise<void> = Promise.resolve();
+  let next: Promise<void> | null = null;
+  return () => {
+    next ??= running
+      .catch(() => undefined) // told to those who waited for it
+      .then(() => {
+        running = next ?? running;
+        next = null;
+        return sync();
+      });
+    return next;
+  };
+}
