@@ -51,6 +51,7 @@ import { lockHome } from "./store/home-lock.ts";
 import type { HomeLock } from "./store/home-lock.ts";
 import { IdempotencyStore } from "./store/idempotency.ts";
 import { ModelStore } from "./store/models.ts";
+import { ResponseStore } from "./store/responses.ts";
 import { WebhookStore } from "./store/webhooks.ts";
 import { ProjectStore } from "./store/projects.ts";
 
@@ -97,6 +98,7 @@ export interface Server {
     keys: ApiKeyStore;
     permissions: CheckpointPermissionStore;
     idempotency: IdempotencyStore;
+    responses: ResponseStore;
   };
   /** Starts the worker and listens. Resolves to the address, e.g. http://127.0.0.1:8080. */
   listen(): Promise<string>;
@@ -104,8 +106,14 @@ export interface Server {
   stop(): Promise<void>;
 }
 
-/** How often blobs of expired files are removed. */
+/** How often blobs of expired files and old responses are removed. */
 const SWEEP_INTERVAL_MS = 60 * 60 * 1000;
+
+/** Why a response that ran in the background has no answer. */
+const SERVER_ENDED = {
+  code: "server_error",
+  message: "The server ended before the answer was complete. Send the request again.",
+};
 
 /**
  * Builds a server that does not listen yet. It has its home folder to itself until it is stopped. Throws Conflict when another
@@ -162,7 +170,10 @@ async function wireServer(
     keys: new ApiKeyStore(database, now),
     permissions: new CheckpointPermissionStore(database, now),
     idempotency: new IdempotencyStore(database, now),
+    responses: new ResponseStore(database, now),
   };
+  // The home folder is this process's own: whoever worked on them is gone.
+  await stores.responses.failUnfinished(SERVER_ENDED);
   checkExposure(config, await stores.keys.any());
   const threads = config.threads === 0 ? availableParallelism() : config.threads;
   const engine = overrides.engine ?? new EmbeddedEngine({ threads });
@@ -201,9 +212,16 @@ async function wireServer(
   ];
 
   const sweep = () =>
-    stores.blobs
-      .sweep((id) => stores.files.isLive(id), now())
-      .catch((error: unknown) => logger.warn({ error: messageOf(error) }, "Could not remove old blobs"));
+    Promise.all([
+      stores.blobs
+        .sweep((id) => stores.files.isLive(id), now())
+        .catch((error: unknown) => logger.warn({ error: messageOf(error) }, "Could not remove old blobs")),
+      stores.responses
+        .sweep()
+        .catch((error: unknown) =>
+          logger.warn({ error: messageOf(error) }, "Could not remove old responses"),
+        ),
+    ]);
   let sweeper: NodeJS.Timeout | undefined;
   let stopped: Promise<void> | null = null;
 

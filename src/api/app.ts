@@ -16,11 +16,13 @@ import type { FineTuningStore } from "../store/fine-tuning.ts";
 import type { IdempotencyStore } from "../store/idempotency.ts";
 import type { ModelStore } from "../store/models.ts";
 import type { ProjectStore } from "../store/projects.ts";
+import type { ResponseStore } from "../store/responses.ts";
 import type { WebhookStore } from "../store/webhooks.ts";
 import { BATCH_ENDPOINTS } from "../wire/batches.ts";
 import { DEFAULT_PROJECT, newId } from "../wire/ids.ts";
 import { createAuthentication } from "./authentication.ts";
 import type { Authenticate } from "./authentication.ts";
+import { BackgroundResponses } from "./background-responses.ts";
 import { batchRoutes } from "./batches.ts";
 import { chatRoutes } from "./chat.ts";
 import { embeddingRoutes } from "./embeddings.ts";
@@ -38,6 +40,7 @@ import { ModelDirectory } from "./model-directory.ts";
 import type { BaseModelCatalogue } from "./model-directory.ts";
 import { modelRoutes } from "./models.ts";
 import type { OwnRequests } from "./own-requests.ts";
+import { responseRoutes } from "./responses.ts";
 import { webhookRoutes } from "./webhooks.ts";
 import { RateLimits } from "./rate-limits.ts";
 import { scopeOf } from "./scopes.ts";
@@ -53,6 +56,7 @@ export interface AppParts {
   keys: ApiKeyStore;
   permissions: CheckpointPermissionStore;
   idempotency: IdempotencyStore;
+  responses: ResponseStore;
   engine: ChatEngine;
   catalogue: BaseModelCatalogue;
   embeddingEngine: EmbeddingEngine;
@@ -98,6 +102,8 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
   const jobs = fineTuningRoutes({ ...parts, ...settings, directory });
   const model = modelRoutes({ ...parts, directory });
   const chat = chatRoutes({ ...parts, directory });
+  const background = new BackgroundResponses(stopping);
+  const response = responseRoutes({ ...parts, directory, background });
   const embeddings = embeddingRoutes({ ...parts, directory });
   const graders = graderRoutes({ ...parts, directory });
   const webhook = webhookRoutes({ ...parts, ...settings });
@@ -127,6 +133,11 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
     "/v1/models": { GET: model.list },
     "/v1/models/:model": { GET: model.retrieve, DELETE: model.delete },
     "/v1/chat/completions": { POST: chat.create },
+    "/v1/responses": { POST: response.create },
+    "/v1/responses/input_tokens": { POST: response.countTokens },
+    "/v1/responses/:response": { GET: response.retrieve, DELETE: response.delete },
+    "/v1/responses/:response/cancel": { POST: response.cancel },
+    "/v1/responses/:response/input_items": { GET: response.inputItems },
     "/v1/embeddings": { POST: embeddings.create },
     "/v1/batches": { POST: batch.create, GET: batch.list },
     "/v1/batches/:batch": { GET: batch.retrieve },
@@ -143,6 +154,8 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
   app.decorateRequest("project", DEFAULT_PROJECT);
   app.decorateRequest("caller");
   addHooks(app, settings, createAuthentication({ ...parts, ...settings }), parts.ownRequests);
+  // While the database is still there.
+  app.addHook("preClose", () => background.close());
   addRateLimits(app, parts.now);
   addErrors(app);
   for (const [url, methods] of Object.entries(routes)) addRoute(app, url, methods, once);

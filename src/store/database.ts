@@ -24,6 +24,7 @@ export interface Tables {
   apiKeys: ApiKeysTable;
   checkpointPermissions: CheckpointPermissionsTable;
   idempotencyKeys: IdempotencyKeysTable;
+  responses: ResponsesTable;
 }
 
 /** Order of creation: grows by one a row and is never used twice, so lists have a stable order within one second. */
@@ -196,6 +197,16 @@ export interface IdempotencyKeysTable {
   createdAt: Fixed<number>;
   status: number | null;
   body: string | null;
+}
+
+export interface ResponsesTable {
+  sequence: Sequence;
+  id: Fixed<string>;
+  projectId: Fixed<string>;
+  createdAt: Fixed<number>;
+  status: string;
+  response: string;
+  input: Fixed<string>;
 }
 
 /** How long a query waits for another process's write, in milliseconds; writes here take a few. */

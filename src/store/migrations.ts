@@ -200,4 +200,19 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
     ) STRICT`,
     `CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at)`,
   ],
+  [
+    // response and input are JSON: the object as clients see it, and the conversation it answers.
+    `CREATE TABLE responses (
+      sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+      id TEXT NOT NULL UNIQUE,
+      project_id TEXT NOT NULL,
+      created_at INTEGER NOT NULL,
+      status TEXT NOT NULL,
+      response TEXT NOT NULL,
+      input TEXT NOT NULL
+    ) STRICT`,
+    `CREATE INDEX responses_by_age ON responses (created_at)`,
+    // What a start looks for: responses that the last process did not end.
+    `CREATE INDEX responses_unfinished ON responses (status) WHERE status IN ('queued', 'in_progress')`,
+  ],
 ];

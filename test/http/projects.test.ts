@@ -21,6 +21,7 @@ interface Objects {
   job: string;
   model: string;
   batch: string;
+  response: string;
 }
 
 /** One object of each kind that a path can name. */
@@ -42,7 +43,14 @@ async function makeObjects(server: TestServer, project?: string): Promise<Object
     outputTtlSeconds: 3600,
     metadata: null,
   });
-  return { file: file.id, job, model, batch: batch.id };
+  const answer = await server.app.inject({
+    method: "POST",
+    url: "/v1/responses",
+    payload: { model: BASE_MODEL, input: "Hi" },
+    headers,
+  });
+  const response = answer.json<{ id: string }>().id;
+  return { file: file.id, job, model, batch: batch.id, response };
 }
 
 /** Ids of the right form that nobody has. */
@@ -51,6 +59,7 @@ const UNKNOWN: Objects = {
   job: newId("job"),
   model: `ft:${BASE_MODEL}:personal::nobodyAA`,
   batch: newId("batch"),
+  response: newId("response"),
 };
 
 /** "GET /v1/files/:file" and so on, from the route table of app.ts. */
@@ -133,6 +142,12 @@ test.each([
     "model",
     "/v1/chat/completions",
     (id: string) => ({ model: id, messages: [{ role: "user", content: "Hi" }] }),
+  ],
+  [
+    "a response to go on from",
+    "response",
+    "/v1/responses",
+    (id: string) => ({ model: BASE_MODEL, input: "And?", previous_response_id: id }),
   ],
   [
     "a judge",
