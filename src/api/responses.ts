@@ -46,7 +46,7 @@ export function responseRoutes(parts: {
   /** The conversation that a request goes on with, its own items included. */
   async function conversation(projectId: string, body: ResponsePrompt): Promise<ConversationItem[]> {
     const id = body.previous_response_id ?? null;
-    if (id === null) return continued([], body.input);
+    if (id === null) return bounded(continued([], body.input));
     const previous = await responses.get(projectId, id);
     const refuse = (message: string, code: string) =>
       new InvalidRequest(message, { param: "previous_response_id", code });
@@ -63,7 +63,7 @@ export function responseRoutes(parts: {
         "invalid_value",
       );
     }
-    return continued([...previous.input, ...output], body.input);
+    return bounded(continued([...previous.input, ...output], body.input));
   }
 
   async function found(request: FastifyRequest): Promise<StoredResponse> {
@@ -170,6 +170,18 @@ export function responseRoutes(parts: {
       return { object: "response.input_tokens", input_tokens };
     },
   };
+}
+
+/** JSON of a conversation that is kept, in the background before a model has looked at it; 8,192 tokens are far less. */
+const MAX_CONVERSATION_BYTES = 4 * 1024 * 1024;
+
+function bounded(items: ConversationItem[]): ConversationItem[] {
+  const bytes = Buffer.byteLength(JSON.stringify(items));
+  if (bytes <= MAX_CONVERSATION_BYTES) return items;
+  throw new InvalidRequest(
+    `Your input exceeds the context window of every model: with what came before it, it has ${bytes} bytes as JSON, expected at most ${MAX_CONVERSATION_BYTES}. Please reduce the length of the input.`,
+    { param: "input", code: "context_length_exceeded" },
+  );
 }
 
 const responseId = (request: FastifyRequest): string => (request.params as { response: string }).response;

@@ -152,6 +152,20 @@ test.each([
   expect(answer.json()).toMatchObject({ error: { param } });
 });
 
+test("a conversation that no context could hold is refused before it is kept", async () => {
+  const server = await testServer();
+  const payload = { model: BASE_MODEL, input: "é".repeat(2_100_000), background: true };
+  const answer = await server.app.inject({ method: "POST", url: "/v1/responses", payload });
+  expect(answer.statusCode).toBe(400);
+  expect(answer.json()).toMatchObject({
+    error: {
+      message: expect.stringMatching(/it has 4200\d{3} bytes as JSON, expected at most 4194304\./) as string,
+      param: "input",
+      code: "context_length_exceeded",
+    },
+  });
+});
+
 test("an unknown model is 404", async () => {
   const server = await testServer();
   const answer = await server.app.inject({
