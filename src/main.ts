@@ -54,6 +54,7 @@ import { IdempotencyStore } from "./store/idempotency.ts";
 import { ModelStore } from "./store/models.ts";
 import { sweepBlobs } from "./store/sweep.ts";
 import { UploadStore } from "./store/uploads.ts";
+import { ResponseStore } from "./store/responses.ts";
 import { WebhookStore } from "./store/webhooks.ts";
 import { ProjectStore } from "./store/projects.ts";
 
@@ -103,6 +104,7 @@ export interface Server {
     permissions: CheckpointPermissionStore;
     idempotency: IdempotencyStore;
     chatCompletions: ChatCompletionStore;
+    responses: ResponseStore;
   };
   /** Starts the worker and listens. Resolves to the address, e.g. http://127.0.0.1:8080. */
   listen(): Promise<string>;
@@ -110,8 +112,14 @@ export interface Server {
   stop(): Promise<void>;
 }
 
-/** How often blobs of expired files and uploads, and old chat completions, are removed. */
+/** How often blobs of expired files and uploads, old chat completions and old responses are removed. */
 const SWEEP_INTERVAL_MS = 60 * 60 * 1000;
+
+/** Why a response that ran in the background has no answer. */
+const SERVER_ENDED = {
+  code: "server_error",
+  message: "The server ended before the answer was complete. Send the request again.",
+};
 
 /**
  * Builds a server that does not listen yet. It has its home folder to itself until it is stopped. Throws Conflict when another
@@ -173,7 +181,10 @@ async function wireServer(
     permissions: new CheckpointPermissionStore(database, now),
     idempotency: new IdempotencyStore(database, now),
     chatCompletions: new ChatCompletionStore(database, now),
+    responses: new ResponseStore(database, now),
   };
+  // The home folder is this process's own: whoever worked on them is gone.
+  await stores.responses.failUnfinished(SERVER_ENDED);
   checkExposure(config, await stores.keys.any());
   const threads = config.threads === 0 ? availableParallelism() : config.threads;
   const engine = overrides.engine ?? new EmbeddedEngine({ threads });
@@ -211,17 +222,19 @@ async function wireServer(
     createWebhookDelivery({ webhooks: stores.webhooks, send, logger }),
   ];
 
+  const sweeps: readonly [what: string, run: () => Promise<unknown>][] = [
+    ["blobs", () => sweepBlobs(stores, now())],
+    ["chat completions", () => stores.chatCompletions.sweep()],
+    ["responses", () => stores.responses.sweep()],
+  ];
   const sweep = () =>
-    Promise.all([
-      sweepBlobs(stores, now()).catch((error: unknown) =>
-        logger.warn({ error: messageOf(error) }, "Could not remove old blobs"),
-      ),
-      stores.chatCompletions
-        .sweep()
-        .catch((error: unknown) =>
-          logger.warn({ error: messageOf(error) }, "Could not remove old chat completions"),
+    Promise.all(
+      sweeps.map(([what, run]) =>
+        run().catch((error: unknown) =>
+          logger.warn({ error: messageOf(error) }, `Could not remove old ${what}`),
         ),
-    ]);
+      ),
+    );
   let sweeper: NodeJS.Timeout | undefined;
   let stopped: Promise<void> | null = null;
 

@@ -18,11 +18,13 @@ import type { IdempotencyStore } from "../store/idempotency.ts";
 import type { ModelStore } from "../store/models.ts";
 import type { ProjectStore } from "../store/projects.ts";
 import type { UploadStore } from "../store/uploads.ts";
+import type { ResponseStore } from "../store/responses.ts";
 import type { WebhookStore } from "../store/webhooks.ts";
 import { BATCH_ENDPOINTS } from "../wire/batches.ts";
 import { DEFAULT_PROJECT, newId } from "../wire/ids.ts";
 import { createAuthentication } from "./authentication.ts";
 import type { Authenticate } from "./authentication.ts";
+import { BackgroundResponses } from "./background-responses.ts";
 import { batchRoutes } from "./batches.ts";
 import { chatRoutes } from "./chat.ts";
 import { completionRoutes } from "./completions.ts";
@@ -43,6 +45,7 @@ import { modelRoutes } from "./models.ts";
 import type { OwnRequests } from "./own-requests.ts";
 import { uploadRoutes } from "./uploads.ts";
 import { storedCompletionRoutes } from "./stored-completions.ts";
+import { responseRoutes } from "./responses.ts";
 import { webhookRoutes } from "./webhooks.ts";
 import { RateLimits } from "./rate-limits.ts";
 import { scopeOf } from "./scopes.ts";
@@ -61,6 +64,7 @@ export interface AppParts {
   permissions: CheckpointPermissionStore;
   idempotency: IdempotencyStore;
   chatCompletions: ChatCompletionStore;
+  responses: ResponseStore;
   engine: ChatEngine;
   catalogue: BaseModelCatalogue;
   embeddingEngine: EmbeddingEngine;
@@ -109,6 +113,8 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
   const chat = chatRoutes({ ...parts, directory });
   const completions = completionRoutes({ ...parts, directory });
   const stored = storedCompletionRoutes(parts);
+  const background = new BackgroundResponses(stopping);
+  const response = responseRoutes({ ...parts, directory, background });
   const embeddings = embeddingRoutes({ ...parts, directory });
   const graders = graderRoutes({ ...parts, directory });
   const webhook = webhookRoutes({ ...parts, ...settings });
@@ -145,6 +151,11 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
     "/v1/chat/completions/:completion": { GET: stored.retrieve, POST: stored.update, DELETE: stored.delete },
     "/v1/chat/completions/:completion/messages": { GET: stored.messages },
     "/v1/completions": { POST: completions.create },
+    "/v1/responses": { POST: response.create },
+    "/v1/responses/input_tokens": { POST: response.countTokens },
+    "/v1/responses/:response": { GET: response.retrieve, DELETE: response.delete },
+    "/v1/responses/:response/cancel": { POST: response.cancel },
+    "/v1/responses/:response/input_items": { GET: response.inputItems },
     "/v1/embeddings": { POST: embeddings.create },
     "/v1/batches": { POST: batch.create, GET: batch.list },
     "/v1/batches/:batch": { GET: batch.retrieve },
@@ -161,6 +172,8 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
   app.decorateRequest("project", DEFAULT_PROJECT);
   app.decorateRequest("caller");
   addHooks(app, settings, createAuthentication({ ...parts, ...settings }), parts.ownRequests);
+  // While the database is still there.
+  app.addHook("preClose", () => background.close());
   addRateLimits(app, parts.now);
   addErrors(app);
   for (const [url, methods] of Object.entries(routes)) addRoute(app, url, methods, once);

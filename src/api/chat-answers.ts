@@ -91,8 +91,8 @@ function toChatMessage(message: ChatRequestMessage): ChatMessage {
 }
 
 /** With `tool_choice: "none"` the model is not told of the tools: it could only call them in vain. */
-function toTools(
-  body: CreateChatCompletionRequest,
+export function toTools(
+  body: Pick<CreateChatCompletionRequest, "tools" | "tool_choice" | "parallel_tool_calls">,
 ): Pick<CompletionRequest, "tools" | "toolChoice" | "parallelToolCalls" | "constrainedTools"> {
   const { tools: all, parallel_tool_calls: parallel } = body;
   if (!all || all.length === 0 || body.tool_choice === "none") return {};
@@ -137,7 +137,9 @@ function toToolDefinition({ type, function: { name, description, parameters } }:
   };
 }
 
-function toForm({ response_format: format }: CreateChatCompletionRequest): Pick<CompletionRequest, "form"> {
+export function toForm({
+  response_format: format,
+}: Pick<CreateChatCompletionRequest, "response_format">): Pick<CompletionRequest, "form"> {
   if (!format || format.type === "text") return {};
   if (format.type === "json_object") return { form: { type: "json_object" } };
   const { schema } = format.json_schema;
@@ -258,7 +260,7 @@ export function toToolCall(name: string, args: string): ChatToolCall {
   return { id: newId("toolCall"), type: "function", function: { name, arguments: args } };
 }
 
-function toLogprobs(reports: readonly TokenReport[]): ChatLogprobs {
+export function toLogprobs(reports: readonly TokenReport[]): ChatLogprobs {
   return {
     content: reports.map((report) => ({ ...toLogprob(report), top_logprobs: report.top.map(toLogprob) })),
     refusal: null,

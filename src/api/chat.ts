@@ -75,14 +75,19 @@ export function chatRoutes(parts: {
           return envelope;
         },
       });
-      void reply
-        .type("text/event-stream; charset=utf-8")
-        .header("cache-control", "no-cache")
-        // Proxies that gather small writes would turn a stream into one late answer.
-        .header("x-accel-buffering", "no");
-      return Readable.from(lines, { objectMode: false });
+      return eventStream(reply, lines);
     },
   };
+}
+
+/** An answer of server-sent events, each with its empty line at the end. */
+export function eventStream(reply: FastifyReply, events: AsyncIterable<string>): Readable {
+  void reply
+    .type("text/event-stream; charset=utf-8")
+    .header("cache-control", "no-cache")
+    // Proxies that gather small writes would turn a stream into one late answer.
+    .header("x-accel-buffering", "no");
+  return Readable.from(events, { objectMode: false });
 }
 
 /** Aborts when the connection closes before the answer is complete. */
@@ -186,7 +191,7 @@ async function* streamLines(
 const line = (value: object) => `data: ${JSON.stringify(value)}\n\n`;
 
 /** Counts tokens and sees to it that every answer really ended: an engine that was stopped just falls silent. */
-class Tally {
+export class Tally {
   readonly #reasons: (FinishReason | null)[];
   #promptTokens = 0;
   #completionTokens = 0;

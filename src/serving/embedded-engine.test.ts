@@ -102,11 +102,30 @@ describe("EmbeddedEngine", () => {
     const messages = [{ role: "user" as const, content: "é".repeat(8_000_000) }];
     const start = performance.now();
     await expect(answer({ messages })).rejects.toThrow(
-      /maximum context length is (\d+) tokens, which hold at most \d+ bytes of text\. However, your messages have 16000000 bytes/,
+      /maximum context length is (\d+) tokens, which hold at most \d+ bytes of text\. However, your messages resulted in 16000000 bytes/,
     );
-    // Encoding it would take far longer.
+    const call = { name: "f", arguments: JSON.stringify({ a: "é".repeat(8_000_000) }) };
+    const calling = {
+      role: "assistant" as const,
+      content: null,
+      tool_calls: [{ id: "c", type: "function" as const, function: call }],
+    };
+    await expect(answer({ messages: [calling], promptParam: "input" })).rejects.toMatchObject({
+      code: "context_length_exceeded",
+      param: "input",
+    });
+    // Encoding them would take far longer.
     expect(performance.now() - start).toBeLessThan(2000);
     await expect(answer({ messages })).rejects.toMatchObject({ code: "context_length_exceeded" });
+  });
+
+  it("counts the tokens of a prompt as it would read them, of a longer one than fits too", async () => {
+    const asked = request();
+    const events = [];
+    for await (const event of engine.complete(asked)) events.push(event);
+    expect(events[0]).toEqual({ type: "prompt", promptTokens: await engine.countTokens(asked) });
+    const messages = [{ role: "user" as const, content: "a b ".repeat(3_000) }];
+    expect(await engine.countTokens({ model: asked.model, messages })).toBeGreaterThan(3_000);
   });
 
   it("refuses an adapter folder that holds none, and serves the base model afterwards", async () => {

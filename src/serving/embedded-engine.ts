@@ -13,9 +13,11 @@ import { createAnswer } from "./answer.ts";
 import type { AnswerParts } from "./answer.ts";
 import type {
   ChatEngine,
+  ChatPrompt,
   CompletionEvent,
   CompletionRequest,
   GenerationOptions,
+  ServedModel,
   TextRequest,
 } from "./engine.ts";
 import { EventQueue } from "./event-queue.ts";
@@ -51,12 +53,15 @@ interface LoadedBaseModel {
   grammars: GrammarPool;
 }
 
+/** What a request may call its prompt. */
+type PromptParam = NonNullable<ChatPrompt["promptParam"]> | "prompt";
+
 /** A prompt and what its answers are held to. */
 interface Task {
   options: GenerationOptions;
   tokens: readonly number[];
   /** The request's name for the prompt, for messages. */
-  param: "messages" | "prompt";
+  param: PromptParam;
   form: AnswerForm | null;
   tools: AnswerParts["tools"];
   /** Of plain text: what its prompt event says beside the number of tokens. */
@@ -87,17 +92,13 @@ export class EmbeddedEngine implements ChatEngine {
 
   async *complete(request: CompletionRequest): AsyncIterable<CompletionEvent> {
     yield* this.#withBase(request, (base) => {
-      const { messages, tools, form = null } = request;
-      requireTextFits(
-        [...messages.map(({ content }) => content ?? ""), tools === undefined ? "" : JSON.stringify(tools)],
-        "messages",
-        base,
-      );
+      const { promptParam = "messages", form = null } = request;
+      const tokens = encodeChat(request, base);
       const offered = offerTools(request, base.encoding.template);
       return {
         options: request,
-        tokens: encodePrompt(messages, tools, base.encoding),
-        param: "messages",
+        tokens,
+        param: promptParam,
         form: offered === null ? form : toolForm(request, offered),
         tools: offered,
       };
@@ -133,19 +134,41 @@ export class EmbeddedEngine implements ChatEngine {
     });
   }
 
+  async countTokens(request: ChatPrompt & Pick<GenerationOptions, "model">): Promise<number> {
+    const { base, leave } = await this.#enter(request.model);
+    try {
+      return encodeChat(request, base).length;
+    } finally {
+      await leave();
+    }
+  }
+
   async *#withBase(
     options: GenerationOptions,
     toTask: (base: LoadedBaseModel) => Task,
   ): AsyncIterable<CompletionEvent> {
-    const slot = this.#baseModel(options.model.baseModel.path);
-    slot.users += 1;
+    const { base, leave } = await this.#enter(options.model);
     try {
-      await this.#releaseUnused();
-      const base = await slot.loading;
       yield* this.#run(toTask(base), base);
     } finally {
+      await leave();
+    }
+  }
+
+  /** The base model stays in memory until the caller leaves. */
+  async #enter({ baseModel }: ServedModel): Promise<{ base: LoadedBaseModel; leave: () => Promise<void> }> {
+    const slot = this.#baseModel(baseModel.path);
+    slot.users += 1;
+    const leave = async (): Promise<void> => {
       slot.users -= 1;
       await this.#releaseUnused();
+    };
+    try {
+      await this.#releaseUnused();
+      return { base: await slot.loading, leave };
+    } catch (error) {
+      await leave();
+      throw error;
     }
   }
 
@@ -320,16 +343,28 @@ function longestTokenBytes(tokenizer: Tokenizer): number {
   return longest;
 }
 
+function encodeChat({ messages, tools, promptParam }: ChatPrompt, base: LoadedBaseModel): number[] {
+  requireTextFits(
+    [
+      ...messages.flatMap(({ content, tool_calls: calls }) => [content ?? "", JSON.stringify(calls) ?? ""]),
+      JSON.stringify(tools) ?? "",
+    ],
+    promptParam ?? "messages",
+    base,
+  );
+  return encodePrompt(messages, tools, base.encoding);
+}
+
 /** Looked at before anything is encoded: that blocks the whole server, for a minute where the text is as long as a body may be. */
 function requireTextFits(
   texts: readonly string[],
-  param: "messages" | "prompt",
+  param: PromptParam,
   { context, maxTextBytes }: LoadedBaseModel,
 ): void {
   const bytes = texts.reduce((sum, text) => sum + Buffer.byteLength(text), 0);
   if (bytes <= maxTextBytes) return;
   throw new InvalidRequest(
-    `This model's maximum context length is ${context} tokens, which hold at most ${maxTextBytes} bytes of text. However, your ${param} have ${bytes} bytes. Please reduce the length of the ${param}.`,
+    `This model's maximum context length is ${context} tokens, which hold at most ${maxTextBytes} bytes of text. However, your ${param} resulted in ${bytes} bytes. Please reduce the length of the ${param}.`,
     { code: "context_length_exceeded", param },
   );
 }

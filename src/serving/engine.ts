@@ -37,10 +37,16 @@ export interface GenerationOptions {
   signal: AbortSignal;
 }
 
-export interface CompletionRequest extends GenerationOptions {
+/** A conversation to answer. */
+export interface ChatPrompt {
   messages: readonly ChatMessage[];
   /** Functions the answer may call; with them, calls come as events of their own. */
   tools?: readonly ToolDefinition[];
+  /** What the client's request calls the conversation, for errors; left out: "messages". */
+  promptParam?: "messages" | "input";
+}
+
+export interface CompletionRequest extends GenerationOptions, ChatPrompt {
   /** Left out: the answer may call. "required": it calls at least one; a name: that one. */
   toolChoice?: "required" | { name: string };
   /** Names of the tools whose arguments are held to their schema; those of the others are any JSON object. */
@@ -97,12 +103,14 @@ export type CompletionEvent =
 
 export interface ChatEngine {
   /**
-   * Answers a request. Throws InvalidRequest (code "context_length_exceeded", param "messages") when the prompt does not
+   * Answers a request. Throws InvalidRequest (code "context_length_exceeded", param `promptParam`) when the prompt does not
    * fit, UnsupportedModel when the model cannot be loaded; both before the first event. Ends early when the signal aborts.
    */
   complete(request: CompletionRequest): AsyncIterable<CompletionEvent>;
   /** As complete, for plain text; "context_length_exceeded" has the param "prompt". Each answer is what follows the prompt. */
   completeText(request: TextRequest): AsyncIterable<CompletionEvent>;
+  /** Tokens that `complete` would read as the prompt, of any number; throws as it does, and for texts that could never fit. */
+  countTokens(request: ChatPrompt & Pick<GenerationOptions, "model">): Promise<number>;
   /** Lets go of a model's adapter (it was deleted); requests in flight finish. */
   forget(modelId: string): Promise<void>;
   close(): Promise<void>;

@@ -28,6 +28,7 @@ export interface Tables {
   idempotencyKeys: IdempotencyKeysTable;
   chatCompletions: ChatCompletionsTable;
   chatCompletionMetadata: ChatCompletionMetadataTable;
+  responses: ResponsesTable;
   uploads: UploadsTable;
   uploadParts: UploadPartsTable;
 }
@@ -247,6 +248,16 @@ export interface ChatCompletionMetadataTable {
   key: Fixed<string>;
   value: Fixed<string>;
   sequence: Fixed<number>;
+}
+
+export interface ResponsesTable {
+  sequence: Sequence;
+  id: Fixed<string>;
+  projectId: Fixed<string>;
+  createdAt: Fixed<number>;
+  status: string;
+  response: string;
+  input: Fixed<string>;
 }
 
 /** How long a query waits for another process's write, in milliseconds; writes here take a few. */

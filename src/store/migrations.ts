@@ -261,4 +261,19 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
       WHERE metadata IS NOT NULL`,
     `CREATE INDEX fine_tuning_jobs_without_metadata ON fine_tuning_jobs (project_id, sequence) WHERE metadata IS NULL`,
   ],
+  [
+    // response and input are JSON: the object as clients see it, and the conversation it answers.
+    `CREATE TABLE responses (
+      sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+      id TEXT NOT NULL UNIQUE,
+      project_id TEXT NOT NULL,
+      created_at INTEGER NOT NULL,
+      status TEXT NOT NULL,
+      response TEXT NOT NULL,
+      input TEXT NOT NULL
+    ) STRICT`,
+    `CREATE INDEX responses_by_age ON responses (created_at)`,
+    // What a start looks for: responses that the last process did not end.
+    `CREATE INDEX responses_unfinished ON responses (status) WHERE status IN ('queued', 'in_progress')`,
+  ],
 ];

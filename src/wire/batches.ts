@@ -59,13 +59,15 @@ export const batchRequestLine = z.strictObject({
   method: z.literal("POST"),
   url: z.string(),
   body: z.looseObject({ model: z.string().min(1) }).superRefine((body, context) => {
-    if (body["stream"] !== true) return;
-    addFault(context, {
-      code: "unsupported_value",
-      path: ["stream"],
-      message:
-        "Unsupported value: '{param}' does not support true in a batch: a line of an output file holds a whole answer. Leave it out.",
-    });
+    for (const name of ["stream", "background"]) {
+      if (body[name] !== true) continue;
+      addFault(context, {
+        code: "unsupported_value",
+        path: [name],
+        message:
+          "Unsupported value: '{param}' does not support true in a batch: a line of an output file holds a whole answer. Leave it out.",
+      });
+    }
   }),
 });
 export type BatchRequestLine = z.infer<typeof batchRequestLine>;

@@ -31,32 +31,51 @@ const tool = z.strictObject({
 });
 export type ChatTool = z.infer<typeof tool>;
 
+/** What chat and responses say of a function alike. */
+interface FunctionDefinition {
+  name: string;
+  parameters?: Record<string, unknown> | null | undefined;
+  strict?: boolean | null | undefined;
+}
+
+/** Every function has a name of its own, and a schema that can be kept where it is strict. `prefix` is the path within a tool. */
+export function refineFunctions(
+  definitions: readonly FunctionDefinition[],
+  prefix: readonly string[],
+  context: z.core.$RefinementCtx,
+): void {
+  const names = new Set<string>();
+  for (const [index, { name, parameters, strict }] of definitions.entries()) {
+    if (names.has(name)) {
+      addFault(context, {
+        code: "invalid_value",
+        path: [index, ...prefix, "name"],
+        message: `Invalid '{param}': there is another function named '${name}'. Give each its own name.`,
+      });
+    }
+    names.add(name);
+    if (strict !== true || parameters === null || parameters === undefined) continue;
+    const fault = schemaFault(parameters, { strict: true });
+    if (fault !== null) {
+      addFault(context, {
+        code: "invalid_function_parameters",
+        path: [index, ...prefix, "parameters"],
+        message: `Invalid schema for function '${name}': ${fault}`,
+      });
+    }
+  }
+}
+
 export const tools = z
   .array(tool)
   .max(MAX_TOOLS)
-  .superRefine((list, context) => {
-    const names = new Set<string>();
-    for (const [index, { function: definition }] of list.entries()) {
-      const { name, parameters, strict } = definition;
-      if (names.has(name)) {
-        addFault(context, {
-          code: "invalid_value",
-          path: [index, "function", "name"],
-          message: `Invalid '{param}': there is another function named '${name}'. Give each its own name.`,
-        });
-      }
-      names.add(name);
-      if (strict !== true || parameters === null || parameters === undefined) continue;
-      const fault = schemaFault(parameters, { strict: true });
-      if (fault !== null) {
-        addFault(context, {
-          code: "invalid_function_parameters",
-          path: [index, "function", "parameters"],
-          message: `Invalid schema for function '${name}': ${fault}`,
-        });
-      }
-    }
-  });
+  .superRefine((list, context) =>
+    refineFunctions(
+      list.map((each) => each.function),
+      ["function"],
+      context,
+    ),
+  );
 
 const namedFunction = z.strictObject({
   type: z.literal("function"),
@@ -103,17 +122,30 @@ export const responseFormat = z
     }),
   ])
   .superRefine((format, context) => {
-    if (format.type !== "json_schema") return;
-    const { name, schema, strict } = format.json_schema;
-    const fault =
-      schema === null || schema === undefined
-        ? strict === true
-          ? "there is no 'schema' to hold answers to."
-          : null
-        : schemaFault(schema, { strict: strict === true });
-    if (fault === null) return;
-    addFault(context, {
-      code: "invalid_json_schema",
-      message: `Invalid schema for response_format '${name}': ${fault}`,
-    });
+    if (format.type === "json_schema") refineSchemaFormat(format.json_schema, context);
   });
+
+/** Answers can be held to the schema, if there is one. `path` leads from the format to what a fault names. */
+export function refineSchemaFormat(
+  format: {
+    name: string;
+    schema?: Record<string, unknown> | null | undefined;
+    strict?: boolean | null | undefined;
+  },
+  context: z.core.$RefinementCtx,
+  path: string[] = [],
+): void {
+  const { name, schema, strict } = format;
+  const fault =
+    schema === null || schema === undefined
+      ? strict === true
+        ? "there is no 'schema' to hold answers to."
+        : null
+      : schemaFault(schema, { strict: strict === true });
+  if (fault === null) return;
+  addFault(context, {
+    code: "invalid_json_schema",
+    path,
+    message: `Invalid schema for response_format '${name}': ${fault}`,
+  });
+}

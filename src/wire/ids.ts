@@ -14,6 +14,11 @@ const FORMATS = {
   checkpoint: { prefix: "ftckpt_", alphabet: ALPHANUMERIC, length: 24 },
   chatCompletion: { prefix: "chatcmpl-", alphabet: ALPHANUMERIC, length: 29 },
   completion: { prefix: "cmpl-", alphabet: ALPHANUMERIC, length: 29 },
+  response: { prefix: "resp_", alphabet: HEX, length: 48 },
+  /** A message among a response's items, of input or output. */
+  responseMessage: { prefix: "msg_", alphabet: HEX, length: 48 },
+  /** A function call or its output among a response's items; the two share a `call_id`. */
+  functionCall: { prefix: "fc_", alphabet: HEX, length: 48 },
   toolCall: { prefix: "call_", alphabet: ALPHANUMERIC, length: 24 },
   request: { prefix: "req_", alphabet: HEX, length: 32 },
   batch: { prefix: "batch_", alphabet: HEX, length: 32 },

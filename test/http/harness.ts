@@ -10,6 +10,7 @@ import { createServer } from "../../src/main.ts";
 import type { Server, ServerOverrides } from "../../src/main.ts";
 import type {
   ChatEngine,
+  ChatPrompt,
   CompletionEvent,
   CompletionRequest,
   TextRequest,
@@ -47,6 +48,11 @@ export class FakeEngine implements ChatEngine {
     for (let index = 0; index < request.n; index++) {
       yield { type: "finish", index, reason: "stop", completionTokens: this.words.length };
     }
+  }
+
+  /** A token a character. */
+  async countTokens(request: ChatPrompt): Promise<number> {
+    return request.messages.reduce((sum, { content }) => sum + (content ?? "").length, 0);
   }
 
   async forget(modelId: string): Promise<void> {

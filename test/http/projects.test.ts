@@ -23,6 +23,7 @@ interface Objects {
   batch: string;
   upload: string;
   completion: string;
+  response: string;
 }
 
 /** One object of each kind that a path can name. */
@@ -50,10 +51,16 @@ async function makeObjects(server: TestServer, project?: string): Promise<Object
     payload: { filename: "a.jsonl", purpose: "fine-tune", bytes: 4, mime_type: "text/jsonl" },
     headers,
   });
-  const answer = await server.app.inject({
+  const stored = await server.app.inject({
     method: "POST",
     url: "/v1/chat/completions",
     payload: { model: BASE_MODEL, messages, store: true },
+    headers,
+  });
+  const answer = await server.app.inject({
+    method: "POST",
+    url: "/v1/responses",
+    payload: { model: BASE_MODEL, input: "Hi" },
     headers,
   });
   return {
@@ -62,7 +69,8 @@ async function makeObjects(server: TestServer, project?: string): Promise<Object
     model,
     batch: batch.id,
     upload: begun.json<{ id: string }>().id,
-    completion: answer.json<{ id: string }>().id,
+    completion: stored.json<{ id: string }>().id,
+    response: answer.json<{ id: string }>().id,
   };
 }
 
@@ -74,6 +82,7 @@ const UNKNOWN: Objects = {
   batch: newId("batch"),
   upload: newId("upload"),
   completion: newId("chatCompletion"),
+  response: newId("response"),
 };
 
 /** "GET /v1/files/:file" and so on, from the route table of app.ts. */
@@ -160,6 +169,12 @@ test.each([
     "model",
     "/v1/chat/completions",
     (id: string) => ({ model: id, messages: [{ role: "user", content: "Hi" }] }),
+  ],
+  [
+    "a response to go on from",
+    "response",
+    "/v1/responses",
+    (id: string) => ({ model: BASE_MODEL, input: "And?", previous_response_id: id }),
   ],
   [
     "a judge",

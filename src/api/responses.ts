@@ -1,0 +1,191 @@
+// /v1/responses: answers whole, streamed or in the background, and reading, cancelling and deleting what was kept of them. The
+// shapes are made in response-answers.ts and response-stream.ts, the conversation in response-conversation.ts.
+import type { Readable } from "node:stream";
+import type { FastifyReply, FastifyRequest } from "fastify";
+import { InvalidRequest, NotFound } from "../errors.ts";
+import type { ChatEngine } from "../serving/engine.ts";
+import { unknownCursor } from "../store/page.ts";
+import type { ResponseStore, StoredResponse } from "../store/responses.ts";
+import { listWithIds } from "../wire/list.ts";
+import type { ConversationItem } from "../wire/response-items.ts";
+import {
+  countResponseTokensRequest,
+  createResponseRequest,
+  listInputItemsQuery,
+  retrieveResponseQuery,
+} from "../wire/responses.ts";
+import type {
+  ResponseDeleted,
+  ResponseInputTokens,
+  ResponseItemList,
+  ResponseObject,
+  ResponsePrompt,
+} from "../wire/responses.ts";
+import { parseRequest } from "../wire/validation.ts";
+import type { BackgroundResponses } from "./background-responses.ts";
+import { eventStream, resumed, whenClientLeaves } from "./chat.ts";
+import { errorAnswer } from "./error-answers.ts";
+import type { ModelDirectory } from "./model-directory.ts";
+import { failedResponse, newResponse, toAnswerRequest, toPrompt } from "./response-answers.ts";
+import { continued, toMessages } from "./response-conversation.ts";
+import { endOf, responseEvents, streamLines } from "./response-stream.ts";
+
+export function responseRoutes(parts: {
+  engine: ChatEngine;
+  directory: ModelDirectory;
+  responses: ResponseStore;
+  background: BackgroundResponses;
+  /** Milliseconds since 1970. */
+  now: () => number;
+  /** Aborts when the server's grace for requests in flight is over. */
+  stopping: AbortSignal;
+}) {
+  const { engine, directory, responses, background, stopping } = parts;
+  const now = (): number => Math.floor(parts.now() / 1000);
+
+  /** The conversation that a request goes on with, its own items included. */
+  async function conversation(projectId: string, body: ResponsePrompt): Promise<ConversationItem[]> {
+    const id = body.previous_response_id ?? null;
+    if (id === null) return bounded(continued([], body.input));
+    const previous = await responses.get(projectId, id);
+    const refuse = (message: string, code: string) =>
+      new InvalidRequest(message, { param: "previous_response_id", code });
+    if (previous === null) {
+      throw refuse(
+        `Previous response with id '${id.slice(0, 80)}' not found.`,
+        "previous_response_not_found",
+      );
+    }
+    const { status, output } = previous.response;
+    if (status !== "completed" && status !== "incomplete") {
+      throw refuse(
+        `Invalid 'previous_response_id': the response ${id} is ${status}, expected one that is completed or incomplete. Wait for its end, or go on from the one before it.`,
+        "invalid_value",
+      );
+    }
+    return bounded(continued([...previous.input, ...output], body.input));
+  }
+
+  async function found(request: FastifyRequest): Promise<StoredResponse> {
+    const id = responseId(request);
+    const stored = await responses.get(request.project, id);
+    if (stored === null) throw unknownResponse(id);
+    return stored;
+  }
+
+  return {
+    create: async (request: FastifyRequest, reply: FastifyReply): Promise<ResponseObject | Readable> => {
+      const { project } = request;
+      const body = parseRequest(createResponseRequest, request.body);
+      const leaving = AbortSignal.any([stopping, whenClientLeaves(reply)]);
+      const model = await directory.serve(project, body.model, leaving);
+      const input = await conversation(project, body);
+      const prompt = toPrompt(body, toMessages(body.instructions ?? null, input));
+      const response = newResponse(body, { model, createdAt: now() });
+      const options = { now, onEnd: (tokens: number) => request.spendTokens(tokens) };
+      const complete = (signal: AbortSignal) =>
+        engine.complete(toAnswerRequest(body, prompt, { model, signal }));
+      const keep = async (ended: ResponseObject): Promise<void> => {
+        if (ended.store) await responses.create(project, { response: ended, input });
+      };
+      const describeError = (error: unknown, signal: AbortSignal) => {
+        const { body: envelope, isBug } = errorAnswer(error, request.id);
+        if (!signal.aborted) request.log[isBug ? "error" : "warn"]({ err: error }, "A response failed");
+        return envelope;
+      };
+
+      if (response.background) {
+        const work = async (signal: AbortSignal): Promise<void> => {
+          try {
+            for await (const event of responseEvents(response, complete(signal), options)) {
+              if (!("response" in event) || event.type === "response.created") continue;
+              if (!(await responses.update(project, event.response))) return;
+            }
+          } catch (thrown) {
+            const { error } = describeError(thrown, signal);
+            await responses
+              .update(project, failedResponse(response, error))
+              .catch((error: unknown) => request.log.error({ err: error }, "A response's end was not kept"));
+          }
+        };
+        await background.start(response.id, { prepare: () => keep(response), work });
+        return response;
+      }
+
+      if (body.stream !== true) {
+        const ended = await endOf(responseEvents(response, complete(leaving), options));
+        await keep(ended);
+        return ended;
+      }
+      // The first event is awaited here: what fails before it is an ordinary HTTP error, not an event in a stream.
+      const iterator = complete(leaving)[Symbol.asyncIterator]();
+      const first = await iterator.next();
+      const events = responseEvents(response, resumed(first, iterator), options);
+      const describe = (error: unknown) => describeError(error, leaving);
+      return eventStream(reply, streamLines(events, { response, keep, describeError: describe }));
+    },
+
+    retrieve: async (request: FastifyRequest): Promise<ResponseObject> => {
+      parseRequest(retrieveResponseQuery, request.query);
+      return (await found(request)).response;
+    },
+
+    delete: async (request: FastifyRequest): Promise<ResponseDeleted> => {
+      const id = responseId(request);
+      if (!(await responses.delete(request.project, id))) throw unknownResponse(id);
+      background.cancel(id);
+      return { id, object: "response", deleted: true };
+    },
+
+    cancel: async (request: FastifyRequest): Promise<ResponseObject> => {
+      const { response } = await found(request);
+      if (!response.background) {
+        throw new InvalidRequest(
+          "Cannot cancel a synchronous response. Only responses with 'background': true can be cancelled.",
+        );
+      }
+      // One that has ended stays as it is, and is told.
+      if (await responses.update(request.project, { ...response, status: "cancelled" })) {
+        background.cancel(response.id);
+      }
+      return (await found(request)).response;
+    },
+
+    inputItems: async (request: FastifyRequest): Promise<ResponseItemList> => {
+      const { order, after, limit } = parseRequest(listInputItemsQuery, request.query);
+      const { input } = await found(request);
+      const items = order === "asc" ? input : input.toReversed();
+      const start = after === undefined ? 0 : items.findIndex(({ id }) => id === after) + 1;
+      if (after !== undefined && start === 0) throw unknownCursor(after);
+      return listWithIds(items.slice(start, start + limit), items.length > start + limit);
+    },
+
+    countTokens: async (request: FastifyRequest, reply: FastifyReply): Promise<ResponseInputTokens> => {
+      const body = parseRequest(countResponseTokensRequest, request.body);
+      const signal = AbortSignal.any([stopping, whenClientLeaves(reply)]);
+      const model = await directory.serve(request.project, body.model, signal);
+      const items = await conversation(request.project, body);
+      const prompt = toPrompt(body, toMessages(body.instructions ?? null, items));
+      const input_tokens = await engine.countTokens({ ...prompt, model });
+      return { object: "response.input_tokens", input_tokens };
+    },
+  };
+}
+
+/** JSON of a conversation that is kept, in the background before a model has looked at it; 8,192 tokens are far less. */
+const MAX_CONVERSATION_BYTES = 4 * 1024 * 1024;
+
+function bounded(items: ConversationItem[]): ConversationItem[] {
+  const bytes = Buffer.byteLength(JSON.stringify(items));
+  if (bytes <= MAX_CONVERSATION_BYTES) return items;
+  throw new InvalidRequest(
+    `Your input exceeds the context window of every model: with what came before it, it has ${bytes} bytes as JSON, expected at most ${MAX_CONVERSATION_BYTES}. Please reduce the length of the input.`,
+    { param: "input", code: "context_length_exceeded" },
+  );
+}
+
+const responseId = (request: FastifyRequest): string => (request.params as { response: string }).response;
+
+function unknownResponse(id: string): NotFound {
+  return new NotFound(`Response with id '${id}' not found.`);
+}

@@ -1,0 +1,128 @@
+// Responses and the conversations they answer: keep, change while they run, read, delete. They are kept for 30 days. A response
+// holds its whole conversation, so that the next one can go on from it whatever became of those before.
+import type { ConversationItem } from "../wire/response-items.ts";
+import type { ResponseObject, ResponseStatus } from "../wire/responses.ts";
+import type { Database } from "./database.ts";
+
+export interface StoredResponse {
+  response: ResponseObject;
+  /** What was asked, with all that came before it. */
+  input: ConversationItem[];
+}
+
+/** How long a response is kept: OpenAI's 30 days. */
+export const RESPONSE_LIFE_SECONDS = 30 * 24 * 60 * 60;
+
+/** Rows that one statement of the sweep removes: a larger one would hold up every request meanwhile. */
+const SWEPT_RESPONSES = 500;
+
+const UNFINISHED: readonly ResponseStatus[] = ["queued", "in_progress"];
+
+export class ResponseStore {
+  readonly #database: Database;
+  /** Milliseconds since 1970. */
+  readonly #now: () => number;
+
+  constructor(database: Database, now: () => number = Date.now) {
+    this.#database = database;
+    this.#now = now;
+  }
+
+  async create(projectId: string, { response, input }: StoredResponse): Promise<void> {
+    await this.#database
+      .insertInto("responses")
+      .values({
+        id: response.id,
+        projectId,
+        createdAt: response.created_at,
+        status: response.status,
+        response: JSON.stringify(response),
+        input: JSON.stringify(input),
+      })
+      .execute();
+  }
+
+  /** Null: no such response, or none any more. */
+  async get(projectId: string, id: string): Promise<StoredResponse | null> {
+    const row = await this.#database
+      .selectFrom("responses")
+      .select(["response", "input"])
+      .where("projectId", "=", projectId)
+      .where("id", "=", id)
+      .where("createdAt", ">", this.#horizon())
+      .executeTakeFirst();
+    if (row === undefined) return null;
+    return {
+      response: JSON.parse(row.response) as ResponseObject,
+      input: JSON.parse(row.input) as ConversationItem[],
+    };
+  }
+
+  /** Replaces a response that has not ended. False: it has, or it is gone. */
+  async update(projectId: string, response: ResponseObject): Promise<boolean> {
+    const updated = await this.#database
+      .updateTable("responses")
+      .set({ status: response.status, response: JSON.stringify(response) })
+      .where("projectId", "=", projectId)
+      .where("id", "=", response.id)
+      .where("status", "in", UNFINISHED)
+      .executeTakeFirst();
+    return updated.numUpdatedRows > 0n;
+  }
+
+  /** False: no such response. */
+  async delete(projectId: string, id: string): Promise<boolean> {
+    const deleted = await this.#database
+      .deleteFrom("responses")
+      .where("projectId", "=", projectId)
+      .where("id", "=", id)
+      .where("createdAt", ">", this.#horizon())
+      .executeTakeFirst();
+    return deleted.numDeletedRows > 0n;
+  }
+
+  /** Ends what an earlier process of this server left unfinished. */
+  async failUnfinished(error: NonNullable<ResponseObject["error"]>): Promise<void> {
+    const failed: ResponseStatus = "failed";
+    await this.#database.transaction().execute(async (transaction) => {
+      const rows = await transaction
+        .selectFrom("responses")
+        .select(["sequence", "response"])
+        .where("status", "in", UNFINISHED)
+        .execute();
+      for (const { sequence, response } of rows) {
+        const ended = { ...(JSON.parse(response) as ResponseObject), status: failed, error };
+        await transaction
+          .updateTable("responses")
+          .set({ status: failed, response: JSON.stringify(ended) })
+          .where("sequence", "=", sequence)
+          .execute();
+      }
+    });
+  }
+
+  /** Removes responses past their life. */
+  async sweep(): Promise<void> {
+    for (;;) {
+      const { numDeletedRows } = await this.#database
+        .deleteFrom("responses")
+        .where("sequence", "in", (query) =>
+          query
+            .selectFrom("responses")
+            .select("sequence")
+            .where("createdAt", "<=", this.#horizon())
+            .orderBy("createdAt")
+            .limit(SWEPT_RESPONSES),
+        )
+        .executeTakeFirst();
+      if (numDeletedRows < SWEPT_RESPONSES) return;
+      // Requests that came meanwhile go first.
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+  }
+
+  /** What was created then, or earlier, is past its life; Unix seconds. */
+  #horizon(): number {
+    return Math.floor(this.#now() / 1000) - RESPONSE_LIFE_SECONDS;
+  }
+}
