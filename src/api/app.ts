@@ -19,10 +19,12 @@ import type { ProjectStore } from "../store/projects.ts";
 import type { WebhookStore } from "../store/webhooks.ts";
 import { BATCH_ENDPOINTS } from "../wire/batches.ts";
 import { DEFAULT_PROJECT, newId } from "../wire/ids.ts";
-import { createAuthentication } from "./authentication.ts";
+import { operationAt } from "../wire/operations.ts";
+import { createAuthentication, isOpen } from "./authentication.ts";
 import type { Authenticate } from "./authentication.ts";
 import { batchRoutes } from "./batches.ts";
 import { chatRoutes } from "./chat.ts";
+import { documentationRoutes } from "./documentation.ts";
 import { embeddingRoutes } from "./embeddings.ts";
 import { errorAnswer, unknownUrl, wrongMethod } from "./error-answers.ts";
 import type { ErrorAnswer } from "./error-answers.ts";
@@ -70,6 +72,8 @@ export interface AppParts {
 }
 
 export interface AppSettings {
+  /** Of this program. */
+  version: string;
   apiKeys: readonly string[];
   organization: string;
   modelAliases: Readonly<Record<string, string>>;
@@ -78,6 +82,13 @@ export interface AppSettings {
   resultFileEncoding: "base64" | "csv";
   emptyJobError: "null" | "object";
   webhookPrivateHosts: readonly string[];
+}
+
+declare module "fastify" {
+  interface FastifyInstance {
+    /** What there is to ask for; addresses that answer 405 are not in it. */
+    routesWithHandlers: readonly { method: string; url: string }[];
+  }
 }
 
 type Method = "GET" | "POST" | "DELETE";
@@ -107,6 +118,7 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
   });
   const permission = checkpointPermissionRoutes(parts);
   const key = keyRoutes({ ...parts, ...settings });
+  const documentation = documentationRoutes(settings);
 
   const routes: RouteTable = {
     "/healthz": { GET: async () => ({ status: stopping.aborted ? "stopping" : "ok" }) },
@@ -136,6 +148,8 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
     "/tunesmith/projects": { POST: key.createProject, GET: key.listProjects },
     "/tunesmith/keys": { POST: key.create, GET: key.list },
     "/tunesmith/keys/:key": { DELETE: key.delete },
+    "/openapi.json": { GET: documentation.document },
+    "/docs": { GET: documentation.page },
   };
 
   const app = createFastify(parts.logger, settings.maxBodyBytes);
@@ -146,7 +160,10 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
   addRateLimits(app, parts.now);
   addErrors(app);
   for (const [url, methods] of Object.entries(routes)) addRoute(app, url, methods, once);
-  return app;
+  const routesWithHandlers = Object.entries(routes).flatMap(([url, methods]) =>
+    Object.keys(methods).map((method) => ({ method, url })),
+  );
+  return app.decorate("routesWithHandlers", routesWithHandlers);
 }
 
 /** The longest path parameter: a model name with the longest suffix, slug and checkpoint, percent-encoded, and some. */
@@ -210,7 +227,7 @@ function addHooks(
     }
     const ownProject = ownRequests.projectOf(request);
     if (ownProject !== null) request.project = ownProject;
-    else if (request.routeOptions.url !== "/healthz") {
+    else if (!isOpen(request)) {
       await authenticate(request);
       void reply.header("openai-project", request.project);
     }
@@ -297,7 +314,11 @@ function addRoute(app: FastifyInstance, url: string, methods: RouteTable[string]
     app.route({
       method,
       url,
-      config: { scope: handler === undefined ? null : scopeOf(method, url) },
+      config: {
+        scope: handler === undefined ? null : scopeOf(method, url),
+        open: operationAt("GET", url)?.open,
+        operation: handler === undefined ? null : operationAt(method, url),
+      },
       handler:
         (handler !== undefined && isCreation(method, url) ? createdOnce(handler, once) : handler) ??
         (async (request, reply) => {

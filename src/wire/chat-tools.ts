@@ -20,15 +20,17 @@ const identifier = z
   });
 const jsonObject = z.record(z.string(), z.unknown());
 
-const tool = z.strictObject({
-  type: z.literal("function"),
-  function: z.strictObject({
-    name: identifier,
-    description: z.string().nullish(),
-    parameters: jsonObject.nullish(),
-    strict: z.boolean().nullish(),
-  }),
-});
+const tool = z
+  .strictObject({
+    type: z.literal("function"),
+    function: z.strictObject({
+      name: identifier,
+      description: z.string().nullish(),
+      parameters: jsonObject.nullish(),
+      strict: z.boolean().nullish(),
+    }),
+  })
+  .meta({ id: "ChatTool" });
 export type ChatTool = z.infer<typeof tool>;
 
 export const tools = z
@@ -91,4 +93,5 @@ export const responseFormat = z
       code: "invalid_json_schema",
       message: `Invalid schema for response_format '${name}': ${fault}`,
     });
-  });
+  })
+  .meta({ id: "ResponseFormat" });
