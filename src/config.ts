@@ -1,5 +1,6 @@
 // Every setting once: its name, variable, default, unit and help. The only reader of the process's environment; all other
 // code is handed values. docs/settings.md is made from SETTINGS.
+import { readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { InvalidRequest } from "./errors.ts";
@@ -349,4 +350,10 @@ function userCacheFolder(environment: Environment): string {
     return join(environment["LOCALAPPDATA"] ?? join(homedir(), "AppData", "Local"), "tunesmith");
   }
   return join(environment["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "tunesmith");
+}
+
+/** Of this program. */
+export function packageVersion(): string {
+  const text = readFileSync(new URL("../package.json", import.meta.url), "utf8");
+  return (JSON.parse(text) as { version: string }).version;
 }

@@ -9,7 +9,7 @@ import { createApp } from "./api/app.ts";
 import type { GraderMeans } from "./api/graders.ts";
 import type { BaseModelCatalogue } from "./api/model-directory.ts";
 import { OwnRequests } from "./api/own-requests.ts";
-import { checkExposure, loadConfig, trainerEnvironment, unknownVariables } from "./config.ts";
+import { checkExposure, loadConfig, packageVersion, trainerEnvironment, unknownVariables } from "./config.ts";
 import type { Config } from "./config.ts";
 import { InvalidRequest, messageOf } from "./errors.ts";
 import { countExamples } from "./data/dataset.ts";
@@ -209,7 +209,7 @@ async function wireServer(
       stopping: stopping.signal,
       logger,
     },
-    config,
+    { ...config, version: packageVersion() },
   );
   if (overrides.runsBatches ?? worker !== null) {
     const dispatch: Dispatch = (request) => ownRequests.send(app, request);

@@ -22,12 +22,14 @@ import type { ResponseStore } from "../store/responses.ts";
 import type { WebhookStore } from "../store/webhooks.ts";
 import { BATCH_ENDPOINTS } from "../wire/batches.ts";
 import { DEFAULT_PROJECT, newId } from "../wire/ids.ts";
-import { createAuthentication } from "./authentication.ts";
+import { operationAt } from "../wire/operations.ts";
+import { createAuthentication, isOpen } from "./authentication.ts";
 import type { Authenticate } from "./authentication.ts";
 import { BackgroundResponses } from "./background-responses.ts";
 import { batchRoutes } from "./batches.ts";
 import { chatRoutes } from "./chat.ts";
 import { completionRoutes } from "./completions.ts";
+import { documentationRoutes } from "./documentation.ts";
 import { embeddingRoutes } from "./embeddings.ts";
 import { errorAnswer, unknownUrl, wrongMethod } from "./error-answers.ts";
 import type { ErrorAnswer } from "./error-answers.ts";
@@ -82,6 +84,8 @@ export interface AppParts {
 }
 
 export interface AppSettings {
+  /** Of this program. */
+  version: string;
   apiKeys: readonly string[];
   organization: string;
   modelAliases: Readonly<Record<string, string>>;
@@ -90,6 +94,13 @@ export interface AppSettings {
   resultFileEncoding: "base64" | "csv";
   emptyJobError: "null" | "object";
   webhookPrivateHosts: readonly string[];
+}
+
+declare module "fastify" {
+  interface FastifyInstance {
+    /** What there is to ask for; addresses that answer 405 are not in it. */
+    routesWithHandlers: readonly { method: string; url: string }[];
+  }
 }
 
 type Method = "GET" | "POST" | "DELETE";
@@ -124,6 +135,7 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
   });
   const permission = checkpointPermissionRoutes(parts);
   const key = keyRoutes({ ...parts, ...settings });
+  const documentation = documentationRoutes(settings);
 
   const routes: RouteTable = {
     "/healthz": { GET: async () => ({ status: stopping.aborted ? "stopping" : "ok" }) },
@@ -165,6 +177,8 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
     "/tunesmith/projects": { POST: key.createProject, GET: key.listProjects },
     "/tunesmith/keys": { POST: key.create, GET: key.list },
     "/tunesmith/keys/:key": { DELETE: key.delete },
+    "/openapi.json": { GET: documentation.document },
+    "/docs": { GET: documentation.page },
   };
 
   const app = createFastify(parts.logger, settings.maxBodyBytes);
@@ -177,7 +191,10 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
   addRateLimits(app, parts.now);
   addErrors(app);
   for (const [url, methods] of Object.entries(routes)) addRoute(app, url, methods, once);
-  return app;
+  const routesWithHandlers = Object.entries(routes).flatMap(([url, methods]) =>
+    Object.keys(methods).map((method) => ({ method, url })),
+  );
+  return app.decorate("routesWithHandlers", routesWithHandlers);
 }
 
 /** The longest path parameter: a model name with the longest suffix, slug and checkpoint, percent-encoded, and some. */
@@ -241,7 +258,7 @@ function addHooks(
     }
     const ownProject = ownRequests.projectOf(request);
     if (ownProject !== null) request.project = ownProject;
-    else if (request.routeOptions.url !== "/healthz") {
+    else if (!isOpen(request)) {
       await authenticate(request);
       void reply.header("openai-project", request.project);
     }
@@ -328,7 +345,11 @@ function addRoute(app: FastifyInstance, url: string, methods: RouteTable[string]
     app.route({
       method,
       url,
-      config: { scope: handler === undefined ? null : scopeOf(method, url) },
+      config: {
+        scope: handler === undefined ? null : scopeOf(method, url),
+        open: operationAt("GET", url)?.open,
+        operation: handler === undefined ? null : operationAt(method, url),
+      },
       handler:
         (handler !== undefined && isCreation(method, url) ? createdOnce(handler, once) : handler) ??
         (async (request, reply) => {

@@ -8,6 +8,7 @@ import type { ProjectStore } from "../store/projects.ts";
 import { DEFAULT_PROJECT } from "../wire/ids.ts";
 import { SCOPES } from "../wire/keys.ts";
 import type { Scope } from "../wire/keys.ts";
+import type { Operation } from "../wire/operations/operation.ts";
 import { Forbidden, Unauthorized } from "./error-answers.ts";
 
 /** Whoever makes a request, as its key says. */
@@ -28,6 +29,10 @@ declare module "fastify" {
   interface FastifyContextConfig {
     /** What a key needs for this route; left out: nothing. */
     scope?: Scope | null;
+    /** Who may ask at this address without a key. */
+    open?: Operation["open"];
+    /** What the table of operations says of this route; null where only the method is wrong. */
+    operation?: Operation | null;
   }
 }
 
@@ -111,16 +116,35 @@ function missingScope(scope: Scope, caller: Caller): Forbidden {
   );
 }
 
+/** Whether a request to this address needs no key. */
+export function isOpen(request: FastifyRequest): boolean {
+  const { open } = request.routeOptions.config;
+  return open === "everybody" || (open === "this machine" && isFromThisMachine(request));
+}
+
+/** A proxy on this machine speaks for others; one that says so, or hands on the name they used, is not taken for its owner. */
+function isFromThisMachine(request: FastifyRequest): boolean {
+  const { headers, raw } = request;
+  const isForwarded = Object.keys(headers).some((name) =>
+    /^(forwarded|via|x-forwarded-.*|x-real-ip)$/.test(name),
+  );
+  const address = (raw.socket.remoteAddress ?? "").replace(/^::ffff:/, "");
+  return !isForwarded && (address === "::1" || isLocalName(address)) && isAmongOwnNames(request);
+}
+
 /** Without this, a page open in a browser on this machine could post to the server (form posts need no permission), or read it by rebinding a DNS name. */
 function refuseOtherSites(request: FastifyRequest): void {
-  const host = hostOf(`http://${request.headers.host ?? ""}`);
-  const origin = request.headers.origin;
-  const from = origin === undefined ? null : hostOf(origin);
-  if (host !== null && isLocalName(host) && (from === null ? origin === undefined : isLocalName(from)))
-    return;
+  if (isAmongOwnNames(request)) return;
   throw new Forbidden(
     "This server has no API keys and therefore answers only requests made to and from this machine itself (localhost). Make an admin key with 'tunesmith keys create --scopes admin', or set TUNESMITH_API_KEYS, to use it under another name or from a web page.",
   );
+}
+
+/** Whether both the name that is asked for and the page that asks, if any, are this machine's. */
+function isAmongOwnNames({ headers: { host: named, origin } }: FastifyRequest): boolean {
+  const host = hostOf(`http://${named ?? ""}`);
+  const from = origin === undefined ? null : hostOf(origin);
+  return host !== null && isLocalName(host) && (from === null ? origin === undefined : isLocalName(from));
 }
 
 function hostOf(url: string): string | null {

@@ -7,12 +7,12 @@ import type { List } from "../wire/list.ts";
 import { parseRequest } from "../wire/validation.ts";
 import { targetFault } from "../wire/webhook-targets.ts";
 import { createWebhookRequest, WEBHOOK_EVENT_TYPES } from "../wire/webhooks.ts";
-import type { WebhookDeleted, WebhookObject } from "../wire/webhooks.ts";
+import type { NewWebhookObject, WebhookDeleted, WebhookObject } from "../wire/webhooks.ts";
 
 export function webhookRoutes(parts: { webhooks: WebhookStore; webhookPrivateHosts: readonly string[] }) {
   const { webhooks, webhookPrivateHosts } = parts;
   return {
-    create: async (request: FastifyRequest): Promise<WebhookObject> => {
+    create: async (request: FastifyRequest): Promise<NewWebhookObject> => {
       const body = parseRequest(createWebhookRequest, request.body);
       const fault = targetFault(body.url, webhookPrivateHosts);
       if (fault !== null) {

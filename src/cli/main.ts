@@ -1,8 +1,7 @@
 // The entry of the command line: settings in, exit code out, every failure as one message. Besides src/main.ts it is the
 // only file that reads the configuration, and `serve` and `models pull` are the only commands that load the server.
-import { readFileSync } from "node:fs";
 import { CommanderError } from "commander";
-import { loadClientConfig } from "../config.ts";
+import { loadClientConfig, packageVersion } from "../config.ts";
 import { InvalidRequest, messageOf, TunesmithError } from "../errors.ts";
 import { ApiError, createClient, ServerUnreachable } from "./client.ts";
 import { pullModel, serve } from "./local.ts";
@@ -102,9 +101,4 @@ function printError(
   error: { message: string; type: string | null; param: string | null; code: string | null },
 ): void {
   terminal.stdout.write(`${JSON.stringify({ error })}\n`);
-}
-
-function packageVersion(): string {
-  const text = readFileSync(new URL("../../package.json", import.meta.url), "utf8");
-  return (JSON.parse(text) as { version: string }).version;
 }

@@ -1,7 +1,7 @@
 // Batches: the request that creates one, a line of its input file, the batch object, and a line of its output files.
 import { z } from "zod";
 import { expiresAfter, MAX_TTL_SECONDS } from "./files.ts";
-import { pageQuery } from "./list.ts";
+import { listWithIdsSchema, pageQuery } from "./list.ts";
 import { addFault, metadata } from "./validation.ts";
 
 /** All of OpenAI's; a server offers those it has. */
@@ -73,52 +73,54 @@ export const batchRequestLine = z.strictObject({
 export type BatchRequestLine = z.infer<typeof batchRequestLine>;
 
 /** Why a batch failed: one of its lines, or the file as a whole. */
-export interface BatchError {
-  code: string;
-  message: string;
-  param: string | null;
-  /** 1-based. */
-  line: number | null;
-}
+const batchError = z.object({
+  code: z.string(),
+  message: z.string(),
+  param: z.string().nullable(),
+  line: z.int().nullable().describe("1-based."),
+});
+export type BatchError = z.infer<typeof batchError>;
 
-export interface BatchRequestCounts {
-  total: number;
-  completed: number;
-  failed: number;
-}
+const batchRequestCounts = z.object({ total: z.int(), completed: z.int(), failed: z.int() });
+export type BatchRequestCounts = z.infer<typeof batchRequestCounts>;
 
-export interface BatchUsage {
-  input_tokens: number;
-  input_tokens_details: { cached_tokens: number };
-  output_tokens: number;
-  output_tokens_details: { reasoning_tokens: number };
-  total_tokens: number;
-}
+const batchUsage = z.object({
+  input_tokens: z.int(),
+  input_tokens_details: z.object({ cached_tokens: z.int() }),
+  output_tokens: z.int(),
+  output_tokens_details: z.object({ reasoning_tokens: z.int() }),
+  total_tokens: z.int(),
+});
+export type BatchUsage = z.infer<typeof batchUsage>;
 
-export interface BatchObject {
-  id: string;
-  object: "batch";
-  endpoint: string;
-  model: string | null;
-  errors: { object: "list"; data: BatchError[] } | null;
-  input_file_id: string;
-  completion_window: "24h";
-  status: BatchStatus;
-  output_file_id: string | null;
-  error_file_id: string | null;
-  created_at: number;
-  in_progress_at: number | null;
-  expires_at: number;
-  finalizing_at: number | null;
-  completed_at: number | null;
-  failed_at: number | null;
-  expired_at: number | null;
-  cancelling_at: number | null;
-  cancelled_at: number | null;
-  request_counts: BatchRequestCounts;
-  usage: BatchUsage;
-  metadata: Record<string, string> | null;
-}
+export const batchObject = z
+  .object({
+    id: z.string(),
+    object: z.literal("batch"),
+    endpoint: z.string(),
+    model: z.string().nullable(),
+    errors: z.object({ object: z.literal("list"), data: z.array(batchError) }).nullable(),
+    input_file_id: z.string(),
+    completion_window: z.literal("24h"),
+    status: z.enum(BATCH_STATUSES),
+    output_file_id: z.string().nullable(),
+    error_file_id: z.string().nullable(),
+    created_at: z.int(),
+    in_progress_at: z.int().nullable(),
+    expires_at: z.int(),
+    finalizing_at: z.int().nullable(),
+    completed_at: z.int().nullable(),
+    failed_at: z.int().nullable(),
+    expired_at: z.int().nullable(),
+    cancelling_at: z.int().nullable(),
+    cancelled_at: z.int().nullable(),
+    request_counts: batchRequestCounts,
+    usage: batchUsage,
+    metadata: z.record(z.string(), z.string()).nullable(),
+  })
+  .meta({ id: "Batch" });
+export const batchList = listWithIdsSchema(batchObject).meta({ id: "BatchList" });
+export type BatchObject = z.infer<typeof batchObject>;
 
 /** A line of an output or error file. */
 export interface BatchOutputLine {

@@ -16,28 +16,30 @@ const toolCall = z.strictObject({
   index: z.number().nullish(),
 });
 
-const message = z.discriminatedUnion("role", [
-  z.strictObject({ role: z.literal("system"), content, name }),
-  z.strictObject({ role: z.literal("developer"), content, name }),
-  z.strictObject({ role: z.literal("user"), content, name }),
-  z.strictObject({
-    role: z.literal("assistant"),
-    content: content.nullish(),
-    name,
-    // A client sends earlier answers back as they came, so what such an answer holds must pass.
-    refusal: notImplemented(),
-    annotations: notImplemented([]),
-    audio: notImplemented(),
-    tool_calls: z.array(toolCall).nullish(),
-    function_call: functionCall.nullish(),
-  }),
-  z.strictObject({ role: z.literal("tool"), content, tool_call_id: z.string().min(1) }),
-  z.strictObject({
-    role: z.literal("function"),
-    content: z.string().nullish(),
-    name: z.string().min(1).max(64),
-  }),
-]);
+const message = z
+  .discriminatedUnion("role", [
+    z.strictObject({ role: z.literal("system"), content, name }),
+    z.strictObject({ role: z.literal("developer"), content, name }),
+    z.strictObject({ role: z.literal("user"), content, name }),
+    z.strictObject({
+      role: z.literal("assistant"),
+      content: content.nullish(),
+      name,
+      // A client sends earlier answers back as they came, so what such an answer holds must pass.
+      refusal: notImplemented(),
+      annotations: notImplemented([]),
+      audio: notImplemented(),
+      tool_calls: z.array(toolCall).nullish(),
+      function_call: functionCall.nullish(),
+    }),
+    z.strictObject({ role: z.literal("tool"), content, tool_call_id: z.string().min(1) }),
+    z.strictObject({
+      role: z.literal("function"),
+      content: z.string().nullish(),
+      name: z.string().min(1).max(64),
+    }),
+  ])
+  .meta({ id: "ChatRequestMessage" });
 export type ChatRequestMessage = z.infer<typeof message>;
 
 /** A conversation in which every tool call is answered, and every answer has its call. */

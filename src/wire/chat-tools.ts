@@ -20,15 +20,17 @@ export const identifier = z
   });
 export const jsonObject = z.record(z.string(), z.unknown());
 
-const tool = z.strictObject({
-  type: z.literal("function"),
-  function: z.strictObject({
-    name: identifier,
-    description: z.string().nullish(),
-    parameters: jsonObject.nullish(),
-    strict: z.boolean().nullish(),
-  }),
-});
+const tool = z
+  .strictObject({
+    type: z.literal("function"),
+    function: z.strictObject({
+      name: identifier,
+      description: z.string().nullish(),
+      parameters: jsonObject.nullish(),
+      strict: z.boolean().nullish(),
+    }),
+  })
+  .meta({ id: "ChatTool" });
 export type ChatTool = z.infer<typeof tool>;
 
 /** What chat and responses say of a function alike. */
@@ -123,7 +125,8 @@ export const responseFormat = z
   ])
   .superRefine((format, context) => {
     if (format.type === "json_schema") refineSchemaFormat(format.json_schema, context);
-  });
+  })
+  .meta({ id: "ResponseFormat" });
 
 /** Answers can be held to the schema, if there is one. `path` leads from the format to what a fault names. */
 export function refineSchemaFormat(

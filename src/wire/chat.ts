@@ -79,7 +79,8 @@ export const createChatCompletionRequest = z
         message: "The 'stream_options' parameter is only allowed when 'stream' is enabled.",
       });
     }
-  });
+  })
+  .meta({ id: "CreateChatCompletionRequest" });
 export type CreateChatCompletionRequest = z.infer<typeof createChatCompletionRequest>;
 
 /** Parameters that need or exclude each other. */
@@ -136,88 +137,105 @@ function refineFormats(
 
 const isGiven = (value: unknown) => value !== null && value !== undefined;
 
-export interface Usage {
-  prompt_tokens: number;
-  completion_tokens: number;
-  total_tokens: number;
-  prompt_tokens_details: { cached_tokens: number; audio_tokens: number };
-  completion_tokens_details: {
-    reasoning_tokens: number;
-    audio_tokens: number;
-    accepted_prediction_tokens: number;
-    rejected_prediction_tokens: number;
-  };
-}
+const usage = z
+  .object({
+    prompt_tokens: z.int(),
+    completion_tokens: z.int(),
+    total_tokens: z.int(),
+    prompt_tokens_details: z.object({ cached_tokens: z.int(), audio_tokens: z.int() }),
+    completion_tokens_details: z.object({
+      reasoning_tokens: z.int(),
+      audio_tokens: z.int(),
+      accepted_prediction_tokens: z.int(),
+      rejected_prediction_tokens: z.int(),
+    }),
+  })
+  .meta({ id: "CompletionUsage" });
+export type Usage = z.infer<typeof usage>;
 
-export type ChatFinishReason = "stop" | "length" | "tool_calls" | "function_call";
+const finishReason = z.enum(["stop", "length", "tool_calls", "function_call"]);
+export type ChatFinishReason = z.infer<typeof finishReason>;
 
-export interface ChatToolCall {
-  id: string;
-  type: "function";
-  function: { name: string; /** A JSON text. */ arguments: string };
-}
+const chatFunctionCall = z.object({ name: z.string(), arguments: z.string().describe("A JSON text.") });
+const chatToolCall = z
+  .object({ id: z.string(), type: z.literal("function"), function: chatFunctionCall })
+  .meta({ id: "ChatToolCall" });
+export type ChatToolCall = z.infer<typeof chatToolCall>;
 
-export interface ChatTokenLogprob {
-  token: string;
-  logprob: number;
-  bytes: number[];
-}
+const tokenLogprob = z.object({ token: z.string(), logprob: z.number(), bytes: z.array(z.int()) });
+export type ChatTokenLogprob = z.infer<typeof tokenLogprob>;
 
-export interface ChatLogprobs {
-  content: (ChatTokenLogprob & { top_logprobs: ChatTokenLogprob[] })[];
-  refusal: null;
-}
+const chatLogprobs = z
+  .object({
+    content: z.array(tokenLogprob.extend({ top_logprobs: z.array(tokenLogprob) })),
+    refusal: z.null(),
+  })
+  .meta({ id: "ChatLogprobs" });
+export type ChatLogprobs = z.infer<typeof chatLogprobs>;
 
-export interface ChatCompletion {
-  id: string;
-  object: "chat.completion";
-  created: number;
-  model: string;
-  choices: {
-    index: number;
-    message: {
-      role: "assistant";
-      content: string | null;
-      refusal: null;
-      annotations: [];
-      tool_calls?: ChatToolCall[];
-      /** Of requests with `functions` only. */
-      function_call?: ChatToolCall["function"];
-    };
-    logprobs: ChatLogprobs | null;
-    finish_reason: ChatFinishReason;
-  }[];
-  usage: Usage;
-  service_tier: "default";
-  system_fingerprint: string;
-}
+export const chatCompletion = z
+  .object({
+    id: z.string(),
+    object: z.literal("chat.completion"),
+    created: z.int(),
+    model: z.string(),
+    choices: z.array(
+      z.object({
+        index: z.int(),
+        message: z.object({
+          role: z.literal("assistant"),
+          content: z.string().nullable(),
+          refusal: z.null(),
+          annotations: z.tuple([]),
+          tool_calls: z.array(chatToolCall).exactOptional(),
+          function_call: chatFunctionCall.exactOptional().describe("Of requests with `functions` only."),
+        }),
+        logprobs: chatLogprobs.nullable(),
+        finish_reason: finishReason,
+      }),
+    ),
+    usage,
+    service_tier: z.literal("default"),
+    system_fingerprint: z.string(),
+  })
+  .meta({ id: "ChatCompletion" });
+export type ChatCompletion = z.infer<typeof chatCompletion>;
 
-export interface ChatToolCallDelta {
-  index: number;
-  id?: string;
-  type?: "function";
-  function: { name?: string; arguments: string };
-}
+const functionCallDelta = z.object({ name: z.string().exactOptional(), arguments: z.string() });
+const toolCallDelta = z.object({
+  index: z.int(),
+  id: z.string().exactOptional(),
+  type: z.literal("function").exactOptional(),
+  function: functionCallDelta,
+});
+export type ChatToolCallDelta = z.infer<typeof toolCallDelta>;
 
-export interface ChatCompletionChunk {
-  id: string;
-  object: "chat.completion.chunk";
-  created: number;
-  model: string;
-  service_tier: "default";
-  system_fingerprint: string;
-  choices: {
-    index: number;
-    delta: {
-      role?: "assistant";
-      content?: string | null;
-      refusal?: null;
-      tool_calls?: ChatToolCallDelta[];
-      function_call?: ChatToolCallDelta["function"];
-    };
-    logprobs: ChatLogprobs | null;
-    finish_reason: ChatFinishReason | null;
-  }[];
-  /** Present (null until the last chunk) only when the request asked for it. */
-  usage?: Usage | null;
-}
+export const chatCompletionChunk = z
+  .object({
+    id: z.string(),
+    object: z.literal("chat.completion.chunk"),
+    created: z.int(),
+    model: z.string(),
+    service_tier: z.literal("default"),
+    system_fingerprint: z.string(),
+    choices: z.array(
+      z.object({
+        index: z.int(),
+        delta: z.object({
+          role: z.literal("assistant").exactOptional(),
+          content: z.string().nullable().exactOptional(),
+          refusal: z.null().exactOptional(),
+          tool_calls: z.array(toolCallDelta).exactOptional(),
+          function_call: functionCallDelta.exactOptional(),
+        }),
+        logprobs: chatLogprobs.nullable(),
+        finish_reason: finishReason.nullable(),
+      }),
+    ),
+    usage: usage
+      .nullable()
+      .exactOptional()
+      .describe("Present (null until the last chunk) only when the request asked for it."),
+  })
+  .meta({ id: "ChatCompletionChunk" });
+export type ChatCompletionChunk = z.infer<typeof chatCompletionChunk>;

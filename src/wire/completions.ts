@@ -113,18 +113,21 @@ export const createCompletionRequest = z
         "The 'stream_options' parameter is only allowed when 'stream' is enabled.",
       );
     }
-  });
+  })
+  .meta({ id: "CreateCompletionRequest" });
 export type CreateCompletionRequest = z.infer<typeof createCompletionRequest>;
 
 /** One element for each token; a text's first token has null for what nobody can know of it. */
-export const completionLogprobs = z.object({
-  tokens: z.array(z.string()),
-  token_logprobs: z.array(z.number().nullable()),
-  /** The most likely tokens and the one that stands there; null where `logprobs` is 0. */
-  top_logprobs: z.array(z.record(z.string(), z.number()).nullable()).nullable(),
-  /** Characters of prompt and answer before the token, also where the prompt is not echoed. */
-  text_offset: z.array(z.int()),
-});
+export const completionLogprobs = z
+  .object({
+    tokens: z.array(z.string()),
+    token_logprobs: z.array(z.number().nullable()),
+    /** The most likely tokens and the one that stands there; null where `logprobs` is 0. */
+    top_logprobs: z.array(z.record(z.string(), z.number()).nullable()).nullable(),
+    /** Characters of prompt and answer before the token, also where the prompt is not echoed. */
+    text_offset: z.array(z.int()),
+  })
+  .meta({ id: "CompletionLogprobs" });
 export type CompletionLogprobs = z.infer<typeof completionLogprobs>;
 
 export const completionUsage = z.object({
@@ -150,13 +153,17 @@ const choice = z.object({
   finish_reason: z.enum(FINISH_REASONS),
 });
 
-export const completion = z.object({ ...head, choices: z.array(choice), usage: completionUsage });
+export const completion = z
+  .object({ ...head, choices: z.array(choice), usage: completionUsage })
+  .meta({ id: "Completion" });
 export type Completion = z.infer<typeof completion>;
 
 /** `usage` is there, null until the last chunk, only when the request asked for it. */
-export const completionChunk = z.object({
-  ...head,
-  choices: z.array(choice.extend({ finish_reason: z.enum(FINISH_REASONS).nullable() })),
-  usage: completionUsage.nullable().optional(),
-});
+export const completionChunk = z
+  .object({
+    ...head,
+    choices: z.array(choice.extend({ finish_reason: z.enum(FINISH_REASONS).nullable() })),
+    usage: completionUsage.nullable().optional(),
+  })
+  .meta({ id: "CompletionChunk" });
 export type CompletionChunk = z.infer<typeof completionChunk>;

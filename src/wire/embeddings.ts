@@ -81,25 +81,35 @@ const isNested = (value: unknown): boolean => Array.isArray(value) && typeof val
 
 const isTokenId = (value: unknown): boolean => Number.isSafeInteger(value) && (value as number) >= 0;
 
-export const createEmbeddingRequest = z.strictObject({
-  input,
-  model: z.string().min(1),
-  encoding_format: z.enum(["float", "base64"]).nullish(),
-  /** Its range is checked where the model is known, in the words that OpenAI has for it. */
-  dimensions: z.number().nullish(),
-  /** Names the caller for logs and abuse checks; by contract it never changes the answer. */
-  user: z.string().nullish(),
-});
+export const createEmbeddingRequest = z
+  .strictObject({
+    input,
+    model: z.string().min(1),
+    encoding_format: z.enum(["float", "base64"]).nullish(),
+    /** Its range is checked where the model is known, in the words that OpenAI has for it. */
+    dimensions: z.number().meta({ type: "integer", minimum: 1 }).nullish(),
+    /** Names the caller for logs and abuse checks; by contract it never changes the answer. */
+    user: z.string().nullish(),
+  })
+  .meta({ id: "CreateEmbeddingRequest" });
 export type CreateEmbeddingRequest = z.infer<typeof createEmbeddingRequest>;
 
-export interface EmbeddingList {
-  object: "list";
-  data: {
-    object: "embedding";
-    index: number;
-    /** Numbers, or the base64 of them as little-endian float32. */
-    embedding: number[] | string;
-  }[];
-  model: string;
-  usage: { prompt_tokens: number; total_tokens: number };
-}
+const embeddingObject = z
+  .object({
+    object: z.literal("embedding"),
+    index: z.int(),
+    embedding: z
+      .union([z.array(z.number()), z.string()])
+      .describe("Numbers, or the base64 of them as little-endian float32."),
+  })
+  .meta({ id: "Embedding" });
+
+export const embeddingList = z
+  .object({
+    object: z.literal("list"),
+    data: z.array(embeddingObject),
+    model: z.string(),
+    usage: z.object({ prompt_tokens: z.int(), total_tokens: z.int() }),
+  })
+  .meta({ id: "EmbeddingList" });
+export type EmbeddingList = z.infer<typeof embeddingList>;

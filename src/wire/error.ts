@@ -2,14 +2,16 @@
 import { z } from "zod";
 
 /** All four members are always present: clients read `error.code` without looking first. */
-export const errorEnvelope = z.object({
-  error: z.object({
-    message: z.string(),
-    type: z.string(),
-    param: z.string().nullable(),
-    code: z.string().nullable(),
-  }),
-});
+export const errorEnvelope = z
+  .object({
+    error: z.object({
+      message: z.string().describe("What was expected, what was found, what to do."),
+      type: z.string(),
+      param: z.string().nullable().describe("The parameter at fault."),
+      code: z.string().nullable().describe("The reason, for programs."),
+    }),
+  })
+  .meta({ id: "ErrorEnvelope" });
 export type ErrorEnvelope = z.infer<typeof errorEnvelope>;
 
 export const ERROR_TYPES = [

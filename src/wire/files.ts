@@ -1,6 +1,6 @@
 // Files: the object, the members of an upload and the list query. Contents are bytes and know no schema.
 import { z } from "zod";
-import { pageQuery } from "./list.ts";
+import { listWithIdsSchema, pageQuery } from "./list.ts";
 import { integer } from "./validation.ts";
 
 /** Purposes a client may upload for. */
@@ -17,17 +17,19 @@ export type FilePurpose = (typeof FILE_PURPOSES)[number];
 
 export const FILE_STATUSES = ["uploaded", "processed", "error"] as const;
 
-export const fileObject = z.object({
-  object: z.literal("file"),
-  id: z.string(),
-  purpose: z.enum(FILE_PURPOSES),
-  filename: z.string(),
-  bytes: z.int(),
-  created_at: z.int(),
-  expires_at: z.int().nullable(),
-  status: z.enum(FILE_STATUSES),
-  status_details: z.string().nullable(),
-});
+export const fileObject = z
+  .object({
+    object: z.literal("file"),
+    id: z.string(),
+    purpose: z.enum(FILE_PURPOSES),
+    filename: z.string(),
+    bytes: z.int(),
+    created_at: z.int(),
+    expires_at: z.int().nullable(),
+    status: z.enum(FILE_STATUSES),
+    status_details: z.string().nullable(),
+  })
+  .meta({ id: "File" });
 export type FileObject = z.infer<typeof fileObject>;
 
 /** Shortest and longest life of a file that expires: from an hour to 30 days. */
@@ -42,14 +44,16 @@ export const expiresAfter = z.strictObject({
 
 /** The form members beside `file`, once `expires_after[...]` is gathered into an object of texts. */
 export const createFileFields = z.strictObject({
-  purpose: z.string(),
+  // Its values are refused in words of OpenAI's own, by whoever reads the form.
+  purpose: z.string().meta({ enum: UPLOAD_PURPOSES }),
   expires_after: z
     .strictObject({
       anchor: z.literal("created_at"),
       seconds: z
         .string()
         .transform((text) => (/^[0-9]{1,15}$/.test(text) ? Number(text) : text))
-        .pipe(integer({ min: MIN_TTL_SECONDS, max: MAX_TTL_SECONDS })),
+        .pipe(integer({ min: MIN_TTL_SECONDS, max: MAX_TTL_SECONDS }))
+        .meta({ type: "integer", minimum: MIN_TTL_SECONDS, maximum: MAX_TTL_SECONDS }),
     })
     .optional(),
 });
@@ -69,8 +73,9 @@ export const listFilesQuery = pageQuery({
   purpose: z.string().optional(),
 });
 
-export interface FileDeleted {
-  id: string;
-  object: "file";
-  deleted: true;
-}
+export const fileList = listWithIdsSchema(fileObject).meta({ id: "FileList" });
+
+export const fileDeleted = z
+  .object({ id: z.string(), object: z.literal("file"), deleted: z.literal(true) })
+  .meta({ id: "FileDeleted" });
+export type FileDeleted = z.infer<typeof fileDeleted>;

@@ -1,6 +1,13 @@
 // Fine-tuning: the request that creates a job, and the job, event and checkpoint objects.
 import { z } from "zod";
-import { gatherMetadata, MAX_PAGE_SIZE, metadataFilter, pageQuery } from "./list.ts";
+import {
+  gatherMetadata,
+  listSchema,
+  listWithIdsSchema,
+  MAX_PAGE_SIZE,
+  metadataFilter,
+  pageQuery,
+} from "./list.ts";
 import { addFault, decimal, integer, metadata, notImplemented } from "./validation.ts";
 
 export const JOB_STATUSES = [
@@ -26,11 +33,13 @@ export type EventType = (typeof EVENT_TYPES)[number];
 export const MAX_SEED = 2_147_483_647;
 export const MAX_SUFFIX_LENGTH = 64;
 
-const hyperparametersRequest = z.strictObject({
-  n_epochs: z.union([z.literal("auto"), integer({ min: 1, max: 50 })]).optional(),
-  batch_size: z.union([z.literal("auto"), integer({ min: 1, max: 256 })]).optional(),
-  learning_rate_multiplier: z.union([z.literal("auto"), decimal({ above: 0 })]).optional(),
-});
+const hyperparametersRequest = z
+  .strictObject({
+    n_epochs: z.union([z.literal("auto"), integer({ min: 1, max: 50 })]).optional(),
+    batch_size: z.union([z.literal("auto"), integer({ min: 1, max: 256 })]).optional(),
+    learning_rate_multiplier: z.union([z.literal("auto"), decimal({ above: 0 })]).optional(),
+  })
+  .meta({ id: "HyperparametersRequest" });
 export type HyperparametersRequest = z.infer<typeof hyperparametersRequest>;
 
 const HYPERPARAMETER_NAMES = ["n_epochs", "batch_size", "learning_rate_multiplier"] as const;
@@ -40,8 +49,8 @@ const methodRequest = z
     type: z.enum(["supervised", "dpo", "reinforcement"]),
     supervised: z.strictObject({ hyperparameters: hyperparametersRequest.nullish() }).nullish(),
     // Only the member named by `type` means anything; OpenAI ignores the others, and its own client's tests send all three.
-    dpo: z.unknown().optional(),
-    reinforcement: z.unknown().optional(),
+    dpo: z.unknown().optional().describe('Without meaning beside type "supervised".'),
+    reinforcement: z.unknown().optional().describe('Without meaning beside type "supervised".'),
   })
   .superRefine((method, context) => {
     if (method.type === "supervised") return;
@@ -77,7 +86,8 @@ export const createJobRequest = z
         message: `Invalid '{param}': ${atTop} contradicts 'method.supervised.hyperparameters.${name}', which is ${inMethod}. Send only the latter.`,
       });
     }
-  });
+  })
+  .meta({ id: "CreateFineTuningJobRequest" });
 export type CreateJobRequest = z.infer<typeof createJobRequest>;
 
 export interface RequestedHyperparameters {
@@ -103,51 +113,57 @@ const hyperparameters = z.object({
   learning_rate_multiplier: z.union([z.literal("auto"), z.number()]),
 });
 
-export const jobObject = z.object({
-  object: z.literal("fine_tuning.job"),
-  id: z.string(),
-  model: z.string(),
-  created_at: z.int(),
-  finished_at: z.int().nullable(),
-  fine_tuned_model: z.string().nullable(),
-  organization_id: z.string(),
-  result_files: z.array(z.string()),
-  status: z.enum(JOB_STATUSES),
-  validation_file: z.string().nullable(),
-  training_file: z.string(),
-  hyperparameters,
-  trained_tokens: z.int().nullable(),
-  /** Null or {} on a job without an error, by a setting of the server. */
-  error: z
-    .union([
-      z.object({ code: z.string(), param: z.string().nullable(), message: z.string() }),
-      z.strictObject({}),
-    ])
-    .nullable(),
-  user_provided_suffix: z.string().nullable(),
-  seed: z.int(),
-  estimated_finish: z.int().nullable(),
-  integrations: z.array(z.never()),
-  metadata: z.record(z.string(), z.string()).nullable(),
-  usage_metrics: z.null(),
-  shared_with_openai: z.boolean(),
-  eval_id: z.string().nullable(),
-  method: z.object({
-    type: z.literal("supervised"),
-    supervised: z.object({ hyperparameters }),
-  }),
-});
+export const jobObject = z
+  .object({
+    object: z.literal("fine_tuning.job"),
+    id: z.string(),
+    model: z.string(),
+    created_at: z.int(),
+    finished_at: z.int().nullable(),
+    fine_tuned_model: z.string().nullable(),
+    organization_id: z.string(),
+    result_files: z.array(z.string()),
+    status: z.enum(JOB_STATUSES),
+    validation_file: z.string().nullable(),
+    training_file: z.string(),
+    hyperparameters,
+    trained_tokens: z.int().nullable(),
+    /** Null or {} on a job without an error, by a setting of the server. */
+    error: z
+      .union([
+        z.object({ code: z.string(), param: z.string().nullable(), message: z.string() }),
+        z.strictObject({}),
+      ])
+      .nullable(),
+    user_provided_suffix: z.string().nullable(),
+    seed: z.int(),
+    estimated_finish: z.int().nullable(),
+    integrations: z.array(z.never()),
+    metadata: z.record(z.string(), z.string()).nullable(),
+    usage_metrics: z.null(),
+    shared_with_openai: z.boolean(),
+    eval_id: z.string().nullable(),
+    method: z.object({
+      type: z.literal("supervised"),
+      supervised: z.object({ hyperparameters }),
+    }),
+  })
+  .meta({ id: "FineTuningJob" });
+export const jobList = listSchema(jobObject).meta({ id: "FineTuningJobList" });
 export type FineTuningJob = z.infer<typeof jobObject>;
 
-export const jobEventObject = z.object({
-  object: z.literal("fine_tuning.job.event"),
-  id: z.string(),
-  created_at: z.int(),
-  level: z.enum(EVENT_LEVELS),
-  message: z.string(),
-  data: z.record(z.string(), z.unknown()),
-  type: z.enum(EVENT_TYPES),
-});
+export const jobEventObject = z
+  .object({
+    object: z.literal("fine_tuning.job.event"),
+    id: z.string(),
+    created_at: z.int(),
+    level: z.enum(EVENT_LEVELS),
+    message: z.string(),
+    data: z.record(z.string(), z.unknown()),
+    type: z.enum(EVENT_TYPES),
+  })
+  .meta({ id: "FineTuningJobEvent" });
+export const jobEventList = listSchema(jobEventObject).meta({ id: "FineTuningJobEventList" });
 export type FineTuningJobEvent = z.infer<typeof jobEventObject>;
 
 /** Metrics of one step, as they stand in events and checkpoints. */
@@ -162,37 +178,46 @@ export const checkpointMetrics = z.object({
 });
 export type CheckpointMetrics = z.infer<typeof checkpointMetrics>;
 
-export const jobCheckpointObject = z.object({
-  object: z.literal("fine_tuning.job.checkpoint"),
-  id: z.string(),
-  created_at: z.int(),
-  fine_tuned_model_checkpoint: z.string(),
-  fine_tuning_job_id: z.string(),
-  metrics: checkpointMetrics,
-  step_number: z.int(),
+export const jobCheckpointObject = z
+  .object({
+    object: z.literal("fine_tuning.job.checkpoint"),
+    id: z.string(),
+    created_at: z.int(),
+    fine_tuned_model_checkpoint: z.string(),
+    fine_tuning_job_id: z.string(),
+    metrics: checkpointMetrics,
+    step_number: z.int(),
+  })
+  .meta({ id: "FineTuningJobCheckpoint" });
+export const jobCheckpointList = listWithIdsSchema(jobCheckpointObject).meta({
+  id: "FineTuningJobCheckpointList",
 });
 export type FineTuningJobCheckpoint = z.infer<typeof jobCheckpointObject>;
 
 /** Projects that one request may give permissions to. */
 export const MAX_PERMISSION_PROJECTS = 1000;
 
-export const createPermissionsRequest = z.strictObject({
-  project_ids: z.array(z.string().min(1)).min(1).max(MAX_PERMISSION_PROJECTS),
-});
+export const createPermissionsRequest = z
+  .strictObject({
+    project_ids: z.array(z.string().min(1)).min(1).max(MAX_PERMISSION_PROJECTS),
+  })
+  .meta({ id: "CreateCheckpointPermissionsRequest" });
 
-export const permissionObject = z.object({
-  object: z.literal("checkpoint.permission"),
-  id: z.string(),
-  created_at: z.int(),
-  project_id: z.string(),
-});
+export const permissionObject = z
+  .object({
+    object: z.literal("checkpoint.permission"),
+    id: z.string(),
+    created_at: z.int(),
+    project_id: z.string(),
+  })
+  .meta({ id: "CheckpointPermission" });
+export const permissionList = listWithIdsSchema(permissionObject).meta({ id: "CheckpointPermissionList" });
 export type CheckpointPermission = z.infer<typeof permissionObject>;
 
-export interface CheckpointPermissionDeleted {
-  id: string;
-  object: "checkpoint.permission";
-  deleted: true;
-}
+export const permissionDeleted = z
+  .object({ id: z.string(), object: z.literal("checkpoint.permission"), deleted: z.literal(true) })
+  .meta({ id: "CheckpointPermissionDeleted" });
+export type CheckpointPermissionDeleted = z.infer<typeof permissionDeleted>;
 
 export const listPermissionsQuery = pageQuery({ defaultLimit: 10, maxLimit: MAX_PAGE_SIZE }).extend({
   /** Spelled out, here alone in the protocol. */

@@ -93,6 +93,7 @@ const scoreModel = z.strictObject({
         message: `Invalid '{param}': expected two numbers, the lowest and the highest score, but got ${JSON.stringify(range).slice(0, 80)} instead.`,
       });
     })
+    .meta({ minItems: 2, maxItems: 2, description: "The lowest and the highest score." })
     .optional(),
   pass_threshold: threshold,
   sampling_params: z
@@ -133,7 +134,8 @@ const python = z.strictObject({
         code: "string_above_max_length",
         message: `Invalid '{param}': expected at most ${MAX_PYTHON_SOURCE_BYTES} bytes of Python, but got ${bytes} instead.`,
       });
-    }),
+    })
+    .describe(`At most ${MAX_PYTHON_SOURCE_BYTES} bytes of UTF-8.`),
   image_tag: z.literal(PYTHON_IMAGE).nullish(),
 });
 export type PythonGrader = z.infer<typeof python>;
@@ -164,6 +166,11 @@ const subGraders = z
       code: "invalid_value",
       message: `Invalid '{param}': '${odd.slice(0, 80)}' names a grader and cannot be a variable of 'calculate_output'. Use letters, digits and underscores, and no digit first.`,
     });
+  })
+  .meta({
+    minProperties: 1,
+    maxProperties: MAX_SUB_GRADERS,
+    description: "A map by name; a list or a single grader goes by the graders' names.",
   });
 
 const multi = z.strictObject({
@@ -184,7 +191,8 @@ const grader = z
       code: "string_above_max_length",
       message: `Invalid '{param}': expected a grader of at most ${MAX_GRADER_CHARACTERS} characters as JSON, but got ${length} instead.`,
     });
-  });
+  })
+  .meta({ id: "Grader" });
 /** A grader in its canonical form: `neq` is `ne`, the graders of a multi grader are a map, every grader has a name. */
 export type Grader = z.infer<typeof grader>;
 
@@ -219,22 +227,24 @@ function checkLabels(
   });
 }
 
-export const validateGraderRequest = z.strictObject({ grader });
+export const validateGraderRequest = z.strictObject({ grader }).meta({ id: "ValidateGraderRequest" });
 
-export const runGraderRequest = z.strictObject({
-  grader,
-  model_sample: z.string(),
-  item: z
-    .record(z.string(), z.unknown())
-    .superRefine((item, context) => {
-      if (!isDeeperThan(item, MAX_ITEM_DEPTH)) return;
-      addFault(context, {
-        code: "invalid_value",
-        message: `Invalid '{param}': it nests deeper than ${MAX_ITEM_DEPTH} levels. Send flatter data.`,
-      });
-    })
-    .nullish(),
-});
+export const runGraderRequest = z
+  .strictObject({
+    grader,
+    model_sample: z.string(),
+    item: z
+      .record(z.string(), z.unknown())
+      .superRefine((item, context) => {
+        if (!isDeeperThan(item, MAX_ITEM_DEPTH)) return;
+        addFault(context, {
+          code: "invalid_value",
+          message: `Invalid '{param}': it nests deeper than ${MAX_ITEM_DEPTH} levels. Send flatter data.`,
+        });
+      })
+      .nullish(),
+  })
+  .meta({ id: "RunGraderRequest" });
 
 /** Whether arrays and objects lie inside each other more often than this. */
 export function isDeeperThan(value: unknown, levels: number): boolean {
@@ -246,48 +256,55 @@ export function isDeeperThan(value: unknown, levels: number): boolean {
   return false;
 }
 
-export interface ValidateGraderResponse {
-  grader: Grader;
-}
+export const validateGraderResponse = z.object({ grader }).meta({ id: "ValidateGraderResponse" });
+export type ValidateGraderResponse = z.infer<typeof validateGraderResponse>;
 
 /** Tokens of a judge; OpenAI's reference types an integer, its service sends this. */
-export interface GraderTokenUsage {
-  prompt_tokens: number;
-  total_tokens: number;
-  completion_tokens: number;
-  cached_tokens: number;
-}
+const graderTokenUsage = z
+  .object({
+    prompt_tokens: z.int(),
+    total_tokens: z.int(),
+    completion_tokens: z.int(),
+    cached_tokens: z.int(),
+  })
+  .meta({ id: "GraderTokenUsage" });
+export type GraderTokenUsage = z.infer<typeof graderTokenUsage>;
 
 /** What went wrong while grading: the answer is 200 all the same, with reward 0 for the part that failed. */
-export interface GraderErrors {
-  formula_parse_error: boolean;
-  sample_parse_error: boolean;
-  truncated_observation_error: boolean;
-  unresponsive_reward_error: boolean;
-  invalid_variable_error: boolean;
-  other_error: boolean;
-  python_grader_server_error: boolean;
-  python_grader_server_error_type: string | null;
-  python_grader_runtime_error: boolean;
-  python_grader_runtime_error_details: string | null;
-  model_grader_server_error: boolean;
-  model_grader_refusal_error: boolean;
-  model_grader_parse_error: boolean;
-  model_grader_server_error_details: string | null;
-}
+const graderErrors = z
+  .object({
+    formula_parse_error: z.boolean(),
+    sample_parse_error: z.boolean(),
+    truncated_observation_error: z.boolean(),
+    unresponsive_reward_error: z.boolean(),
+    invalid_variable_error: z.boolean(),
+    other_error: z.boolean(),
+    python_grader_server_error: z.boolean(),
+    python_grader_server_error_type: z.string().nullable(),
+    python_grader_runtime_error: z.boolean(),
+    python_grader_runtime_error_details: z.string().nullable(),
+    model_grader_server_error: z.boolean(),
+    model_grader_refusal_error: z.boolean(),
+    model_grader_parse_error: z.boolean(),
+    model_grader_server_error_details: z.string().nullable(),
+  })
+  .meta({ id: "GraderErrors" });
+export type GraderErrors = z.infer<typeof graderErrors>;
 
-export interface RunGraderResponse {
-  reward: number;
-  metadata: {
-    name: string;
-    type: Grader["type"];
-    errors: GraderErrors;
-    /** Seconds. */
-    execution_time: number;
-    scores: Record<string, number>;
-    token_usage: GraderTokenUsage | null;
-    sampled_model_name: string | null;
-  };
-  sub_rewards: Record<string, number>;
-  model_grader_token_usage_per_model: Record<string, GraderTokenUsage>;
-}
+export const runGraderResponse = z
+  .object({
+    reward: z.number(),
+    metadata: z.object({
+      name: z.string(),
+      type: z.enum(["string_check", "text_similarity", "score_model", "label_model", "python", "multi"]),
+      errors: graderErrors,
+      execution_time: z.number().describe("Seconds."),
+      scores: z.record(z.string(), z.number()),
+      token_usage: graderTokenUsage.nullable(),
+      sampled_model_name: z.string().nullable(),
+    }),
+    sub_rewards: z.record(z.string(), z.number()),
+    model_grader_token_usage_per_model: z.record(z.string(), graderTokenUsage),
+  })
+  .meta({ id: "RunGraderResponse" });
+export type RunGraderResponse = z.infer<typeof runGraderResponse>;

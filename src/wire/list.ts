@@ -7,7 +7,7 @@ export const MAX_PAGE_SIZE = 1000;
 
 /** A number in a query string. */
 export function queryInteger(range: { min: number; max: number }) {
-  return z.string().transform((text, context) => {
+  const schema = z.string().transform((text, context) => {
     const value = /^-?[0-9]{1,15}$/.test(text) ? Number(text) : null;
     const fault = (code: string, message: string) => {
       context.addIssue({ code: "custom", params: { code }, message });
@@ -33,13 +33,17 @@ export function queryInteger(range: { min: number; max: number }) {
     }
     return value;
   });
+  return schema.meta({ type: "integer", minimum: range.min, maximum: range.max });
 }
 
 /** `limit` and `after`: the id of the last element already seen. */
 export function pageQuery(page: { defaultLimit: number; maxLimit: number }) {
   return z.strictObject({
-    limit: queryInteger({ min: 1, max: page.maxLimit }).default(page.defaultLimit),
-    after: z.string().min(1).optional(),
+    limit: queryInteger({ min: 1, max: page.maxLimit })
+      .default(page.defaultLimit)
+      // The default is that of the number, so it would be left out of a schema of the text.
+      .meta({ default: page.defaultLimit, description: "Elements of a page." }),
+    after: z.string().min(1).optional().describe("The id of the last element already seen."),
   });
 }
 
@@ -56,7 +60,10 @@ export function gatherMetadata(query: Record<string, unknown>): Record<string, u
 }
 
 /** A `metadata` filter: pairs that must all match, or null for objects without metadata. */
-export const metadataFilter = metadata.nullable().optional();
+export const metadataFilter = metadata
+  .nullable()
+  .optional()
+  .describe("As metadata[key]=value: pairs that must all match. metadata=null: objects without metadata.");
 
 /** Envelope with the first and last id, null when the list is empty. */
 export interface ListWithIds<T> {
@@ -72,6 +79,16 @@ export interface List<T> {
   object: "list";
   data: T[];
   has_more: boolean;
+}
+
+/** The schema of a list of these. */
+export function listSchema<T extends z.ZodType>(element: T) {
+  return z.object({ object: z.literal("list"), data: z.array(element), has_more: z.boolean() });
+}
+
+/** The schema of a list of these with the ids of its ends. */
+export function listWithIdsSchema<T extends z.ZodType>(element: T) {
+  return listSchema(element).extend({ first_id: z.string().nullable(), last_id: z.string().nullable() });
 }
 
 export function listOf<T>(data: T[], hasMore: boolean): List<T> {

@@ -15,50 +15,52 @@ const inPart = { ...inItem, content_index: z.int() };
 const pieceLogprob = z.object({ token: z.string(), logprob: z.number() });
 const pieceLogprobs = z.array(pieceLogprob.extend({ top_logprobs: z.array(pieceLogprob) }));
 
-export const responseStreamEvent = z.discriminatedUnion("type", [
-  z.object({ type: z.literal("response.created"), ...ofResponse }),
-  z.object({ type: z.literal("response.in_progress"), ...ofResponse }),
-  z.object({ type: z.literal("response.output_item.added"), ...ofItem, item: outputItem }),
-  z.object({ type: z.literal("response.content_part.added"), ...inPart, part: outputText }),
-  z.object({
-    type: z.literal("response.output_text.delta"),
-    ...inPart,
-    delta: z.string(),
-    logprobs: pieceLogprobs,
-  }),
-  z.object({
-    type: z.literal("response.output_text.done"),
-    ...inPart,
-    text: z.string(),
-    logprobs: pieceLogprobs,
-  }),
-  z.object({ type: z.literal("response.content_part.done"), ...inPart, part: outputText }),
-  z.object({ type: z.literal("response.function_call_arguments.delta"), ...inItem, delta: z.string() }),
-  z.object({
-    type: z.literal("response.function_call_arguments.done"),
-    ...inItem,
-    name: z.string(),
-    arguments: z.string(),
-  }),
-  z.object({ type: z.literal("response.output_item.done"), ...ofItem, item: outputItem }),
-  z.object({ type: z.literal("response.completed"), ...ofResponse }),
-  z.object({ type: z.literal("response.incomplete"), ...ofResponse }),
-  z.object({ type: z.literal("response.failed"), ...ofResponse }),
-  /** Clients raise on `error`; the members beside it are those of the reference. */
-  z.object({
-    type: z.literal("error"),
-    sequence_number,
-    code: z.string().nullable(),
-    message: z.string(),
-    param: z.string().nullable(),
-    error: z.object({
-      message: z.string(),
-      type: z.string(),
-      param: z.string().nullable(),
-      code: z.string().nullable(),
+export const responseStreamEvent = z
+  .discriminatedUnion("type", [
+    z.object({ type: z.literal("response.created"), ...ofResponse }),
+    z.object({ type: z.literal("response.in_progress"), ...ofResponse }),
+    z.object({ type: z.literal("response.output_item.added"), ...ofItem, item: outputItem }),
+    z.object({ type: z.literal("response.content_part.added"), ...inPart, part: outputText }),
+    z.object({
+      type: z.literal("response.output_text.delta"),
+      ...inPart,
+      delta: z.string(),
+      logprobs: pieceLogprobs,
     }),
-  }),
-]);
+    z.object({
+      type: z.literal("response.output_text.done"),
+      ...inPart,
+      text: z.string(),
+      logprobs: pieceLogprobs,
+    }),
+    z.object({ type: z.literal("response.content_part.done"), ...inPart, part: outputText }),
+    z.object({ type: z.literal("response.function_call_arguments.delta"), ...inItem, delta: z.string() }),
+    z.object({
+      type: z.literal("response.function_call_arguments.done"),
+      ...inItem,
+      name: z.string(),
+      arguments: z.string(),
+    }),
+    z.object({ type: z.literal("response.output_item.done"), ...ofItem, item: outputItem }),
+    z.object({ type: z.literal("response.completed"), ...ofResponse }),
+    z.object({ type: z.literal("response.incomplete"), ...ofResponse }),
+    z.object({ type: z.literal("response.failed"), ...ofResponse }),
+    /** Clients raise on `error`; the members beside it are those of the reference. */
+    z.object({
+      type: z.literal("error"),
+      sequence_number,
+      code: z.string().nullable(),
+      message: z.string(),
+      param: z.string().nullable(),
+      error: z.object({
+        message: z.string(),
+        type: z.string(),
+        param: z.string().nullable(),
+        code: z.string().nullable(),
+      }),
+    }),
+  ])
+  .meta({ id: "ResponseStreamEvent" });
 export type ResponseStreamEvent = z.infer<typeof responseStreamEvent>;
 
 /** An event before it is numbered. */

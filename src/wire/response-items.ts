@@ -59,7 +59,9 @@ const functionCallOutput = z.strictObject({
   caller: notImplemented(),
 });
 
-export const inputItem = z.discriminatedUnion("type", [message, functionCall, functionCallOutput]);
+export const inputItem = z
+  .discriminatedUnion("type", [message, functionCall, functionCallOutput])
+  .meta({ id: "InputItem" });
 export type ResponseInputItem = z.infer<typeof inputItem>;
 
 const tokenLogprob = z.object({ token: z.string(), logprob: z.number(), bytes: z.array(z.int()) });
@@ -91,26 +93,30 @@ export const outputFunctionCall = z.object({
   name: z.string(),
 });
 
-export const outputItem = z.discriminatedUnion("type", [outputMessage, outputFunctionCall]);
+export const outputItem = z
+  .discriminatedUnion("type", [outputMessage, outputFunctionCall])
+  .meta({ id: "OutputItem" });
 export type ResponseOutputItem = z.infer<typeof outputItem>;
 
 const listedText = z.object({ type: z.literal("input_text"), text: z.string() });
 /** An item of a conversation as it is kept and listed: parts in place of bare texts, and an id. */
-export const conversationItem = z.union([
-  outputItem,
-  z.object({
-    id: z.string(),
-    type: z.literal("message"),
-    status: z.enum(ITEM_STATUSES),
-    content: z.array(listedText),
-    role: z.enum(["user", "system", "developer"]),
-  }),
-  z.object({
-    id: z.string(),
-    type: z.literal("function_call_output"),
-    status: z.enum(ITEM_STATUSES),
-    call_id: z.string(),
-    output: z.union([z.string(), z.array(listedText)]),
-  }),
-]);
+export const conversationItem = z
+  .union([
+    outputItem,
+    z.object({
+      id: z.string(),
+      type: z.literal("message"),
+      status: z.enum(ITEM_STATUSES),
+      content: z.array(listedText),
+      role: z.enum(["user", "system", "developer"]),
+    }),
+    z.object({
+      id: z.string(),
+      type: z.literal("function_call_output"),
+      status: z.enum(ITEM_STATUSES),
+      call_id: z.string(),
+      output: z.union([z.string(), z.array(listedText)]),
+    }),
+  ])
+  .meta({ id: "ItemResource" });
 export type ConversationItem = z.infer<typeof conversationItem>;

@@ -2,7 +2,7 @@
 // server does not carry out is refused by name unless its value changes nothing.
 import { z } from "zod";
 import { identifier, jsonObject, MAX_TOOLS, refineFunctions, refineSchemaFormat } from "./chat-tools.ts";
-import { pageQuery } from "./list.ts";
+import { listWithIdsSchema, pageQuery } from "./list.ts";
 import { conversationItem, inputItem, outputItem } from "./response-items.ts";
 import { addFault, decimal, integer, metadata, notImplemented } from "./validation.ts";
 
@@ -156,12 +156,14 @@ export const createResponseRequest = z
           "Unsupported parameter: '{param}' beside 'stream' is not implemented by this server. Leave out 'stream' and ask for the response by its id.",
       });
     }
-  });
+  })
+  .meta({ id: "CreateResponse" });
 export type CreateResponseRequest = z.infer<typeof createResponseRequest>;
 
 export const countResponseTokensRequest = z
   .strictObject({ ...promptMembers, personality: notImplemented() })
-  .superRefine(refineToolChoice);
+  .superRefine(refineToolChoice)
+  .meta({ id: "TokenCountsBody" });
 export type ResponsePrompt = z.infer<typeof countResponseTokensRequest>;
 
 function refineToolChoice(
@@ -191,78 +193,78 @@ const responseUsage = z.object({
 });
 export type ResponseUsage = z.infer<typeof responseUsage>;
 
-export const responseObject = z.object({
-  id: z.string(),
-  object: z.literal("response"),
-  created_at: z.int(),
-  status: z.enum(RESPONSE_STATUSES),
-  background: z.boolean(),
-  completed_at: z.int().nullable(),
-  error: z.object({ code: z.string(), message: z.string() }).nullable(),
-  incomplete_details: z.object({ reason: z.literal("max_output_tokens") }).nullable(),
-  instructions: z.string().nullable(),
-  max_output_tokens: z.int().nullable(),
-  model: z.string(),
-  output: z.array(outputItem),
-  parallel_tool_calls: z.boolean(),
-  previous_response_id: z.string().nullable(),
-  reasoning: z.object({ effort: z.null(), summary: z.null() }),
-  service_tier: z.literal("default"),
-  store: z.boolean(),
-  temperature: z.number(),
-  text: z.object({
-    format: z.discriminatedUnion("type", [
-      z.object({ type: z.literal("text") }),
-      z.object({ type: z.literal("json_object") }),
+export const responseObject = z
+  .object({
+    id: z.string(),
+    object: z.literal("response"),
+    created_at: z.int(),
+    status: z.enum(RESPONSE_STATUSES),
+    background: z.boolean(),
+    completed_at: z.int().nullable(),
+    error: z.object({ code: z.string(), message: z.string() }).nullable(),
+    incomplete_details: z.object({ reason: z.literal("max_output_tokens") }).nullable(),
+    instructions: z.string().nullable(),
+    max_output_tokens: z.int().nullable(),
+    model: z.string(),
+    output: z.array(outputItem),
+    parallel_tool_calls: z.boolean(),
+    previous_response_id: z.string().nullable(),
+    reasoning: z.object({ effort: z.null(), summary: z.null() }),
+    service_tier: z.literal("default"),
+    store: z.boolean(),
+    temperature: z.number(),
+    text: z.object({
+      format: z.discriminatedUnion("type", [
+        z.object({ type: z.literal("text") }),
+        z.object({ type: z.literal("json_object") }),
+        z.object({
+          type: z.literal("json_schema"),
+          name: z.string(),
+          description: z.string().nullable(),
+          schema: jsonObject,
+          strict: z.boolean(),
+        }),
+      ]),
+      verbosity: z.literal("medium"),
+    }),
+    tool_choice: toolChoice,
+    tools: z.array(
       z.object({
-        type: z.literal("json_schema"),
+        type: z.literal("function"),
         name: z.string(),
         description: z.string().nullable(),
-        schema: jsonObject,
+        parameters: jsonObject.nullable(),
         strict: z.boolean(),
       }),
-    ]),
-    verbosity: z.literal("medium"),
-  }),
-  tool_choice: toolChoice,
-  tools: z.array(
-    z.object({
-      type: z.literal("function"),
-      name: z.string(),
-      description: z.string().nullable(),
-      parameters: jsonObject.nullable(),
-      strict: z.boolean(),
-    }),
-  ),
-  top_p: z.number(),
-  truncation: z.literal("disabled"),
-  /** Null until the answer is complete. */
-  usage: responseUsage.nullable(),
-  user: z.string().nullable(),
-  metadata: z.record(z.string(), z.string()),
-});
+    ),
+    top_p: z.number(),
+    truncation: z.literal("disabled"),
+    /** Null until the answer is complete. */
+    usage: responseUsage.nullable(),
+    user: z.string().nullable(),
+    metadata: z.record(z.string(), z.string()),
+  })
+  .meta({ id: "Response" });
 export type ResponseObject = z.infer<typeof responseObject>;
 
-export const responseDeleted = z.object({
-  id: z.string(),
-  object: z.literal("response"),
-  deleted: z.literal(true),
-});
+export const responseDeleted = z
+  .object({
+    id: z.string(),
+    object: z.literal("response"),
+    deleted: z.literal(true),
+  })
+  .meta({ id: "ResponseDeleted" });
 export type ResponseDeleted = z.infer<typeof responseDeleted>;
 
-export const responseInputTokens = z.object({
-  object: z.literal("response.input_tokens"),
-  input_tokens: z.int(),
-});
+export const responseInputTokens = z
+  .object({
+    object: z.literal("response.input_tokens"),
+    input_tokens: z.int(),
+  })
+  .meta({ id: "ResponseInputTokens" });
 export type ResponseInputTokens = z.infer<typeof responseInputTokens>;
 
-export const responseItemList = z.object({
-  object: z.literal("list"),
-  data: z.array(conversationItem),
-  has_more: z.boolean(),
-  first_id: z.string().nullable(),
-  last_id: z.string().nullable(),
-});
+export const responseItemList = listWithIdsSchema(conversationItem).meta({ id: "ResponseItemList" });
 export type ResponseItemList = z.infer<typeof responseItemList>;
 
 /** Clients write lists of a query either way. */

@@ -32,6 +32,7 @@ export const logitBias = z
       });
     }
   })
+  .meta({ maxProperties: MAX_LOGIT_BIASES, description: "Token ids as keys." })
   .nullish();
 
 export const streamOptions = z

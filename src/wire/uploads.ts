@@ -62,63 +62,70 @@ export const createUploadRequest = z
     if (types !== null && !types.includes(type)) {
       fault(`Supported values for purpose '${purpose}' are: ${types.map((each) => `'${each}'`).join(", ")}.`);
     }
-  });
+  })
+  .meta({ id: "CreateUploadRequest" });
 export type CreateUploadRequest = z.infer<typeof createUploadRequest>;
 
 /** The form members of a part beside `data`: none. */
 export const createPartFields = z.strictObject({});
 
-export const completeUploadRequest = z.strictObject({
-  part_ids: z
-    .array(z.string())
-    .min(1)
-    .max(MAX_PARTS)
-    .superRefine((ids, context) => {
-      const seen = new Set<string>();
-      ids.forEach((id, index) => {
-        if (seen.has(id)) {
-          addFault(context, {
-            code: "invalid_value",
-            path: [index],
-            message: `Invalid '{param}': the part '${id.slice(0, 80)}' is named twice. Name each part once, in the order of the file.`,
-          });
-        }
-        seen.add(id);
-      });
-    }),
-  md5: z
-    .string()
-    .superRefine((text, context) => {
-      if (/^[0-9a-f]{32}$/i.test(text)) return;
-      addFault(context, {
-        code: "invalid_value",
-        message: "Invalid '{param}': expected 32 hexadecimal digits, the MD5 of the whole file's bytes.",
-      });
-    })
-    .transform((text) => text.toLowerCase())
-    .nullable()
-    .default(null),
-});
+export const completeUploadRequest = z
+  .strictObject({
+    part_ids: z
+      .array(z.string())
+      .min(1)
+      .max(MAX_PARTS)
+      .superRefine((ids, context) => {
+        const seen = new Set<string>();
+        ids.forEach((id, index) => {
+          if (seen.has(id)) {
+            addFault(context, {
+              code: "invalid_value",
+              path: [index],
+              message: `Invalid '{param}': the part '${id.slice(0, 80)}' is named twice. Name each part once, in the order of the file.`,
+            });
+          }
+          seen.add(id);
+        });
+      }),
+    md5: z
+      .string()
+      .superRefine((text, context) => {
+        if (/^[0-9a-f]{32}$/i.test(text)) return;
+        addFault(context, {
+          code: "invalid_value",
+          message: "Invalid '{param}': expected 32 hexadecimal digits, the MD5 of the whole file's bytes.",
+        });
+      })
+      .transform((text) => text.toLowerCase())
+      .nullable()
+      .default(null),
+  })
+  .meta({ id: "CompleteUploadRequest" });
 export type CompleteUploadRequest = z.infer<typeof completeUploadRequest>;
 
-export const uploadObject = z.object({
-  id: z.string(),
-  object: z.literal("upload"),
-  bytes: z.int(),
-  created_at: z.int(),
-  filename: z.string(),
-  purpose: z.enum(UPLOAD_PURPOSES),
-  status: z.enum(UPLOAD_STATUSES),
-  expires_at: z.int(),
-  /** Only when it is completed. */
-  file: fileObject.optional(),
-});
+export const uploadObject = z
+  .object({
+    id: z.string(),
+    object: z.literal("upload"),
+    bytes: z.int(),
+    created_at: z.int(),
+    filename: z.string(),
+    purpose: z.enum(UPLOAD_PURPOSES),
+    status: z.enum(UPLOAD_STATUSES),
+    expires_at: z.int(),
+    /** Only when it is completed. */
+    file: fileObject.optional(),
+  })
+  .meta({ id: "Upload" });
 export type UploadObject = z.infer<typeof uploadObject>;
 
-export const uploadPartObject = z.object({
-  id: z.string(),
-  object: z.literal("upload.part"),
-  created_at: z.int(),
-  upload_id: z.string(),
-});
+export const uploadPartObject = z
+  .object({
+    id: z.string(),
+    object: z.literal("upload.part"),
+    created_at: z.int(),
+    upload_id: z.string(),
+  })
+  .meta({ id: "UploadPart" });
 export type UploadPartObject = z.infer<typeof uploadPartObject>;

@@ -41,19 +41,34 @@ interface Range {
 
 /** A whole number within a range. */
 export function integer(range: Range = {}) {
-  return z.number().superRefine((value, context) => {
-    if (!Number.isInteger(value)) {
-      addFault(context, {
-        code: "invalid_type",
-        message: `Invalid type for '{param}': expected an integer, but got a decimal number instead.`,
-      });
-    } else checkRange("integer", value, range, context);
-  });
+  return z
+    .number()
+    .superRefine((value, context) => {
+      if (!Number.isInteger(value)) {
+        addFault(context, {
+          code: "invalid_type",
+          message: `Invalid type for '{param}': expected an integer, but got a decimal number instead.`,
+        });
+      } else checkRange("integer", value, range, context);
+    })
+    .meta({ type: "integer", ...boundsOf(range) });
 }
 
 /** Any finite number within a range. */
 export function decimal(range: Range = {}) {
-  return z.number().superRefine((value, context) => checkRange("decimal", value, range, context));
+  return z
+    .number()
+    .superRefine((value, context) => checkRange("decimal", value, range, context))
+    .meta(boundsOf(range));
+}
+
+/** The range in the words of a JSON schema, which cannot be read out of a check of our own. */
+function boundsOf({ min, above, max }: Range): Record<string, number> {
+  return {
+    ...(min === undefined ? {} : { minimum: min }),
+    ...(above === undefined ? {} : { exclusiveMinimum: above }),
+    ...(max === undefined ? {} : { maximum: max }),
+  };
 }
 
 function checkRange(
@@ -89,37 +104,48 @@ export function notImplemented(...harmless: readonly unknown[]) {
         code: "unsupported_parameter",
         message: `Unsupported parameter: '{param}' is not implemented by this server. Leave it out or send ${choices}.`,
       });
+    })
+    .meta({
+      enum: [null, ...harmless],
+      description: "Not implemented: every other value is refused with 400.",
     });
 }
 
-/** At most 16 pairs of short texts, as everywhere in this protocol. */
-export const metadata = z.record(z.string(), z.string()).superRefine((pairs, context) => {
-  const entries = Object.entries(pairs);
-  if (entries.length > METADATA_MAX_PAIRS) {
-    addFault(context, {
-      code: "object_above_max_properties",
-      message: `Invalid '{param}': too many properties. Expected at most ${METADATA_MAX_PAIRS}, but got ${entries.length} instead.`,
-    });
-  }
-  for (const [key, value] of entries) {
-    if (key.length > METADATA_MAX_KEY_LENGTH) {
-      addFault(context, {
-        code: "string_above_max_length",
-        message: `Invalid '{param}': a key is too long. Expected at most ${METADATA_MAX_KEY_LENGTH} characters, but got ${key.length} instead.`,
-      });
-    }
-    if (value.length > METADATA_MAX_VALUE_LENGTH) {
-      addFault(context, {
-        code: "string_above_max_length",
-        path: [key],
-        message: `Invalid '{param}': string too long. Expected a string with maximum length ${METADATA_MAX_VALUE_LENGTH}, but got a string with length ${value.length} instead.`,
-      });
-    }
-  }
-});
 const METADATA_MAX_PAIRS = 16;
 const METADATA_MAX_KEY_LENGTH = 64;
 const METADATA_MAX_VALUE_LENGTH = 512;
+/** At most 16 pairs of short texts, as everywhere in this protocol. */
+export const metadata = z
+  .record(z.string(), z.string())
+  .superRefine((pairs, context) => {
+    const entries = Object.entries(pairs);
+    if (entries.length > METADATA_MAX_PAIRS) {
+      addFault(context, {
+        code: "object_above_max_properties",
+        message: `Invalid '{param}': too many properties. Expected at most ${METADATA_MAX_PAIRS}, but got ${entries.length} instead.`,
+      });
+    }
+    for (const [key, value] of entries) {
+      if (key.length > METADATA_MAX_KEY_LENGTH) {
+        addFault(context, {
+          code: "string_above_max_length",
+          message: `Invalid '{param}': a key is too long. Expected at most ${METADATA_MAX_KEY_LENGTH} characters, but got ${key.length} instead.`,
+        });
+      }
+      if (value.length > METADATA_MAX_VALUE_LENGTH) {
+        addFault(context, {
+          code: "string_above_max_length",
+          path: [key],
+          message: `Invalid '{param}': string too long. Expected a string with maximum length ${METADATA_MAX_VALUE_LENGTH}, but got a string with length ${value.length} instead.`,
+        });
+      }
+    }
+  })
+  .meta({
+    maxProperties: METADATA_MAX_PAIRS,
+    propertyNames: { type: "string", maxLength: METADATA_MAX_KEY_LENGTH },
+    additionalProperties: { type: "string", maxLength: METADATA_MAX_VALUE_LENGTH },
+  });
 
 function describe(issue: z.core.$ZodIssue, prefix: PropertyKey[] = []): Fault {
   const path = [...prefix, ...issue.path];

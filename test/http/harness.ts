@@ -3,7 +3,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { onTestFinished } from "vitest";
+import { expect, onTestFinished } from "vitest";
 import { loadConfig } from "../../src/config.ts";
 import type { Config } from "../../src/config.ts";
 import { createServer } from "../../src/main.ts";
@@ -17,6 +17,7 @@ import type {
 } from "../../src/serving/engine.ts";
 import { newId } from "../../src/wire/ids.ts";
 import type { NewKeyObject } from "../../src/wire/keys.ts";
+import { watchAnswers } from "./answer-check.ts";
 
 export const BASE_MODEL = "smollm2-135m-instruct";
 
@@ -85,6 +86,10 @@ export async function testServer(
     },
     createWorker: null,
     ...overrides,
+  });
+  const faults = watchAnswers(server.app);
+  onTestFinished(async () => {
+    expect(faults, "answers that are not what src/wire/operations.ts says").toEqual([]);
   });
   onTestFinished(async () => {
     await server.stop().catch((error: unknown) => {

@@ -1,0 +1,135 @@
+// The operations that are additions of ours, beside OpenAI's protocol: webhooks, keys, projects, and the server itself.
+import { z } from "zod";
+import {
+  createKeyRequest,
+  createProjectRequest,
+  keyDeleted,
+  keyList,
+  listKeysQuery,
+  listProjectsQuery,
+  newKeyObject,
+  projectList,
+  projectObject,
+} from "../keys.ts";
+import { createWebhookRequest, newWebhookObject, webhookDeleted, webhookList } from "../webhooks.ts";
+import type { Operation } from "./operation.ts";
+
+const health = z.object({ status: z.enum(["ok", "stopping"]) }).meta({ id: "Health" });
+/** Of a document in the form that this very document has. */
+const openApi = z.looseObject({ openapi: z.string() }).meta({ id: "OpenApiDocument" });
+
+export const OWN_OPERATIONS: readonly Operation[] = [
+  {
+    method: "POST",
+    path: "/tunesmith/webhooks",
+    id: "createWebhook",
+    tag: "Webhooks",
+    summary: "Register a webhook",
+    description:
+      "Deliveries are signed as Standard Webhooks are. The address must be public and https, unless the operator has named its host. A project has at most 20 webhooks.",
+    body: createWebhookRequest,
+    example: { url: "https://hooks.example.com/tunesmith", event_types: ["fine_tuning.job.succeeded"] },
+    answer: newWebhookObject,
+    errors: [409],
+  },
+  {
+    method: "GET",
+    path: "/tunesmith/webhooks",
+    id: "listWebhooks",
+    tag: "Webhooks",
+    summary: "List webhooks",
+    description: "All of the project, without pages.",
+    answer: webhookList,
+  },
+  {
+    method: "DELETE",
+    path: "/tunesmith/webhooks/{webhook_id}",
+    id: "deleteWebhook",
+    tag: "Webhooks",
+    summary: "Delete a webhook",
+    description: "What is still on its way to it is dropped.",
+    answer: webhookDeleted,
+  },
+  {
+    method: "POST",
+    path: "/tunesmith/keys",
+    id: "createKey",
+    tag: "Keys and projects",
+    summary: "Make an API key",
+    description:
+      "`project_id` is the request's project unless it is given. Refuses `Idempotency-Key`, because its answer is not to be kept.",
+    body: createKeyRequest,
+    example: { name: "ci", scopes: ["read", "infer"], requests_per_minute: 60 },
+    answer: newKeyObject,
+    errors: [409],
+  },
+  {
+    method: "GET",
+    path: "/tunesmith/keys",
+    id: "listKeys",
+    tag: "Keys and projects",
+    summary: "List API keys",
+    description: "Revoked keys stay in the list.",
+    query: listKeysQuery,
+    answer: keyList,
+  },
+  {
+    method: "DELETE",
+    path: "/tunesmith/keys/{key_id}",
+    id: "deleteKey",
+    tag: "Keys and projects",
+    summary: "Revoke an API key",
+    description: "The next request with the key answers 401. Requests in flight finish.",
+    answer: keyDeleted,
+    errors: [409],
+  },
+  {
+    method: "POST",
+    path: "/tunesmith/projects",
+    id: "createProject",
+    tag: "Keys and projects",
+    summary: "Make a project",
+    description: "`id` takes over an id that clients already send as `OpenAI-Project`.",
+    body: createProjectRequest,
+    example: { name: "support" },
+    answer: projectObject,
+    errors: [409],
+  },
+  {
+    method: "GET",
+    path: "/tunesmith/projects",
+    id: "listProjects",
+    tag: "Keys and projects",
+    summary: "List projects",
+    query: listProjectsQuery,
+    answer: projectList,
+  },
+  {
+    method: "GET",
+    path: "/healthz",
+    id: "getHealth",
+    tag: "Server",
+    summary: "Health",
+    answer: health,
+    open: "everybody",
+  },
+  {
+    method: "GET",
+    path: "/openapi.json",
+    id: "getOpenApiDocument",
+    tag: "Server",
+    summary: "This description, for programs",
+    description: "OpenAPI 3.1, made from the schemas that requests are checked with.",
+    answer: openApi,
+    open: "this machine",
+  },
+  {
+    method: "GET",
+    path: "/docs",
+    id: "getDocumentation",
+    tag: "Server",
+    summary: "This description, for people",
+    answer: "text/html",
+    open: "this machine",
+  },
+];
