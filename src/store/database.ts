@@ -25,6 +25,7 @@ export interface Tables {
   checkpointPermissions: CheckpointPermissionsTable;
   idempotencyKeys: IdempotencyKeysTable;
   responses: ResponsesTable;
+  responseItems: ResponseItemsTable;
 }
 
 /** Order of creation: grows by one a row and is never used twice, so lists have a stable order within one second. */
@@ -207,6 +208,13 @@ export interface ResponsesTable {
   status: string;
   response: string;
   input: Fixed<string>;
+}
+
+export interface ResponseItemsTable {
+  projectId: Fixed<string>;
+  id: Fixed<string>;
+  /** Sequence of the response whose answer holds the item. */
+  response: Fixed<number>;
 }
 
 /** How long a query waits for another process's write, in milliseconds; writes here take a few. */
