@@ -93,7 +93,7 @@ function fingerprintOf(request: FastifyRequest, content: unknown): string {
     .digest("hex");
 }
 
-/** Answers of a model: nothing lasting is made of them, and OpenAI's service has no such keys there. And API keys: their answers must not be kept. */
+/** Answers of a model: they may be asked for again, and OpenAI's service has no such keys there. And API keys: their answers must not be kept. */
 const NOT_CREATIONS = [
   "/v1/chat/completions",
   "/v1/completions",

@@ -4,12 +4,11 @@ import type { ChatMessage, ToolCall } from "../data/chat-message.ts";
 import { InvalidRequest } from "../errors.ts";
 import { newId } from "../wire/ids.ts";
 import type { ConversationItem, ResponseInputItem } from "../wire/response-items.ts";
-import type { ResponsePrompt } from "../wire/responses.ts";
 
 /** The items of a request behind those that came before, each with an id that no other has, so that lists can be walked. */
 export function continued(
   earlier: readonly ConversationItem[],
-  input: ResponsePrompt["input"],
+  input: string | readonly ResponseInputItem[],
 ): ConversationItem[] {
   const items: readonly ResponseInputItem[] =
     typeof input === "string" ? [{ role: "user", content: input }] : input;

@@ -7,7 +7,7 @@ import type { ChatEngine } from "../serving/engine.ts";
 import { unknownCursor } from "../store/page.ts";
 import type { ResponseStore, StoredResponse } from "../store/responses.ts";
 import { listWithIds } from "../wire/list.ts";
-import type { ConversationItem } from "../wire/response-items.ts";
+import type { ConversationItem, RequestItem, ResponseInputItem } from "../wire/response-items.ts";
 import {
   countResponseTokensRequest,
   createResponseRequest,
@@ -46,7 +46,8 @@ export function responseRoutes(parts: {
   /** The conversation that a request goes on with, its own items included. */
   async function conversation(projectId: string, body: ResponsePrompt): Promise<ConversationItem[]> {
     const id = body.previous_response_id ?? null;
-    if (id === null) return bounded(continued([], body.input));
+    const input = typeof body.input === "string" ? body.input : await referred(projectId, body.input);
+    if (id === null) return bounded(continued([], input));
     const previous = await responses.get(projectId, id);
     const refuse = (message: string, code: string) =>
       new InvalidRequest(message, { param: "previous_response_id", code });
@@ -63,7 +64,27 @@ export function responseRoutes(parts: {
         "invalid_value",
       );
     }
-    return bounded(continued([...previous.input, ...output], body.input));
+    return bounded(continued([...previous.input, ...output], input));
+  }
+
+  /** The items with those in place of references that they lead to. */
+  async function referred(projectId: string, items: readonly RequestItem[]): Promise<ResponseInputItem[]> {
+    const all: ResponseInputItem[] = [];
+    for (const item of items) {
+      if (item.type !== "item_reference") {
+        all.push(item);
+        continue;
+      }
+      const kept = await responses.outputItem(projectId, item.id);
+      if (kept === null) {
+        throw new NotFound(
+          `Item with id '${item.id}' not found. Items are not persisted when \`store\` is set to false. Try again with \`store\` set to true, or remove this item from your input.`,
+          { param: "input" },
+        );
+      }
+      all.push(kept);
+    }
+    return all;
   }
 
   async function found(request: FastifyRequest): Promise<StoredResponse> {

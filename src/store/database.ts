@@ -31,6 +31,7 @@ export interface Tables {
   responses: ResponsesTable;
   uploads: UploadsTable;
   uploadParts: UploadPartsTable;
+  responseItems: ResponseItemsTable;
 }
 
 /** Order of creation: grows by one a row and is never used twice, so lists have a stable order within one second. */
@@ -258,6 +259,13 @@ export interface ResponsesTable {
   status: string;
   response: string;
   input: Fixed<string>;
+}
+
+export interface ResponseItemsTable {
+  projectId: Fixed<string>;
+  id: Fixed<string>;
+  /** Sequence of the response whose answer holds the item. */
+  response: Fixed<number>;
 }
 
 /** How long a query waits for another process's write, in milliseconds; writes here take a few. */

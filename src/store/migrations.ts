@@ -273,6 +273,14 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
       input TEXT NOT NULL
     ) STRICT`,
     `CREATE INDEX responses_by_age ON responses (created_at)`,
+    // Where the items of answers are found that a request refers to.
+    `CREATE TABLE response_items (
+      project_id TEXT NOT NULL,
+      id TEXT NOT NULL,
+      response INTEGER NOT NULL REFERENCES responses (sequence) ON DELETE CASCADE,
+      PRIMARY KEY (project_id, id)
+    ) STRICT, WITHOUT ROWID`,
+    `CREATE INDEX response_items_by_response ON response_items (response)`,
     // What a start looks for: responses that the last process did not end.
     `CREATE INDEX responses_unfinished ON responses (status) WHERE status IN ('queued', 'in_progress')`,
   ],

@@ -1,8 +1,8 @@
 // Responses and the conversations they answer: keep, change while they run, read, delete. They are kept for 30 days. A response
 // holds its whole conversation, so that the next one can go on from it whatever became of those before.
-import type { ConversationItem } from "../wire/response-items.ts";
+import type { ConversationItem, ResponseOutputItem } from "../wire/response-items.ts";
 import type { ResponseObject, ResponseStatus } from "../wire/responses.ts";
-import type { Database } from "./database.ts";
+import type { Database, DatabaseTransaction } from "./database.ts";
 
 export interface StoredResponse {
   response: ResponseObject;
@@ -29,17 +29,21 @@ export class ResponseStore {
   }
 
   async create(projectId: string, { response, input }: StoredResponse): Promise<void> {
-    await this.#database
-      .insertInto("responses")
-      .values({
-        id: response.id,
-        projectId,
-        createdAt: response.created_at,
-        status: response.status,
-        response: JSON.stringify(response),
-        input: JSON.stringify(input),
-      })
-      .execute();
+    await this.#database.transaction().execute(async (transaction) => {
+      const { sequence } = await transaction
+        .insertInto("responses")
+        .values({
+          id: response.id,
+          projectId,
+          createdAt: response.created_at,
+          status: response.status,
+          response: JSON.stringify(response),
+          input: JSON.stringify(input),
+        })
+        .returning("sequence")
+        .executeTakeFirstOrThrow();
+      await addItems(transaction, { projectId, sequence, response });
+    });
   }
 
   /** Null: no such response, or none any more. */
@@ -58,16 +62,36 @@ export class ResponseStore {
     };
   }
 
+  /** An item of a kept answer, by its own id. Null: there is none. */
+  async outputItem(projectId: string, id: string): Promise<ResponseOutputItem | null> {
+    const row = await this.#database
+      .selectFrom("responseItems")
+      .innerJoin("responses", "responses.sequence", "responseItems.response")
+      .select("responses.response")
+      .where("responseItems.projectId", "=", projectId)
+      .where("responseItems.id", "=", id)
+      .where("responses.createdAt", ">", this.#horizon())
+      .executeTakeFirst();
+    if (row === undefined) return null;
+    const { output } = JSON.parse(row.response) as ResponseObject;
+    return output.find((item) => item.id === id) ?? null;
+  }
+
   /** Replaces a response that has not ended. False: it has, or it is gone. */
   async update(projectId: string, response: ResponseObject): Promise<boolean> {
-    const updated = await this.#database
-      .updateTable("responses")
-      .set({ status: response.status, response: JSON.stringify(response) })
-      .where("projectId", "=", projectId)
-      .where("id", "=", response.id)
-      .where("status", "in", UNFINISHED)
-      .executeTakeFirst();
-    return updated.numUpdatedRows > 0n;
+    return this.#database.transaction().execute(async (transaction) => {
+      const row = await transaction
+        .updateTable("responses")
+        .set({ status: response.status, response: JSON.stringify(response) })
+        .where("projectId", "=", projectId)
+        .where("id", "=", response.id)
+        .where("status", "in", UNFINISHED)
+        .returning("sequence")
+        .executeTakeFirst();
+      if (row === undefined) return false;
+      await addItems(transaction, { projectId, sequence: row.sequence, response });
+      return true;
+    });
   }
 
   /** False: no such response. */
@@ -124,5 +148,15 @@ export class ResponseStore {
   /** What was created then, or earlier, is past its life; Unix seconds. */
   #horizon(): number {
     return Math.floor(this.#now() / 1000) - RESPONSE_LIFE_SECONDS;
+  }
+}
+
+/** Notes where the items of an answer are found. */
+async function addItems(
+  transaction: DatabaseTransaction,
+  { projectId, sequence, response }: { projectId: string; sequence: number; response: ResponseObject },
+): Promise<void> {
+  for (const { id } of response.output) {
+    await transaction.insertInto("responseItems").values({ projectId, id, response: sequence }).execute();
   }
 }

@@ -59,10 +59,18 @@ const functionCallOutput = z.strictObject({
   caller: notImplemented(),
 });
 
+/** An item of an answer that is kept, by its id. */
+const itemReference = z.strictObject({
+  type: z.literal("item_reference"),
+  id: z.string().min(1).max(128),
+});
+
 export const inputItem = z
-  .discriminatedUnion("type", [message, functionCall, functionCallOutput])
+  .discriminatedUnion("type", [message, functionCall, functionCallOutput, itemReference])
   .meta({ id: "InputItem" });
-export type ResponseInputItem = z.infer<typeof inputItem>;
+export type RequestItem = z.infer<typeof inputItem>;
+/** With what references lead to in their place. */
+export type ResponseInputItem = Exclude<RequestItem, { type: "item_reference" }>;
 
 const tokenLogprob = z.object({ token: z.string(), logprob: z.number(), bytes: z.array(z.int()) });
 const outputText = z.object({

@@ -84,10 +84,25 @@ const reasoning = z
   })
   .nullish();
 
+/** Each is a look into the database; more could not be shown to a model at once. */
+const MAX_ITEM_REFERENCES = 1_000;
+
+const inputItems = z
+  .array(inputItem)
+  .min(1)
+  .superRefine((items, context) => {
+    const count = items.filter(({ type }) => type === "item_reference").length;
+    if (count <= MAX_ITEM_REFERENCES) return;
+    addFault(context, {
+      code: "invalid_value",
+      message: `Invalid '{param}': expected at most ${MAX_ITEM_REFERENCES} items of type 'item_reference', but got ${count}. Send 'previous_response_id' instead.`,
+    });
+  });
+
 /** What decides the prompt: the same for an answer and for counting its tokens. */
 const promptMembers = {
   model: z.string().min(1),
-  input: z.union([z.string(), z.array(inputItem).min(1)]),
+  input: z.union([z.string(), inputItems]),
   instructions: z.string().nullish(),
   previous_response_id: z.string().min(1).nullish(),
   tools: tools.nullish(),

@@ -314,7 +314,9 @@ test("a file for another purpose is refused, a missing endpoint names those ther
     message: `400 Invalid 'input_file_id': ${file.id} was uploaded with purpose 'fine-tune'. Upload it with purpose 'batch'.`,
   });
   expect(await create({ endpoint: "/v1/nothing" })).toMatchObject({
-    message: expect.stringContaining("Supported values are: '/v1/chat/completions'") as string,
+    message: expect.stringContaining(
+      "Supported values are: '/v1/responses', '/v1/chat/completions'",
+    ) as string,
   });
 });
 

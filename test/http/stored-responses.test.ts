@@ -83,3 +83,45 @@ test("responses are kept for 30 days", async () => {
   clock.now -= 1000;
   expect((await get(server, id)).statusCode).toBe(404);
 });
+
+test("items of kept answers may be referred to, in their own project and while they are kept", async () => {
+  const server = await testServer();
+  await server.stores.projects.create({ id: "proj_other", name: "Other" });
+  const first = (await respond(server, {})).json<Answer>();
+  const id = first.output[0]?.id ?? "";
+  const input = [
+    { role: "user", content: "Hi" },
+    { type: "item_reference", id },
+    { role: "user", content: "More" },
+  ];
+  const answer = await respond(server, { input });
+  expect(answer.statusCode).toBe(200);
+  expect(server.engine.requests[1]?.messages).toEqual([
+    { role: "user", content: "Hi" },
+    { role: "assistant", content: "Hello there!" },
+    { role: "user", content: "More" },
+  ]);
+  const items = (await get(server, `${answer.json<Answer>().id}/input_items?order=asc`)).json<List>();
+  expect(items.data[1]).toEqual(first.output[0]);
+  const foreign = await server.app.inject({
+    method: "POST",
+    url: "/v1/responses",
+    payload: { model: BASE_MODEL, input },
+    headers: { "openai-project": "proj_other" },
+  });
+  expect(foreign.statusCode).toBe(404);
+  expect(foreign.json()).toEqual({
+    error: {
+      message: `Item with id '${id}' not found. Items are not persisted when \`store\` is set to false. Try again with \`store\` set to true, or remove this item from your input.`,
+      type: "invalid_request_error",
+      param: "input",
+      code: null,
+    },
+  });
+  await server.app.inject({ method: "DELETE", url: `/v1/responses/${first.id}` });
+  expect((await respond(server, { input })).statusCode).toBe(404);
+  const tooMany = Array.from({ length: 1001 }, () => ({ type: "item_reference", id }));
+  expect((await respond(server, { input: tooMany })).json()).toMatchObject({
+    error: { param: "input", code: "invalid_value" },
+  });
+});
