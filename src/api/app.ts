@@ -204,6 +204,8 @@ function createFastify(logger: FastifyBaseLogger, maxBodyBytes: number): Fastify
   const app = fastify({
     loggerInstance: logger,
     bodyLimit: maxBodyBytes,
+    // It bounds closing, too, and would end the grace that background responses get; that one is bounded by its own setting.
+    pluginTimeout: 0,
     genReqId: () => newId("request"),
     // Only the ids made here count: a client's own comes in X-Client-Request-Id and is logged beside it.
     requestIdHeader: false,

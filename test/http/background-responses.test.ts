@@ -56,6 +56,7 @@ test("queued, in progress, completed", async () => {
   await expect.poll(() => told.prompt).toBeDefined();
   told.prompt?.();
   await expect.poll(async () => (await get(server, id)).status).toBe("in_progress");
+  await expect.poll(() => told.finish).toBeDefined();
   told.finish?.();
   await expect.poll(async () => (await get(server, id)).status).toBe("completed");
   expect(await get(server, id)).toMatchObject({
@@ -124,6 +125,7 @@ test("a server that stops lets it finish within the grace, then fails it", async
   await expect.poll(() => stuck.prompt).toBeDefined();
   const stopped = server.stop();
   told.prompt?.();
+  await expect.poll(() => told.finish).toBeDefined();
   await expect.poll(() => told.finish).toBeDefined();
   told.finish?.();
   await stopped;
