@@ -200,4 +200,6 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
     ) STRICT`,
     `CREATE INDEX idempotency_keys_by_age ON idempotency_keys (created_at)`,
   ],
+  // Jobs were all supervised before there was another method; every insert names its own.
+  [`ALTER TABLE fine_tuning_jobs ADD COLUMN method TEXT NOT NULL DEFAULT 'supervised'`],
 ];
