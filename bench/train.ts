@@ -19,6 +19,7 @@ import { DecoderRunner } from "../src/training/decoder-runner.ts";
 import { LoraParameters } from "../src/training/lora-parameters.ts";
 import type { LoraPlan } from "../src/training/lora-parameters.ts";
 import { AdamW } from "../src/training/optimizer.ts";
+import { SUPERVISED_LOSS } from "../src/training/loss.ts";
 import { trainStep } from "../src/training/train-step.ts";
 
 // As jobs run: in a process with a trainer's environment.
@@ -78,11 +79,11 @@ const steps = Array.from({ length: Math.ceil(sorted.length / batchSize) }, (_, i
 );
 const stepOptions = { learningRate: 1e-4, clipNorm: 1, dropoutStream: [] };
 // The first step compiles the graphs.
-await trainStep(runner, parameters, optimizer, steps[0] ?? [], stepOptions);
+await trainStep(SUPERVISED_LOSS, runner, parameters, optimizer, steps[0] ?? [], stepOptions);
 
 const started = performance.now();
 for (const [i, step] of steps.entries()) {
-  const { loss } = await trainStep(runner, parameters, optimizer, step, stepOptions);
+  const { loss } = await trainStep(SUPERVISED_LOSS, runner, parameters, optimizer, step, stepOptions);
   say(`step ${i + 1}/${steps.length}: ${step.length} rows, loss ${loss.toFixed(3)}`);
 }
 const seconds = (performance.now() - started) / 1000;

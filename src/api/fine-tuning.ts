@@ -14,6 +14,7 @@ import {
   listJobsQuery,
   MAX_SEED,
   requestedHyperparameters,
+  requestedMethod,
 } from "../wire/fine-tuning.ts";
 import type { FineTuningJob, FineTuningJobCheckpoint, FineTuningJobEvent } from "../wire/fine-tuning.ts";
 import { listOf, listWithIds } from "../wire/list.ts";
@@ -90,6 +91,7 @@ export function fineTuningRoutes(parts: {
           validationFileId: validation?.id ?? null,
           suffix: body.suffix ?? null,
           seed: body.seed ?? randomInt(MAX_SEED + 1),
+          method: requestedMethod(body),
           hyperparameters: requestedHyperparameters(body),
           metadata: body.metadata ?? null,
         },
@@ -182,7 +184,7 @@ function toJobObject(job: Job, organization: string, emptyJobError: "null" | "ob
     status: job.status,
     validation_file: job.validationFileId,
     training_file: job.trainingFileId,
-    hyperparameters: job.hyperparameters,
+    hyperparameters: job.method === "supervised" ? job.hyperparameters : null,
     trained_tokens: job.trainedTokens,
     error: job.error ?? (emptyJobError === "null" ? null : {}),
     user_provided_suffix: job.suffix,
@@ -193,7 +195,16 @@ function toJobObject(job: Job, organization: string, emptyJobError: "null" | "ob
     usage_metrics: null,
     shared_with_openai: false,
     eval_id: null,
-    method: { type: "supervised", supervised: { hyperparameters: job.hyperparameters } },
+    method: toMethodObject(job),
+  };
+}
+
+function toMethodObject({ method, hyperparameters }: Job): FineTuningJob["method"] {
+  if (method === "supervised") return { type: method, supervised: { hyperparameters } };
+  // Every job of this method was stored with one.
+  return {
+    type: method,
+    dpo: { hyperparameters: { ...hyperparameters, beta: hyperparameters.beta ?? "auto" } },
   };
 }
 

@@ -4,7 +4,7 @@ import { formatCount, formatPairs, formatTime } from "./terminal.ts";
 
 /** A job's members, one a line. */
 export function describeJob(job: FineTuningJob): string {
-  const { n_epochs, batch_size, learning_rate_multiplier } = job.hyperparameters;
+  const { n_epochs, batch_size, learning_rate_multiplier, beta } = methodHyperparameters(job);
   const time = (seconds: number | null): string | null => (seconds === null ? null : formatTime(seconds));
   return formatPairs([
     ["id", job.id],
@@ -13,9 +13,11 @@ export function describeJob(job: FineTuningJob): string {
     ["fine-tuned model", job.fine_tuned_model],
     ["training file", job.training_file],
     ["validation file", job.validation_file],
+    ["method", job.method.type],
     ["epochs", String(n_epochs)],
     ["batch size", String(batch_size)],
     ["learning-rate multiplier", String(learning_rate_multiplier)],
+    ["beta", beta === undefined ? null : String(beta)],
     ["seed", String(job.seed)],
     ["created", formatTime(job.created_at)],
     ["estimated finish", time(job.estimated_finish)],
@@ -24,6 +26,17 @@ export function describeJob(job: FineTuningJob): string {
     ["result file", job.result_files[0] ?? null],
     ["error", jobError(job)],
   ]);
+}
+
+type Setting = number | "auto";
+
+function methodHyperparameters({ method }: FineTuningJob): {
+  n_epochs: Setting;
+  batch_size: Setting;
+  learning_rate_multiplier: Setting;
+  beta?: Setting;
+} {
+  return method.type === "dpo" ? method.dpo.hyperparameters : method.supervised.hyperparameters;
 }
 
 /** "code: message" of a failed job; null for any other, whose error is null or an empty object. */

@@ -13,9 +13,11 @@ export interface CreateOptions {
   validationFile?: string;
   suffix?: string;
   seed?: number;
+  method?: "supervised" | "dpo";
   epochs?: number | "auto";
   batchSize?: number | "auto";
   learningRateMultiplier?: number | "auto";
+  beta?: number | "auto";
   metadata?: Record<string, string>;
   follow?: boolean;
 }
@@ -29,14 +31,16 @@ export async function jobsCreate(context: CommandContext, options: CreateOptions
     n_epochs: options.epochs,
     batch_size: options.batchSize,
     learning_rate_multiplier: options.learningRateMultiplier,
+    beta: options.beta,
   };
+  const method = options.method ?? "supervised";
   const job = await context.client.post<FineTuningJob>("/fine_tuning/jobs", {
     model: options.model,
     training_file: trainingFile,
     validation_file: validationFile,
     suffix: options.suffix,
     seed: options.seed,
-    method: { type: "supervised", supervised: { hyperparameters } },
+    method: { type: method, [method]: { hyperparameters } },
     metadata: options.metadata,
   });
   if (options.follow === true) {

@@ -21,6 +21,7 @@ import {
   type CreateKeyOptions,
 } from "./keys.ts";
 import { modelsDelete, modelsList } from "./models.ts";
+import { JOB_METHODS } from "../wire/fine-tuning.ts";
 import type { CommandContext, Terminal } from "./terminal.ts";
 
 export interface GlobalOptions {
@@ -145,11 +146,21 @@ function addJobs(program: Command, client: Client): void {
     .option("--validation-file <id or path>", "JSONL file to measure on; a local path is uploaded first")
     .option("--suffix <text>", "part of the new model's name")
     .option("--seed <number>", "same seed and data, same weights", integer(0))
+    .addOption(
+      new Option("--method <method>", "what the file holds: chats (supervised) or preference pairs (dpo)")
+        .choices(JOB_METHODS)
+        .default("supervised"),
+    )
     .option("--epochs <number>", 'passes over the data, or "auto"', integerOrAuto)
     .option("--batch-size <number>", 'examples per step, or "auto"', integerOrAuto)
     .option(
       "--learning-rate-multiplier <number>",
       'times the base model\'s own learning rate, or "auto"',
+      decimalOrAuto,
+    )
+    .option(
+      "--beta <number>",
+      'with dpo: how closely the model is held to its start, or "auto"',
       decimalOrAuto,
     )
     .addOption(new Option("--metadata <key=value>", "kept with the job; may be repeated").argParser(keyValue))

@@ -168,7 +168,7 @@ export function supervisedPass(examples: readonly BatchExample[]): SupervisedPas
  * How many leading tokens stand in every example, before the first whose next token carries loss in any of them: what the
  * decoder makes of a token depends on nothing behind it. Each row keeps an input of its own.
  */
-function sharedBeginning(examples: readonly BatchExample[]): number {
+export function sharedBeginning(examples: readonly BatchExample[]): number {
   const limits = examples.map(({ tokens, supervised }) => {
     const firstTarget = supervised.indexOf(1, 1);
     return (firstTarget < 0 ? tokens.length - 1 : firstTarget) - 1;

@@ -1,16 +1,42 @@
-// Supervised chat data from a JSONL file: streamed line by line, checked whole, every fault reported at once. It knows no
-// tokenizer, so that it can run before any model is loaded.
+// Training data from a JSONL file, supervised chats or preference pairs: streamed line by line, checked whole, every fault
+// reported at once. It knows no tokenizer, so that it can run before any model is loaded.
 import { isUtf8 } from "node:buffer";
 import { DatasetError } from "../errors.ts";
 import { fileLines } from "./file-lines.ts";
 import { parseJson } from "./json-text.ts";
+import { foreignToPreference, readPreferenceExample } from "./preference-example.ts";
+import type { PreferenceExample } from "./preference-example.ts";
 import { foreignFormat, readTrainingExample } from "./training-example.ts";
 import type { Fault, ForeignFormat, TrainingExample } from "./training-example.ts";
 
-export interface Example extends TrainingExample {
-  /** 1-based line in the file. */
-  line: number;
+/** What was read from one line of a file; `line` is 1-based. */
+export type Line<E> = E & { line: number };
+export type Example = Line<TrainingExample>;
+
+/** What each line of a file holds. */
+export interface DatasetFormat<E> {
+  /** The training method that takes it, by its name in requests. */
+  method: "supervised" | "dpo";
+  /** Either faults is empty or example is null. */
+  read(value: unknown): { example: E | null; faults: Fault[] };
+  /** Another format that the line is in. */
+  foreign(value: unknown): ForeignFormat | null;
 }
+
+export const CHAT_FORMAT: DatasetFormat<TrainingExample> = {
+  method: "supervised",
+  read: readTrainingExample,
+  foreign: foreignFormat,
+};
+
+export const PREFERENCE_FORMAT: DatasetFormat<PreferenceExample> = {
+  method: "dpo",
+  read: readPreferenceExample,
+  foreign: foreignToPreference,
+};
+
+/** The format that each method's data has. */
+export const DATASET_FORMATS = { supervised: CHAT_FORMAT, dpo: PREFERENCE_FORMAT } as const;
 
 export type DatasetParam = "training_file" | "validation_file";
 
@@ -20,9 +46,9 @@ export interface ReadDatasetOptions {
   signal?: AbortSignal;
 }
 
-export interface Dataset {
+export interface Dataset<E> {
   /** All in memory: a file has at most 512 MB (the upload limit), and its examples take up to a few times that. */
-  examples: Example[];
+  examples: Line<E>[];
   /** Of the file. */
   bytes: number;
 }
@@ -57,36 +83,60 @@ export interface DatasetReport extends BadLines {
   bytes: number;
   /** Set when every line is in one other format. */
   foreignFormat: ForeignFormat | null;
+  /** The method whose data was expected. */
+  method: DatasetFormat<unknown>["method"];
 }
 
-/** Reads a file whole. Throws DatasetError naming every bad line, Unavailable, Cancelled. */
-export async function readDataset(path: string, options: ReadDatasetOptions): Promise<Dataset> {
-  const examples: Example[] = [];
-  const { bytes } = await judge(path, options, (example) => examples.push(example));
-  return { examples, bytes };
-}
-
-/** As readDataset, but keeps no example: a line at a time is in memory. */
-export async function countExamples(path: string, options: ReadDatasetOptions): Promise<number> {
-  return (await judge(path, options)).exampleCount;
-}
-
-async function judge(
+/** Reads a file of supervised chats whole. Throws DatasetError naming every bad line, Unavailable, Cancelled. */
+export async function readDataset(
   path: string,
-  { param, signal }: ReadDatasetOptions,
-  onExample?: (example: Example) => void,
-): Promise<DatasetReport> {
-  const report = await checkDataset(path, signal, onExample);
+  options: ReadDatasetOptions,
+): Promise<Dataset<TrainingExample>> {
+  return readExamples(path, CHAT_FORMAT, options);
+}
+
+/** The same of a file in any format. */
+export async function readExamples<E>(
+  path: string,
+  format: DatasetFormat<E>,
+  options: ReadDatasetOptions,
+): Promise<Dataset<E>> {
+  const examples: Line<E>[] = [];
+  const report = await checkLines(path, format, options.signal, (example) => examples.push(example));
+  judge(report, options.param);
+  return { examples, bytes: report.bytes };
+}
+
+/** Judges a file of a method's data as readExamples does, but keeps no example: a line at a time is in memory. */
+export async function countExamples(
+  path: string,
+  { param, signal, method = "supervised" }: ReadDatasetOptions & { method?: DatasetReport["method"] },
+): Promise<number> {
+  const report = await checkLines<unknown>(path, DATASET_FORMATS[method], signal);
+  judge(report, param);
+  return report.exampleCount;
+}
+
+function judge(report: DatasetReport, param: DatasetParam): void {
   const error = datasetError(report, param);
   if (error !== null) throw error;
-  return report;
 }
 
-/** Checks a file whole without judging it; good lines go to `onExample`. Throws Unavailable, Cancelled. */
+/** Checks a file of supervised chats, as `checkLines`. */
 export async function checkDataset(
   path: string,
   signal?: AbortSignal,
   onExample: (example: Example) => void = () => undefined,
+): Promise<DatasetReport> {
+  return checkLines(path, CHAT_FORMAT, signal, onExample);
+}
+
+/** Checks a file whole without judging it; good lines go to `onExample`. Throws Unavailable, Cancelled. */
+export async function checkLines<E>(
+  path: string,
+  format: DatasetFormat<E>,
+  signal?: AbortSignal,
+  onExample: (example: Line<E>) => void = () => undefined,
 ): Promise<DatasetReport> {
   const report: DatasetReport = {
     exampleCount: 0,
@@ -94,6 +144,7 @@ export async function checkDataset(
     badLines: [],
     badLineCount: 0,
     foreignFormat: null,
+    method: format.method,
   };
   const addBad = (line: number, faults: Fault[]) => addBadLine(report, line, faults);
   const formats = new Set<ForeignFormat | null>();
@@ -110,21 +161,21 @@ export async function checkDataset(
     blankFrom = null;
 
     const parsed = text === null ? null : parseJson(text);
-    formats.add(parsed?.ok ? foreignFormat(parsed.value) : null);
+    formats.add(parsed?.ok ? format.foreign(parsed.value) : null);
     if (bytes === null) addBad(number, [TOO_LONG]);
     else if (parsed === null) addBad(number, [number === 1 && isUtf16(bytes) ? UTF_16 : NOT_UTF_8]);
     else if (!parsed.ok) addBad(number, [contentFault(parsed.fault)]);
     else {
-      const { example, faults } = readTrainingExample(parsed.value);
+      const { example, faults } = format.read(parsed.value);
       if (example === null) addBad(number, faults);
       else {
         report.exampleCount++;
-        onExample({ line: number, ...example });
+        onExample({ ...example, line: number });
       }
     }
   }
-  const [format] = formats;
-  if (formats.size === 1) report.foreignFormat = format ?? null;
+  const [only] = formats;
+  if (formats.size === 1) report.foreignFormat = only ?? null;
   return report;
 }
 
@@ -151,7 +202,7 @@ export function datasetError(report: DatasetReport, param: DatasetParam): Datase
   const lines = report.badLines.map(({ line }) => line);
   const intro = `The job failed due to an invalid ${title} file. Invalid file format.`;
   if (report.foreignFormat !== null) {
-    return new DatasetError(`${intro} ${FOREIGN_FORMATS[report.foreignFormat]}`, {
+    return new DatasetError(`${intro} ${foreignText(report.foreignFormat, report.method)}`, {
       code: invalid,
       param,
       lines,
@@ -185,12 +236,24 @@ const FILES = {
   validation_file: { title: "validation", invalid: "invalid_validation_file" },
 } as const;
 
-const FOREIGN_FORMATS: Readonly<Record<ForeignFormat, string>> = {
-  preference:
-    "The input file is in the fine-tune-preference format, but the specified fine-tuning job is using 'supervised' as the training method. Give it chat messages: one {\"messages\": [...]} a line.",
-  completion:
-    'The input file has prompt/completion pairs, which only legacy completion models take; expected chat messages. Write each pair as {"messages": [{"role": "user", "content": <prompt>}, {"role": "assistant", "content": <completion>}]}.',
-};
+/** What OpenAI calls the formats. */
+const FORMAT_NAMES = { chat: "fine-tune-chat", preference: "fine-tune-preference" } as const;
+
+const WANTED = {
+  supervised: 'Give it chat messages: one {"messages": [...]} a line.',
+  dpo: 'Give it preference pairs: one {"input": {"messages": [...]}, "preferred_output": [...], "non_preferred_output": [...]} a line, or create the job with method supervised.',
+} as const;
+
+function foreignText(found: ForeignFormat, method: DatasetReport["method"]): string {
+  if (found !== "completion") {
+    return `The input file is in the ${FORMAT_NAMES[found]} format, but the specified fine-tuning job is using '${method}' as the training method. ${WANTED[method]}`;
+  }
+  const pairs =
+    "The input file has prompt/completion pairs, which only legacy completion models take; expected";
+  return method === "dpo"
+    ? `${pairs} preference pairs. ${WANTED.dpo}`
+    : `${pairs} chat messages. Write each pair as {"messages": [{"role": "user", "content": <prompt>}, {"role": "assistant", "content": <completion>}]}.`;
+}
 
 /** One bad line: a sentence. Several: a list, and how many more there are. */
 function listFaults({ badLines, badLineCount }: BadLines): string {
@@ -201,9 +264,10 @@ function listFaults({ badLines, badLineCount }: BadLines): string {
 }
 
 function describeLine({ line, faults }: { line: number; faults: Fault[] }): string {
-  const named = faults
-    .slice(0, MAX_FAULTS_PER_LINE)
-    .map(({ message, text }) => `${message === null ? "" : `, message ${message}`} ${text}`);
+  const named = faults.slice(0, MAX_FAULTS_PER_LINE).map(({ message, part, text }) => {
+    const place = message === null ? part : `message ${message}`;
+    return `${place === undefined ? "" : `, ${place}`} ${text}`;
+  });
   const rest = faults.length - named.length;
   return `Example ${line}${named.join(`; example ${line}`)}${rest === 0 ? "" : `; and ${rest} more`}.`;
 }

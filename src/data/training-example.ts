@@ -17,13 +17,16 @@ export interface Fault {
   kind: FaultKind;
   /** The message at fault, 1-based, or null for the example as a whole. */
   message: number | null;
+  /** The member at fault where that is no message of a list: "preferred_output". */
+  part?: string;
   /** A clause: 'contains an extra "x"'. */
   text: string;
 }
 
 /** Other formats of training data, told apart so that a whole file in one gets one plain answer. */
-export type ForeignFormat = "preference" | "completion";
+export type ForeignFormat = "chat" | "preference" | "completion";
 
+/** What a line that is no supervised chat looks like instead. */
 export function foreignFormat(value: unknown): ForeignFormat | null {
   if (!isObject(value) || "messages" in value) return null;
   if (["preferred_output", "non_preferred_output", "preferred_completion"].some((key) => key in value))
@@ -50,7 +53,7 @@ const MESSAGE_KEYS: Record<Role | "function", readonly string[]> = {
 /** OpenAI's limit for tools and functions. */
 const MAX_TOOLS = 128;
 
-type JsonObject = Record<string, unknown>;
+export type JsonObject = Record<string, unknown>;
 
 class ExampleReader {
   readonly faults: Fault[] = [];
@@ -361,7 +364,7 @@ function presentList(value: unknown): unknown {
   return Array.isArray(value) && value.length === 0 ? undefined : present(value);
 }
 
-function isObject(value: unknown): value is JsonObject {
+export function isObject(value: unknown): value is JsonObject {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
@@ -370,7 +373,7 @@ function isRole(value: unknown): value is Role {
 }
 
 /** What was found, short enough for a message. */
-function describe(value: unknown): string {
+export function describe(value: unknown): string {
   if (value === undefined) return "missing";
   if (typeof value === "string") return JSON.stringify(shown(value));
   if (Array.isArray(value)) return value.length === 0 ? "an empty list" : `a list of ${value.length}`;

@@ -75,7 +75,8 @@ export async function cleanUpEnded(options: CleanUpOptions, job: Job): Promise<b
 /** The folders in `kept` are models and stay, without what only served a resume. */
 async function removeUnneeded(directory: string, kept: readonly string[]): Promise<void> {
   await removeDataFiles(directory);
-  const { checkpoints } = jobPaths(directory);
+  const { checkpoints, reference } = jobPaths(directory);
+  await rm(reference, { force: true });
   // With their optimizer states, checkpoints are most of the directory.
   for (const name of await readdir(checkpoints).catch(() => [])) {
     const path = join(checkpoints, name);

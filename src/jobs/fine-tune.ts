@@ -10,9 +10,9 @@ import type { Job, JobError } from "../store/fine-tuning-rows.ts";
 import type { Lease } from "../store/leases.ts";
 import type { ModelStore } from "../store/models.ts";
 import { loraOf } from "../training/checkpoint.ts";
-import type { JobRecipe } from "../training/job-directory.ts";
+import type { JobRecipe, TrainingMethod } from "../training/job-directory.ts";
 import { parseModelName } from "../wire/model-names.ts";
-import { recipeOf, resolveHyperparameters } from "./hyperparameters.ts";
+import { learningRateOf, recipeOf, resolveHyperparameters } from "./hyperparameters.ts";
 import {
   DATA_FILES,
   readRecipe,
@@ -51,7 +51,10 @@ export interface FineTuneDependencies {
   resolveBaseModel: (id: string, signal: AbortSignal) => Promise<ResolvedBaseModel>;
   logger: Logger;
   /** Judges a data file and counts its examples; replaced by tests that need a slow or a broken one. */
-  countExamples?: (path: string, options: { param: DataParam; signal: AbortSignal }) => Promise<number>;
+  countExamples?: (
+    path: string,
+    options: { param: DataParam; method: TrainingMethod; signal: AbortSignal },
+  ) => Promise<number>;
   /** What trains; the embedded trainer unless a test or a cluster says otherwise. */
   trainer?: TrainerProgram;
   clock?: Clock;
@@ -131,6 +134,7 @@ export function createFineTune(dependencies: FineTuneDependencies): RunJob<Job> 
         nEpochs: job.hyperparameters.n_epochs,
         batchSize: job.hyperparameters.batch_size,
         learningRateMultiplier: job.hyperparameters.learning_rate_multiplier,
+        beta: job.hyperparameters.beta,
       },
       examples,
     );
@@ -138,6 +142,7 @@ export function createFineTune(dependencies: FineTuneDependencies): RunJob<Job> 
       n_epochs: resolved.nEpochs,
       batch_size: resolved.batchSize,
       learning_rate_multiplier: resolved.learningRateMultiplier,
+      ...(resolved.beta === undefined ? {} : { beta: resolved.beta }),
     };
     const moved = await queue.moveTo(lease, {
       from: ["validating_files"],
@@ -164,7 +169,7 @@ export function createFineTune(dependencies: FineTuneDependencies): RunJob<Job> 
       projectId: job.projectId,
       fileId,
     });
-    return count(path, { param, signal });
+    return count(path, { param, method: job.method, signal });
   }
 
   /** Completes the job directory; one that an earlier server completed is kept as it is. */
@@ -200,8 +205,13 @@ function buildRecipe(
   threads: number,
   data: Pick<JobRecipe, "trainingData" | "validationData">,
 ): JobRecipe {
-  const { n_epochs, batch_size, learning_rate_multiplier } = job.hyperparameters;
-  if (n_epochs === "auto" || batch_size === "auto" || learning_rate_multiplier === "auto") {
+  const { n_epochs, batch_size, learning_rate_multiplier, beta } = job.hyperparameters;
+  if (
+    n_epochs === "auto" ||
+    batch_size === "auto" ||
+    learning_rate_multiplier === "auto" ||
+    beta === "auto"
+  ) {
     throw new Error(`internal: job ${job.id} has left validation with hyperparameters still "auto"`);
   }
   const model = recipeOf(job.baseModel);
@@ -209,18 +219,19 @@ function buildRecipe(
     version: 1,
     jobId: job.id,
     baseModel: { id: job.baseModel, path: baseModel.path, sha256: baseModel.sha256 },
-    method: "supervised",
+    method: job.method,
     hyperparameters: {
       epochs: n_epochs,
       batchSize: batch_size,
       learningRateMultiplier: learning_rate_multiplier,
-      learningRate: model.baseLearningRate * learning_rate_multiplier,
+      learningRate: learningRateOf(model, job.method, learning_rate_multiplier),
       warmupRatio: model.warmupRatio,
       weightDecay: model.weightDecay,
       beta1: model.beta1,
       beta2: model.beta2,
       epsilon: model.epsilon,
       clipNorm: model.clipNorm,
+      ...(beta === undefined ? {} : { beta }),
     },
     lora: model.lora,
     seed: job.seed,

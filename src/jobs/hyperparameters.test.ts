@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { recipeOf, resolveHyperparameters } from "./hyperparameters.ts";
+import { learningRateOf, recipeOf, resolveHyperparameters } from "./hyperparameters.ts";
 
 const ALL_AUTO = { nEpochs: "auto", batchSize: "auto", learningRateMultiplier: "auto" } as const;
 
@@ -30,6 +30,15 @@ describe("auto", () => {
     const given = { nEpochs: 7, batchSize: 4, learningRateMultiplier: 0.5 };
     expect(resolveHyperparameters(given, 10)).toEqual(given);
   });
+
+  test("beta is 0.1, and there only where the method has one", () => {
+    expect(resolveHyperparameters({ ...ALL_AUTO, beta: "auto" }, 100)).toMatchObject({
+      nEpochs: 3,
+      beta: 0.1,
+    });
+    expect(resolveHyperparameters({ ...ALL_AUTO, beta: 1.5 }, 100)).toMatchObject({ beta: 1.5 });
+    expect(resolveHyperparameters(ALL_AUTO, 100)).not.toHaveProperty("beta");
+  });
 });
 
 describe("recipeOf", () => {
@@ -42,4 +51,10 @@ describe("recipeOf", () => {
     expect(recipeOf("some-local-folder")).toMatchObject({ baseLearningRate: 1e-4, maxLength: 2048 });
     expect(recipeOf("constructor").baseLearningRate).toBe(1e-4);
   });
+});
+
+test("preferences are learned at a tenth of the supervised rate", () => {
+  const recipe = recipeOf("some-local-folder");
+  expect(learningRateOf(recipe, "supervised", 2)).toBeCloseTo(2e-4, 12);
+  expect(learningRateOf(recipe, "dpo", 2)).toBeCloseTo(2e-5, 12);
 });

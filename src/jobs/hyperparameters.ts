@@ -1,6 +1,6 @@
 // What "auto" means: OpenAI's observed rules for epochs and batch size, and our recipe per base model. It knows no data
 // beyond the number of examples.
-import type { JobRecipe } from "../training/job-directory.ts";
+import type { JobRecipe, TrainingMethod } from "../training/job-directory.ts";
 
 /** A hyperparameter as the client gave it. */
 export type AutoNumber = number | "auto";
@@ -9,17 +9,20 @@ export interface RequestedHyperparameters {
   nEpochs: AutoNumber;
   batchSize: AutoNumber;
   learningRateMultiplier: AutoNumber;
+  /** Of DPO alone. */
+  beta?: AutoNumber | undefined;
 }
 
 export interface ResolvedHyperparameters {
   nEpochs: number;
   batchSize: number;
   learningRateMultiplier: number;
+  beta?: number;
 }
 
 /** The part of a recipe that depends on the base model alone. */
 export interface BaseModelRecipe {
-  /** Multiplied by the learning-rate multiplier it gives the peak learning rate. */
+  /** Of supervised training; multiplied by the learning-rate multiplier it gives the peak learning rate. */
   baseLearningRate: number;
   lora: JobRecipe["lora"];
   warmupRatio: number;
@@ -34,6 +37,15 @@ export interface BaseModelRecipe {
 
 /** OpenAI's jobs resolve "auto" to 1.8-2; a user's explicit multiplier therefore means the same as it did there. */
 const AUTO_LEARNING_RATE_MULTIPLIER = 2;
+
+/** The paper's value for all but one of its tasks (arXiv:2305.18290, appendix B), TRL's default and the one in OpenAI's guide. */
+const AUTO_BETA = 0.1;
+
+/**
+ * What the base model's learning rate is multiplied by for each method, so that a multiplier means "more" or "less" of what suits
+ * the method. A preference loss needs no new text learned, only the odds of known text moved.
+ */
+const METHOD_RATES: Readonly<Record<TrainingMethod, number>> = { supervised: 1, dpo: 0.1 };
 
 /** Wanted passes over the data when the data set is neither tiny nor huge. */
 const TARGET_EPOCHS = 3;
@@ -81,6 +93,15 @@ export function recipeOf(baseModelId: string): BaseModelRecipe {
   return { ...DEFAULT_RECIPE, ...RECIPES[baseModelId] };
 }
 
+/** The peak learning rate. */
+export function learningRateOf(
+  { baseLearningRate }: BaseModelRecipe,
+  method: TrainingMethod,
+  multiplier: number,
+): number {
+  return baseLearningRate * METHOD_RATES[method] * multiplier;
+}
+
 /** Replaces each "auto" by the number it stands for with this many training examples. */
 export function resolveHyperparameters(
   requested: RequestedHyperparameters,
@@ -91,6 +112,7 @@ export function resolveHyperparameters(
     nEpochs: value(requested.nEpochs, autoEpochs(exampleCount)),
     batchSize: value(requested.batchSize, autoBatchSize(exampleCount)),
     learningRateMultiplier: value(requested.learningRateMultiplier, AUTO_LEARNING_RATE_MULTIPLIER),
+    ...(requested.beta === undefined ? {} : { beta: value(requested.beta, AUTO_BETA) }),
   };
 }
 

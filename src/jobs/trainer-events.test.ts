@@ -1,6 +1,6 @@
 // What clients read of a trainer's events. Reading the file as it grows is tested with the jobs, in test/jobs.
 import { expect, it } from "vitest";
-import { toJobEvent } from "./trainer-events.ts";
+import { toJobEvent, toWireMetrics } from "./trainer-events.ts";
 
 it("examples that were cut become a warning, one for each file", () => {
   const cut = {
@@ -22,5 +22,29 @@ it("examples that were cut become a warning, one for each file", () => {
     key: "truncated:validation_file",
     message:
       "3 of 440 validation examples are longer than 2048 tokens and were cut there: 1234 tokens are not measured. Split or shorten them to use them whole",
+  });
+});
+
+it("metrics of preferences go by names in OpenAI's manner, and what was not measured is left out", () => {
+  const metrics = {
+    step: 2,
+    totalSteps: 4,
+    trainLoss: 0.5,
+    trainRewardMargin: 1.5,
+    fullValidRejectedLogps: -9,
+  };
+  expect(toWireMetrics(metrics)).toEqual({
+    step: 2,
+    train_loss: 0.5,
+    train_reward_margin: 1.5,
+    full_valid_rejected_logps: -9,
+  });
+});
+
+it("the reference is told of once", () => {
+  expect(toJobEvent({ type: "reference", at: 1, pairs: 40, seconds: 2.5 })).toEqual({
+    key: "reference",
+    message: "Log-probabilities of the starting model computed for 40 pairs",
+    data: { reference_pairs: 40, seconds: 2.5 },
   });
 });

@@ -1,7 +1,8 @@
 // events.jsonl of a job directory, read as it grows, and its events in the words of the API. It knows no database.
 import { open } from "node:fs/promises";
 import type { NewEvent } from "../store/fine-tuning-rows.ts";
-import type { StepMetrics, TrainerEvent } from "../training/job-directory.ts";
+import { METRIC_SCOPES } from "../training/job-directory.ts";
+import type { MetricName, MetricScope, StepMetrics, TrainerEvent } from "../training/job-directory.ts";
 import type { CheckpointMetrics } from "../wire/fine-tuning.ts";
 
 export interface TrainerEventReader {
@@ -74,6 +75,13 @@ export function toJobEvent(event: TrainerEvent): NewEvent | null {
       // Checkpoints between epochs only serve a resume; clients never get to use them.
       if (!event.epochEnd) return null;
       return { key: `checkpoint:${event.step}`, message: `Checkpoint created at step ${event.step}` };
+    case "reference":
+      return {
+        key: "reference",
+        message: `Log-probabilities of the starting model computed for ${event.pairs} pairs`,
+        // Ours, as the pairs of the message are: of both files.
+        data: { reference_pairs: event.pairs, seconds: event.seconds },
+      };
     case "resumed":
       return {
         key: `resumed:${event.step}:${event.at}`,
@@ -125,19 +133,31 @@ function metricsMessage(metrics: StepMetrics): string {
   return `Step ${metrics.step}/${metrics.totalSteps}: ${measured}`;
 }
 
-/** Metrics under OpenAI's names; what was not measured is left out. */
+const WIRE_SCOPES: Readonly<Record<MetricScope, "train" | "valid" | "full_valid">> = {
+  train: "train",
+  valid: "valid",
+  fullValid: "full_valid",
+};
+
+const WIRE_NAMES = {
+  Loss: "loss",
+  MeanTokenAccuracy: "mean_token_accuracy",
+  RewardMargin: "reward_margin",
+  RewardAccuracy: "reward_accuracy",
+  ChosenLogps: "chosen_logps",
+  RejectedLogps: "rejected_logps",
+} as const satisfies Record<MetricName, string>;
+
+/** Metrics under OpenAI's names, and ours in their manner where it has none; what was not measured is left out. */
 export function toWireMetrics(metrics: StepMetrics): CheckpointMetrics {
-  return {
-    step: metrics.step,
-    train_loss: metrics.trainLoss,
-    train_mean_token_accuracy: metrics.trainMeanTokenAccuracy,
-    ...(metrics.validLoss === undefined ? {} : { valid_loss: metrics.validLoss }),
-    ...(metrics.validMeanTokenAccuracy === undefined
-      ? {}
-      : { valid_mean_token_accuracy: metrics.validMeanTokenAccuracy }),
-    ...(metrics.fullValidLoss === undefined ? {} : { full_valid_loss: metrics.fullValidLoss }),
-    ...(metrics.fullValidMeanTokenAccuracy === undefined
-      ? {}
-      : { full_valid_mean_token_accuracy: metrics.fullValidMeanTokenAccuracy }),
-  };
+  const wire: CheckpointMetrics = { step: metrics.step };
+  for (const scope of METRIC_SCOPES) {
+    for (const [name, wireName] of Object.entries(WIRE_NAMES) as [MetricName, WireName][]) {
+      const value = metrics[`${scope}${name}`];
+      if (value !== undefined) wire[`${WIRE_SCOPES[scope]}_${wireName}`] = value;
+    }
+  }
+  return wire;
 }
+
+type WireName = (typeof WIRE_NAMES)[MetricName];

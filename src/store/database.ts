@@ -66,6 +66,7 @@ export interface FineTuningJobsTable {
   validationFile: Fixed<string | null>;
   suffix: Fixed<string | null>;
   seed: Fixed<number>;
+  method: Fixed<string>;
   hyperparameters: string;
   metadata: Fixed<string | null>;
   recipe: string | null;

@@ -47,6 +47,7 @@ async function newJob() {
       validationFileId: null,
       suffix: null,
       seed: 1,
+      method: "supervised",
       hyperparameters: { n_epochs: "auto", batch_size: "auto", learning_rate_multiplier: "auto" },
       metadata: null,
     },

@@ -4,6 +4,7 @@ import type {
   CheckpointMetrics,
   EventLevel,
   EventType,
+  JobMethod,
   JobStatus,
   RequestedHyperparameters,
 } from "../wire/fine-tuning.ts";
@@ -32,6 +33,7 @@ export interface NewJob {
   /** As sent; the model's name holds `suffixInName` of it. */
   suffix: string | null;
   seed: number;
+  method: JobMethod;
   hyperparameters: RequestedHyperparameters;
   metadata: Record<string, string> | null;
 }
@@ -94,6 +96,7 @@ export function toJob(row: Selectable<FineTuningJobsTable>): Job {
     validationFileId: row.validationFile,
     suffix: row.suffix,
     seed: row.seed,
+    method: row.method as JobMethod,
     hyperparameters: JSON.parse(row.hyperparameters) as RequestedHyperparameters,
     metadata: parsed<Record<string, string>>(row.metadata),
     trainedTokens: row.trainedTokens,

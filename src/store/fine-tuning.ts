@@ -40,6 +40,7 @@ export class FineTuningStore {
           validationFile: job.validationFileId,
           suffix: job.suffix,
           seed: job.seed,
+          method: job.method,
           hyperparameters: JSON.stringify(job.hyperparameters),
           metadata: job.metadata === null ? null : JSON.stringify(job.metadata),
           attempts: 0,

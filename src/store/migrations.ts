@@ -284,4 +284,6 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
     // What a start looks for: responses that the last process did not end.
     `CREATE INDEX responses_unfinished ON responses (status) WHERE status IN ('queued', 'in_progress')`,
   ],
+  // Jobs were all supervised before there was another method; every insert names its own.
+  [`ALTER TABLE fine_tuning_jobs ADD COLUMN method TEXT NOT NULL DEFAULT 'supervised'`],
 ];

@@ -18,6 +18,7 @@ import { buildHeadGraphs, HEAD_ROWS } from "./head-graphs.ts";
 import { buildLayerGraphs } from "./layer-graphs.ts";
 import { buildStepGraph } from "./step-graph.ts";
 import type { LoraParameters, LoraPlan } from "./lora-parameters.ts";
+import type { RowWeights } from "./row-weights.ts";
 
 /**
  * A pass of more tokens runs layer by layer and computes each layer twice. One graph for all is a third faster and keeps what
@@ -31,6 +32,8 @@ export interface PassResult {
   /** How many of them were the most likely token. */
   correct: number;
   supervised: number;
+  /** [M]: ln p of the target at each of the pass's loss rows. */
+  logProbabilities: Float32Array;
 }
 
 /** Seeds of the dropout masks of one pass; equal numbers give equal masks. */
@@ -66,16 +69,17 @@ export class DecoderRunner {
       const dropout = this.#dropout(pass.layout, layer, null);
       x = outputOf(await session.run({ ...shared, ...this.#layerFeeds(layer), ...dropout, x }));
     }
-    return this.#head(pass, x, null);
+    return this.#head(pass, x);
   }
 
   /**
-   * Loss of a pass, and `rowWeight` times the gradient of its sum added to `gradients` (flat, as LoraParameters.data).
+   * What a pass's tokens are like, and the gradient of the loss that these weights belong to, added to `gradients` (flat, as
+   * LoraParameters.data).
    * Throws the signal's reason between two runs once it is aborted; `gradients` is then half written.
    */
   async train(
     pass: SupervisedPass,
-    rowWeight: number,
+    weights: RowWeights,
     gradients: Float32Array,
     dropoutStream: DropoutStream,
     signal?: AbortSignal,
@@ -83,7 +87,7 @@ export class DecoderRunner {
     const { layout } = pass;
     if (layout.tokens.length <= (this.#options.wholeStepTokens ?? WHOLE_STEP_TOKENS)) {
       signal?.throwIfAborted();
-      return this.#trainWhole(pass, rowWeight, gradients, dropoutStream);
+      return this.#trainWhole(pass, weights, gradients, dropoutStream);
     }
     const forward = await this.#layerSession("forward", layout);
     const backward = await this.#layerSession("backward", layout);
@@ -99,7 +103,7 @@ export class DecoderRunner {
     }
 
     const dOutput = new Float32Array(x.data.length);
-    const result = await this.#head(pass, x, { rowWeight, dOutput });
+    const result = await this.#trainingHead(pass, x, weights, dOutput);
 
     let d = float32(dOutput, x.shape);
     for (const layer of this.#layers().reverse()) {
@@ -124,14 +128,15 @@ export class DecoderRunner {
   /** `train` as one run. */
   async #trainWhole(
     { layout, lossRows, targets }: SupervisedPass,
-    rowWeight: number,
+    rowWeights: RowWeights,
     gradients: Float32Array,
     dropoutStream: DropoutStream,
   ): Promise<PassResult> {
     const { weights, parameters, config, lora } = this.#options;
     const { queryBlocks } = layout;
-    const session = await this.#session(`step ${queryBlocks}`, () =>
-      buildStepGraph(config, lora, queryBlocks),
+    const { form } = rowWeights;
+    const session = await this.#session(`step ${queryBlocks} ${form.name}`, () =>
+      buildStepGraph(config, lora, queryBlocks, form),
     );
     const perLayer: Record<string, HostTensor> = {};
     for (const layer of this.#layers()) {
@@ -149,7 +154,8 @@ export class DecoderRunner {
     const results = await session.run({
       ...this.#sharedFeeds(layout),
       ...perLayer,
-      ...this.#targetFeeds(padded(targets, queryBlocks), rowWeight, targets.length),
+      ...this.#targetFeeds(padded(targets, queryBlocks)),
+      ...rowWeights.feeds(places.length),
       x: embed(weights, layout.tokens),
       loss_rows: int32(places, [places.length]),
       row_places: int32(rowPlaces, [rowPlaces.length]),
@@ -158,7 +164,9 @@ export class DecoderRunner {
     for (const { layer, target, matrix, offset } of parameters.slots) {
       addTo(gradients, offset, results[`d_${layerFeed(layer, `${target}.${matrix}`)}`]);
     }
-    return countResult(results, lossRows.length);
+    const result = noResult(lossRows.length);
+    addResult(result, results, 0, lossRows.length);
+    return result;
   }
 
   async release(): Promise<void> {
@@ -232,49 +240,55 @@ export class DecoderRunner {
     return feeds;
   }
 
-  async #head(
-    { lossRows, targets }: SupervisedPass,
-    hidden: HostTensor<"float32">,
-    training: { rowWeight: number; dOutput: Float32Array } | null,
-  ): Promise<PassResult> {
-    const session = await this.#session(training === null ? "head" : "trainingHead", () =>
-      training === null ? this.#headGraphs.evaluate : this.#headGraphs.train,
-    );
-    const width = hidden.shape[1] as number;
-    const total: PassResult = { lossSum: 0, correct: 0, supervised: 0 };
+  /** The head's outputs, a chunk of loss rows after the other. */
+  async #head({ lossRows, targets }: SupervisedPass, hidden: HostTensor<"float32">): Promise<PassResult> {
+    const session = await this.#session("head", () => this.#headGraphs.evaluate);
+    const total = noResult(lossRows.length);
     for (let start = 0; start < lossRows.length; start += HEAD_ROWS) {
       const chunk = lossRows.subarray(start, start + HEAD_ROWS);
-      const rows = new Float32Array(chunk.length * width);
-      for (const [i, row] of chunk.entries()) {
-        rows.set(hidden.data.subarray(row * width, (row + 1) * width), i * width);
-      }
       const results = await session.run({
-        ...this.#targetFeeds(targets.subarray(start, start + chunk.length), training?.rowWeight ?? 0),
-        rows: float32(rows, [chunk.length, width]),
+        ...this.#targetFeeds(targets.subarray(start, start + chunk.length)),
+        rows: rowsAt(hidden, chunk),
       });
-      const { lossSum, correct, supervised } = countResult(results, chunk.length);
-      total.lossSum += lossSum;
-      total.correct += correct;
-      total.supervised += supervised;
-      if (training === null) continue;
+      addResult(total, results, start, chunk.length);
+    }
+    return total;
+  }
+
+  /** The same, and the gradient by the hidden rows written into `dOutput`. */
+  async #trainingHead(
+    pass: SupervisedPass,
+    hidden: HostTensor<"float32">,
+    weights: RowWeights,
+    dOutput: Float32Array,
+  ): Promise<PassResult> {
+    const { lossRows, targets } = pass;
+    const width = hidden.shape[1] as number;
+    // Weights that depend on all of the pass's log-probabilities cost a run of the head more.
+    const ahead = weights.form.needsLogProbabilities ? await this.#head(pass, hidden) : null;
+    const total = noResult(lossRows.length);
+    const rowWeights = weights.of((ahead ?? total).logProbabilities);
+    const session = await this.#session("trainingHead", () => this.#headGraphs.train);
+    for (let start = 0; start < lossRows.length; start += HEAD_ROWS) {
+      const chunk = lossRows.subarray(start, start + HEAD_ROWS);
+      const results = await session.run({
+        ...this.#targetFeeds(targets.subarray(start, start + chunk.length)),
+        row_weight: float32(rowWeights.slice(start, start + chunk.length), [chunk.length, 1]),
+        rows: rowsAt(hidden, chunk),
+      });
+      addResult(total, results, start, chunk.length);
       const dRows = results["d_rows"]?.data as Float32Array;
       for (const [i, row] of chunk.entries()) {
-        training.dOutput.set(dRows.subarray(i * width, (i + 1) * width), row * width);
+        dOutput.set(dRows.subarray(i * width, (i + 1) * width), row * width);
       }
     }
     return total;
   }
 
-  /** What the loss head needs besides rows. */
-  #targetFeeds(targets: Int32Array, rowWeight: number, supervised = targets.length): Feeds {
+  /** What the loss head needs besides rows and weights. */
+  #targetFeeds(targets: Int32Array): Feeds {
     const { head, finalNorm: norm } = this.#options.weights;
-    const weights = new Float32Array(targets.length).fill(rowWeight, 0, supervised);
-    return {
-      norm,
-      head,
-      targets: int64(BigInt64Array.from(targets, BigInt), [targets.length, 1]),
-      row_weight: float32(weights, [targets.length, 1]),
-    };
+    return { norm, head, targets: int64(BigInt64Array.from(targets, BigInt), [targets.length, 1]) };
   }
 }
 
@@ -310,16 +324,32 @@ function padded(values: Int32Array, parts: number): Int32Array {
   return longer;
 }
 
-/** Sums over the first rows of a loss head's outputs. */
-function countResult(results: Fetches, supervised: number): PassResult {
-  const logProbability = (results["log_probability"]?.data as Float32Array).subarray(0, supervised);
-  const best = results["best_log_probability"]?.data as Float32Array;
-  const result: PassResult = { lossSum: 0, correct: 0, supervised };
-  for (const [i, value] of logProbability.entries()) {
-    result.lossSum -= value;
-    if (value >= (best[i] as number)) result.correct += 1;
+/** These rows of a [N, D] tensor. */
+function rowsAt({ data, shape }: HostTensor<"float32">, places: Int32Array): HostTensor<"float32"> {
+  const width = shape[1] as number;
+  const rows = new Float32Array(places.length * width);
+  for (const [i, place] of places.entries()) {
+    rows.set(data.subarray(place * width, (place + 1) * width), i * width);
   }
-  return result;
+  return float32(rows, [places.length, width]);
+}
+
+function noResult(rows: number): PassResult {
+  return { lossSum: 0, correct: 0, supervised: 0, logProbabilities: new Float32Array(rows) };
+}
+
+/** Adds the first `count` rows of a loss head's outputs, which are a pass's loss rows from `start` on. */
+function addResult(total: PassResult, results: Fetches, start: number, count: number): void {
+  const logProbability = (results["log_probability"]?.data as Float32Array).subarray(0, count);
+  const best = results["best_log_probability"]?.data as Float32Array;
+  let lossSum = 0;
+  for (const [i, value] of logProbability.entries()) {
+    lossSum -= value;
+    if (value >= (best[i] as number)) total.correct += 1;
+  }
+  total.lossSum += lossSum;
+  total.supervised += count;
+  total.logProbabilities.set(logProbability, start);
 }
 
 function addTo(gradients: Float32Array, offset: number, gradient: HostTensor<"float32"> | undefined): void {

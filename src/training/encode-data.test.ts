@@ -12,7 +12,7 @@ import type { ChatEncoding } from "../data/prompt.ts";
 import { createTokenizer } from "../data/tokenizer.ts";
 import { DatasetError } from "../errors.ts";
 import { openBaseModel } from "../model/base-model.ts";
-import { encodeData } from "./encode-data.ts";
+import { CHATS, encodeData } from "./encode-data.ts";
 import type { JobRecipe } from "./job-directory.ts";
 
 /** ChatML. */
@@ -67,7 +67,7 @@ async function encode(
     validationData: param === "validation_file" ? data : null,
   } as unknown as JobRecipe;
   const signal = options.signal ?? new AbortController().signal;
-  return encodeData(folder, recipe, param, encoding, maxLength, signal);
+  return encodeData(folder, recipe, param, CHATS, { ...encoding, maxLength }, signal);
 }
 
 async function failure(...given: Parameters<typeof encode>): Promise<DatasetError> {
@@ -86,7 +86,14 @@ describe("encodeData", () => {
     expect(encoded.trainedTokens).toBeGreaterThan(100);
     const recipe = { validationData: null } as unknown as JobRecipe;
     const signal = new AbortController().signal;
-    const none = await encodeData(folder, recipe, "validation_file", encoding, 100, signal);
+    const none = await encodeData(
+      folder,
+      recipe,
+      "validation_file",
+      CHATS,
+      { ...encoding, maxLength: 100 },
+      signal,
+    );
     expect(none.examples).toEqual([]);
   });
 
@@ -139,7 +146,9 @@ describe("encodeData", () => {
       /^The job's data\.jsonl must have sha256 ab, has [0-9a-f]{64}: it was changed in the job's folder since the job was prepared\. Create the job again\.$/,
     );
     const recipe = { trainingData: { file: "none.jsonl", sha256: "ab" } } as unknown as JobRecipe;
-    const gone = encodeData(folder, recipe, "training_file", encoding, 100, new AbortController().signal);
+    const options = { ...encoding, maxLength: 100 };
+    const { signal } = new AbortController();
+    const gone = encodeData(folder, recipe, "training_file", CHATS, options, signal);
     await expect(gone).rejects.toThrow(
       "The job's none.jsonl must have sha256 ab, and is gone: it was changed",
     );

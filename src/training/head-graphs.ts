@@ -8,6 +8,8 @@ import { Graph } from "../graph/graph.ts";
 import { subgraph } from "../graph/subgraph.ts";
 import type { Value } from "../graph/value.ts";
 import type { ModelConfig } from "../model/model-config.ts";
+import { UNIFORM } from "./row-weights.ts";
+import type { WeightForm } from "./row-weights.ts";
 
 /**
  * Rows per run: 256 keep the logits of a 49,152-token vocabulary at 50 MB, and matrix products run at full speed from
@@ -18,21 +20,25 @@ export const HEAD_ROWS = 256;
 export interface LossHead {
   /** Per row: log_probability [M, 1] of the target, best_log_probability [M, 1] of any token. */
   outputs: { log_probability: Value; best_log_probability: Value };
-  /** [M, D]: the gradient of -sum(row_weight * log_probability) by the rows. */
+  /** [M, D]: the gradient by the rows of the loss whose derivative by each log-probability is minus the row's weight. */
   dRows: Value;
 }
 
 /**
- * Puts the loss behind rows [M, D]; declares norm [D], head [V, D], targets int64 [M, 1] and row_weight [M, 1]. The rows run in
- * `parts` equal parts, so that only one part's logits are in memory at a time.
+ * Puts the loss behind rows [M, D]; declares norm [D], head [V, D], targets int64 [M, 1] and what the weights need. The rows run
+ * in `parts` equal parts, so that only one part's logits are in memory at a time.
  */
-export function lossHead(g: Graph, config: ModelConfig, rows: Value, parts = 1): LossHead {
+export function lossHead(
+  g: Graph,
+  config: ModelConfig,
+  rows: Value,
+  { weights: form, parts = 1 }: { weights: WeightForm; parts?: number },
+): LossHead {
   const { hiddenSize: D, vocabSize: V } = config;
   const M = rows.shape[0] as Dimension;
   const norm = g.input("norm", "float32", [D]);
   const head = g.input("head", "float32", [V, D]);
   const targets = g.input("targets", "int64", [M, 1]);
-  const weights = g.input("row_weight", "float32", [M, 1]);
   const [normed] = g.apply("SimplifiedLayerNormalization", [rows, norm], { epsilon: config.rmsNormEpsilon });
   const hidden = normed as Value;
   const targetParts = cutEvenly(g, targets, 0, parts);
@@ -52,11 +58,13 @@ export function lossHead(g: Graph, config: ModelConfig, rows: Value, parts = 1):
       results.map((result) => result[of]),
       0,
     );
+  const logProbability = all("logProbability");
+  const weights = form.declare(g, logProbability);
   const actual = g.op("Gather", [head, g.reshape(targets, [M])], { inverse: null });
   const gradient = g.mul(g.sub(all("expected"), actual), weights);
   const [dRows] = backward(g, [{ value: hidden, gradient }], [rows]);
   return {
-    outputs: { log_probability: all("logProbability"), best_log_probability: all("best") },
+    outputs: { log_probability: logProbability, best_log_probability: all("best") },
     dRows: dRows as Value,
   };
 }
@@ -70,7 +78,8 @@ export interface HeadGraphs {
 
 export function buildHeadGraphs(config: ModelConfig): HeadGraphs {
   const g = new Graph();
-  const { outputs, dRows } = lossHead(g, config, g.input("rows", "float32", ["M", config.hiddenSize]));
+  const rows = g.input("rows", "float32", ["M", config.hiddenSize]);
+  const { outputs, dRows } = lossHead(g, config, rows, { weights: UNIFORM });
   return {
     evaluate: subgraph(g, { ...outputs }),
     train: subgraph(g, { ...outputs, d_rows: dRows }),

@@ -4,6 +4,7 @@
 //   job.json          the fully resolved recipe (JobRecipe), written before the trainer starts, never changed
 //   training.jsonl    the training data            validation.jsonl   the validation data, if any
 //   initial-adapter/  the adapter that the run starts from, if any
+//   reference.json    with DPO: log-probabilities of the starting model, kept so that a resumed run need not compute them again
 //   events.jsonl      what the trainer reports, one TrainerEvent a line, append only
 //   checkpoints/step-N/  adapter_model.safetensors, adapter_config.json, optimizer.safetensors, state.json
 //   result.csv        written at the end           adapter/           the final PEFT adapter
@@ -20,6 +21,9 @@ export { LORA_TARGETS, type LoraTarget } from "../model/lora-targets.ts";
 /** What a killed trainer may leave in a job directory beside the files above. */
 export { removeTemporarySiblings } from "../model/atomic-write.ts";
 
+export const TRAINING_METHODS = ["supervised", "dpo"] as const;
+export type TrainingMethod = (typeof TRAINING_METHODS)[number];
+
 export interface JobRecipe {
   version: 1;
   jobId: string;
@@ -31,7 +35,7 @@ export interface JobRecipe {
     /** sha256 of the weights file (or of the folder's weight files in name order); checked before training. */
     sha256: string;
   };
-  method: "supervised";
+  method: TrainingMethod;
   hyperparameters: {
     epochs: number;
     /** Examples per optimizer step. */
@@ -47,6 +51,8 @@ export interface JobRecipe {
     epsilon: number;
     /** Gradients are scaled down to this global L2 norm. */
     clipNorm: number;
+    /** DPO alone: how strongly the model is held to the reference, the paper's β. */
+    beta?: number;
   };
   /** That of the initial adapter, where there is one. */
   lora: { rank: number; alpha: number; dropout: number; targetModules: LoraTarget[] };
@@ -67,19 +73,25 @@ export interface JobRecipe {
   threads: number;
 }
 
-export interface StepMetrics {
-  step: number;
-  totalSteps: number;
-  /** Mean nats per supervised token over the step's examples. */
-  trainLoss: number;
-  /** Share of the step's supervised tokens whose most likely prediction was the right one. */
-  trainMeanTokenAccuracy: number;
-  validLoss?: number;
-  validMeanTokenAccuracy?: number;
-  /** Over the whole validation file, at epoch ends. */
-  fullValidLoss?: number;
-  fullValidMeanTokenAccuracy?: number;
-}
+/** What a training method measures; docs/training.md defines each. */
+export const METRIC_NAMES = [
+  "Loss",
+  "MeanTokenAccuracy",
+  "RewardMargin",
+  "RewardAccuracy",
+  "ChosenLogps",
+  "RejectedLogps",
+] as const;
+export type MetricName = (typeof METRIC_NAMES)[number];
+
+/** Over which examples: the step's before its update; a validation batch; the whole validation file, at epoch ends. */
+export const METRIC_SCOPES = ["train", "valid", "fullValid"] as const;
+export type MetricScope = (typeof METRIC_SCOPES)[number];
+
+/** Which metrics there are depends on the method and on what the step measured. */
+export type StepMetrics = { step: number; totalSteps: number; trainLoss: number } & {
+  [Name in `${MetricScope}${MetricName}`]?: number;
+};
 
 /**
  * The last epochs whose checkpoints stay, as OpenAI keeps them: each becomes a model, the last of them the job's own. The
@@ -109,6 +121,8 @@ export type TrainerEvent =
       /** Tokens of an example. */
       maxLength: number;
     }
+  /** DPO: the log-probabilities of the starting model are there; only once, unless the file is lost. */
+  | { type: "reference"; at: number; pairs: number; seconds: number }
   | { type: "resumed"; at: number; step: number }
   | ({ type: "metrics"; at: number; tokensPerSecond: number; secondsLeft: number } & StepMetrics)
   | {
@@ -137,6 +151,7 @@ export const TRAINER_EXIT = {
 export function jobPaths(directory: string) {
   return {
     recipe: join(directory, "job.json"),
+    reference: join(directory, "reference.json"),
     events: join(directory, "events.jsonl"),
     checkpoints: join(directory, "checkpoints"),
     result: join(directory, "result.csv"),

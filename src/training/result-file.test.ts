@@ -22,7 +22,7 @@ it("has a row per step, with empty cells where nothing was measured", () => {
       fullValidMeanTokenAccuracy: 1,
     }),
   ];
-  expect(resultCsv(events)).toBe(
+  expect(resultCsv(events, "supervised")).toBe(
     `${HEADER}1,1.12346,0.10000,,\n2,2.12346,0.20000,0.50000,0.00000\n3,3.12346,0.30000,0.75000,1.00000\n`,
   );
 });
@@ -35,7 +35,7 @@ it("counts the last event of a step that was repeated, and sorts", () => {
     metrics(2, { trainLoss: 7 }),
     metrics(3),
   ];
-  const steps = resultCsv(events).trimEnd().split("\n").slice(1);
+  const steps = resultCsv(events, "supervised").trimEnd().split("\n").slice(1);
   expect(steps.map((row) => row.split(",").slice(0, 2).join())).toEqual([
     "1,1.12346",
     "2,7.00000",
@@ -44,5 +44,34 @@ it("counts the last event of a step that was repeated, and sorts", () => {
 });
 
 it("is a header without steps", () => {
-  expect(resultCsv([])).toBe(HEADER);
+  expect(resultCsv([], "supervised")).toBe(HEADER);
+});
+
+it("has the columns of preferences for a job by preference", () => {
+  const rewards = {
+    trainRewardAccuracy: 0.5,
+    trainRewardMargin: -0.1,
+    trainChosenLogps: -20,
+    trainRejectedLogps: -21,
+  };
+  const event: TrainerEvent = {
+    ...{
+      type: "metrics",
+      at: 0,
+      tokensPerSecond: 1,
+      secondsLeft: 1,
+      step: 1,
+      totalSteps: 1,
+      trainLoss: 0.69,
+    },
+    ...rewards,
+    validLoss: 0.7,
+    fullValidLoss: 0.6,
+    fullValidRewardMargin: 0.2,
+  };
+  expect(resultCsv([event], "dpo")).toBe(
+    "step,train_loss,train_reward_accuracy,train_reward_margin,train_chosen_logps,train_rejected_logps," +
+      "valid_loss,valid_reward_accuracy,valid_reward_margin,valid_chosen_logps,valid_rejected_logps\n" +
+      "1,0.69000,0.50000,-0.10000,-20.00000,-21.00000,0.60000,,0.20000,,\n",
+  );
 });

@@ -13,6 +13,8 @@ import type { ModelConfig } from "../model/model-config.ts";
 import { lossHead } from "./head-graphs.ts";
 import { declareLora, loraMatrices } from "./layer-graphs.ts";
 import type { LoraPlan } from "./lora-parameters.ts";
+import { UNIFORM } from "./row-weights.ts";
+import type { WeightForm } from "./row-weights.ts";
 
 /**
  * Inputs: x [N, D], the layout, all weights and LoRA pairs under `layerFeed` names, those of `lossHead`, loss_rows int32 [M]
@@ -20,7 +22,12 @@ import type { LoraPlan } from "./lora-parameters.ts";
  * (1 where it is one, else 0).
  * Outputs: those of `lossHead` and the gradient of each LoRA matrix under "d_" and its name.
  */
-export function buildStepGraph(config: ModelConfig, lora: LoraPlan, queryBlocks: number): Graph {
+export function buildStepGraph(
+  config: ModelConfig,
+  lora: LoraPlan,
+  queryBlocks: number,
+  weights: WeightForm = UNIFORM,
+): Graph {
   const { hiddenSize: D } = config;
   const g = new Graph();
   const layout = declareLayout(g, config, { past: false, queryBlocks });
@@ -35,7 +42,8 @@ export function buildStepGraph(config: ModelConfig, lora: LoraPlan, queryBlocks:
   // Long rows have many loss rows too.
   const parts = queryBlocks;
   const lossRows = g.input("loss_rows", "int32", [product([parts, "M"])]);
-  const { outputs, dRows } = lossHead(g, config, g.op("Gather", [x, lossRows], { inverse: null }), parts);
+  const rows = g.op("Gather", [x, lossRows], { inverse: null });
+  const { outputs, dRows } = lossHead(g, config, rows, { weights, parts });
   const rowPlaces = g.input("row_places", "int32", ["N"]);
   const rowMask = g.input("row_mask", "float32", ["N", 1]);
   const gradient = g.mul(g.op("Gather", [dRows, rowPlaces], { inverse: null }), rowMask);
@@ -44,7 +52,7 @@ export function buildStepGraph(config: ModelConfig, lora: LoraPlan, queryBlocks:
   const step = subgraph(g, { ...outputs, ...Object.fromEntries(named) });
   dependentsLast(
     step,
-    step.inputs.filter(({ name }) => name === "row_weight"),
+    step.inputs.filter(({ name }) => name === weights.root),
   );
   return step;
 }

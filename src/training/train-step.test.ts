@@ -5,6 +5,7 @@ import { TunesmithError } from "../errors.ts";
 import type { DecoderRunner } from "./decoder-runner.ts";
 import { LoraParameters } from "./lora-parameters.ts";
 import { AdamW } from "./optimizer.ts";
+import { SUPERVISED_LOSS } from "./loss.ts";
 import { evaluateLoss, trainStep } from "./train-step.ts";
 
 const OPTIONS = { learningRate: 0.5, clipNorm: 1, dropoutStream: [1] };
@@ -32,7 +33,7 @@ function setUp(lossSum: number, gradient: number) {
     },
   } as unknown as DecoderRunner;
   const step = (learningRate = OPTIONS.learningRate) =>
-    trainStep(runner, parameters, optimizer, [EXAMPLE], { ...OPTIONS, learningRate });
+    trainStep(SUPERVISED_LOSS, runner, parameters, optimizer, [EXAMPLE], { ...OPTIONS, learningRate });
   return { parameters, optimizer, step };
 }
 
@@ -74,5 +75,7 @@ it("a validation loss without value does not pass", async () => {
   const runner = {
     evaluate: async () => ({ lossSum: NaN, correct: 0, supervised: 2 }),
   } as unknown as DecoderRunner;
-  await expect(evaluateLoss(runner, [EXAMPLE])).rejects.toThrow(/the validation loss is NaN, where finite/);
+  await expect(evaluateLoss(SUPERVISED_LOSS, runner, [EXAMPLE])).rejects.toThrow(
+    /the validation loss is NaN, where finite/,
+  );
 });

@@ -1,23 +1,14 @@
 // One optimizer step: forward and backward over the step's passes, clipping, AdamW. Accumulating over passes gives the
-// gradient of the whole batch, because each row is weighted by the batch's count of supervised tokens.
-import type { BatchExample } from "../data/batches.ts";
-import { countSupervised, splitIntoPasses, supervisedPass } from "../data/batches.ts";
+// gradient of the whole batch, because the loss weighs each row by its share in the batch.
 import { TunesmithError } from "../errors.ts";
 import type { DecoderRunner, DropoutStream, PassResult } from "./decoder-runner.ts";
+import type { Loss, Measured } from "./loss.ts";
 import type { LoraParameters } from "./lora-parameters.ts";
 import { clipScale, l2Norm } from "./optimizer.ts";
 import type { AdamW } from "./optimizer.ts";
 
-/** Loss in mean nats per supervised token; accuracy as the share of them that was the most likely token. */
-export interface LossMetrics {
-  loss: number;
-  accuracy: number;
-}
-
-export interface StepResult extends LossMetrics {
-  /** L2 norm of the gradient before clipping. */
-  gradientNorm: number;
-}
+/** What was measured, and the L2 norm of the gradient before clipping. */
+export type StepResult<Metrics> = Metrics & { gradientNorm: number };
 
 export interface StepOptions {
   learningRate: number;
@@ -31,14 +22,22 @@ export interface StepOptions {
  * does a loss or gradient that is no finite number: that throws TunesmithError (training_diverged), as do parameters that
  * the step made infinite.
  */
-export async function trainStep(
+export async function trainStep<Example, Metrics extends Measured>(
+  loss: Loss<Example, Metrics>,
   runner: DecoderRunner,
   parameters: LoraParameters,
   optimizer: AdamW,
-  examples: readonly BatchExample[],
+  examples: readonly Example[],
   { learningRate, clipNorm, dropoutStream, signal }: StepOptions,
-): Promise<StepResult> {
-  const { gradients, metrics } = await lossAndGradients(runner, parameters, examples, dropoutStream, signal);
+): Promise<StepResult<Metrics>> {
+  const { gradients, metrics } = await lossAndGradients(
+    loss,
+    runner,
+    parameters,
+    examples,
+    dropoutStream,
+    signal,
+  );
   const gradientNorm = l2Norm(gradients);
   if (!Number.isFinite(metrics.loss) || !Number.isFinite(gradientNorm)) {
     const what = `at step ${optimizer.step + 1} the loss is ${metrics.loss} and the norm of the gradient ${gradientNorm}`;
@@ -62,44 +61,37 @@ function diverged(what: string, learningRate?: number): TunesmithError {
 }
 
 /** Mean loss of the examples and its gradient by every parameter, flat as `parameters.data`. */
-export async function lossAndGradients(
+export async function lossAndGradients<Example, Metrics extends Measured>(
+  loss: Loss<Example, Metrics>,
   runner: DecoderRunner,
   parameters: LoraParameters,
-  examples: readonly BatchExample[],
+  examples: readonly Example[],
   dropoutStream: DropoutStream,
   signal?: AbortSignal,
-): Promise<{ gradients: Float32Array; metrics: LossMetrics }> {
+): Promise<{ gradients: Float32Array; metrics: Metrics }> {
   const gradients = new Float32Array(parameters.data.length);
-  const rowWeight = 1 / countSupervised(examples);
+  const passes = loss.passes(examples);
   const results: PassResult[] = [];
-  for (const [i, pass] of splitIntoPasses(examples).entries()) {
-    results.push(
-      await runner.train(supervisedPass(pass), rowWeight, gradients, [...dropoutStream, i], signal),
-    );
+  for (const [i, { pass, weights }] of passes.entries()) {
+    results.push(await runner.train(pass, weights, gradients, [...dropoutStream, i], signal));
   }
-  return { gradients, metrics: meanOf(results) };
+  return { gradients, metrics: loss.measure(passes, results) };
 }
 
-/** Loss and accuracy of the examples as the model stands. Throws TunesmithError (training_diverged) for a loss without value. */
-export async function evaluateLoss(
+/** What the loss measures of the examples as the model stands. Throws TunesmithError (training_diverged) for a loss without value. */
+export async function evaluateLoss<Example, Metrics extends Measured>(
+  loss: Loss<Example, Metrics>,
   runner: DecoderRunner,
-  examples: readonly BatchExample[],
+  examples: readonly Example[],
   signal?: AbortSignal,
-): Promise<LossMetrics> {
+): Promise<Metrics> {
+  const passes = loss.passes(examples);
   const results: PassResult[] = [];
-  for (const pass of splitIntoPasses(examples)) {
+  for (const { pass } of passes) {
     signal?.throwIfAborted();
-    results.push(await runner.evaluate(supervisedPass(pass)));
+    results.push(await runner.evaluate(pass));
   }
-  const metrics = meanOf(results);
+  const metrics = loss.measure(passes, results);
   if (!Number.isFinite(metrics.loss)) throw diverged(`the validation loss is ${metrics.loss}`);
   return metrics;
-}
-
-function meanOf(results: readonly PassResult[]): LossMetrics {
-  const supervised = results.reduce((sum, result) => sum + result.supervised, 0);
-  return {
-    loss: results.reduce((sum, result) => sum + result.lossSum, 0) / supervised,
-    accuracy: results.reduce((sum, result) => sum + result.correct, 0) / supervised,
-  };
 }

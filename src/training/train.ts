@@ -1,6 +1,5 @@
 // The training loop: steps, validation, checkpoints, events. Everything random is a function of the recipe's seed and the
 // step, so a run that goes on from a checkpoint ends in the same bytes as one that was never interrupted.
-import type { BatchExample } from "../data/batches.ts";
 import { epochBatches } from "../data/batches.ts";
 import type { ModelConfig } from "../model/model-config.ts";
 import { createRandom, shuffle } from "../random.ts";
@@ -15,7 +14,8 @@ import type { TrainingState } from "./checkpoint.ts";
 import type { DecoderRunner } from "./decoder-runner.ts";
 import type { EventLog } from "./event-log.ts";
 import { KEPT_EPOCHS } from "./job-directory.ts";
-import type { JobRecipe, StepMetrics } from "./job-directory.ts";
+import type { JobRecipe, MetricScope, StepMetrics } from "./job-directory.ts";
+import type { Loss, Measured } from "./loss.ts";
 import { learningRateAt } from "./optimizer.ts";
 import { STREAM } from "./random-streams.ts";
 import { evaluateLoss, trainStep } from "./train-step.ts";
@@ -26,14 +26,15 @@ const VALIDATION_BATCHES = 10;
 /** Examples of a validation batch when the training batch is smaller: a loss over fewer says little. */
 const MIN_VALIDATION_BATCH = 4;
 
-export interface TrainingRun {
+export interface TrainingRun<Example, Metrics extends Measured> {
   recipe: JobRecipe;
+  loss: Loss<Example, Metrics>;
   config: ModelConfig;
   runner: DecoderRunner;
   state: TrainingState;
-  training: readonly BatchExample[];
+  training: readonly Example[];
   /** Empty without a validation file. */
-  validation: readonly BatchExample[];
+  validation: readonly Example[];
   events: EventLog;
   checkpointFolder: string;
   /** A killed run loses at most this much work and one step. */
@@ -52,8 +53,10 @@ export function totalSteps(recipe: JobRecipe, exampleCount: number): number {
  * reason. Between steps and inside one it first writes a checkpoint of the last finished step. While a step validates, its
  * update is made but its metrics are not: no checkpoint can stand for it, and a later run goes on from the newest one there is.
  */
-export async function train(run: TrainingRun): Promise<void> {
-  const { recipe, state, training, events, checkpointFolder: folder } = run;
+export async function train<Example, Metrics extends Measured>(
+  run: TrainingRun<Example, Metrics>,
+): Promise<void> {
+  const { recipe, loss, state, training, events, checkpointFolder: folder } = run;
   const { epochs, batchSize, learningRate: peak, warmupRatio, clipNorm } = recipe.hyperparameters;
   const stepsPerEpoch = Math.ceil(training.length / batchSize);
   const total = epochs * stepsPerEpoch;
@@ -84,22 +87,22 @@ export async function train(run: TrainingRun): Promise<void> {
       batches = epochBatches(training.length, batchSize, recipe.seed, epoch);
     }
     const batch = batches[(step - 1) % stepsPerEpoch] as number[];
-    const examples = batch.map((i) => training[i] as BatchExample);
+    const examples = batch.map((i) => training[i] as Example);
     try {
       run.signal.throwIfAborted();
       speed.restart();
-      const result = await trainStep(run.runner, state.parameters, state.optimizer, examples, {
+      const result = await trainStep(loss, run.runner, state.parameters, state.optimizer, examples, {
         learningRate: learningRateAt(step - 1, { peak, warmupSteps, totalSteps: total }),
         clipNorm,
         dropoutStream: [recipe.seed, STREAM.dropout, step],
         signal: run.signal,
       });
-      speed.add(examples);
+      speed.add(examples.reduce((sum, example) => sum + loss.countTokens(example), 0));
       const metrics: StepMetrics = {
         step,
         totalSteps: total,
         trainLoss: result.loss,
-        trainMeanTokenAccuracy: result.accuracy,
+        ...named(loss, "train", result),
         ...(await validate(run, step, total, stepsPerEpoch)),
       };
       const { tokensPerSecond, secondsPerStep } = speed.reading();
@@ -149,22 +152,33 @@ function keptSteps(newest: number, stepsPerEpoch: number, epochs: number): Set<n
 }
 
 /** The whole validation file at an epoch's end, a batch of it at a few steps between, nothing at the others. */
-async function validate(
-  { recipe, runner, validation, signal }: TrainingRun,
+async function validate<Example, Metrics extends Measured>(
+  { recipe, loss, runner, validation, signal }: TrainingRun<Example, Metrics>,
   step: number,
   total: number,
   stepsPerEpoch: number,
 ): Promise<Partial<StepMetrics>> {
   if (validation.length === 0) return {};
   if (step % stepsPerEpoch === 0) {
-    const { loss, accuracy } = await evaluateLoss(runner, validation, signal);
-    return { fullValidLoss: loss, fullValidMeanTokenAccuracy: accuracy };
+    return named(loss, "fullValid", await evaluateLoss(loss, runner, validation, signal));
   }
   if (step % Math.ceil(total / VALIDATION_BATCHES) !== 0) return {};
   const size = Math.max(MIN_VALIDATION_BATCH, recipe.hyperparameters.batchSize);
   const batch = shuffle([...validation], createRandom(recipe.seed, STREAM.validation, step)).slice(0, size);
-  const { loss, accuracy } = await evaluateLoss(runner, batch, signal);
-  return { validLoss: loss, validMeanTokenAccuracy: accuracy };
+  return named(loss, "valid", await evaluateLoss(loss, runner, batch, signal));
+}
+
+/** Metrics under the names they have in reports. */
+function named<Metrics extends Measured>(
+  { names }: Pick<Loss<never, Metrics>, "names">,
+  scope: MetricScope,
+  metrics: Metrics,
+): Partial<StepMetrics> {
+  const entries = (Object.keys(names) as (keyof Metrics)[]).map((key) => [
+    `${scope}${names[key]}`,
+    metrics[key],
+  ]);
+  return Object.fromEntries(entries) as Partial<StepMetrics>;
 }
 
 /** Tokens per second of the training steps, without validation, smoothed over the run so far. */
@@ -180,11 +194,11 @@ class Speedometer {
     this.#since = now();
   }
 
-  /** Ends a step that began at the last `restart`. */
-  add(examples: readonly BatchExample[]): void {
+  /** Ends a step of so many tokens that began at the last `restart`. */
+  add(tokens: number): void {
     this.#seconds += (this.#now() - this.#since) / 1000;
     this.#steps += 1;
-    for (const { tokens } of examples) this.#tokens += tokens.length;
+    this.#tokens += tokens;
   }
 
   /** Starts the clock of the next step. */

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { createChatTemplate } from "../data/chat-template.ts";
 import type { DatasetParam } from "../data/dataset.ts";
+import type { BatchPair } from "../data/preference-batches.ts";
 import { createTokenizer } from "../data/tokenizer.ts";
 import { messageOf, OutOfSpace, TunesmithError, UnsupportedModel } from "../errors.ts";
 import { removeTemporarySiblings, writeFileAtomically } from "../model/atomic-write.ts";
@@ -15,13 +16,18 @@ import { openBaseModel, sha256OfModel } from "../model/base-model.ts";
 import { loadDecoderWeights } from "../model/decoder-weights.ts";
 import { loadAdapter, saveAdapter } from "./checkpoint.ts";
 import { DecoderRunner } from "./decoder-runner.ts";
-import { encodeData } from "./encode-data.ts";
-import type { EncodedData } from "./encode-data.ts";
+import { CHATS, encodeData, PAIRS } from "./encode-data.ts";
+import type { EncodedData, LineEncoding } from "./encode-data.ts";
 import { EventLog, readEvents } from "./event-log.ts";
 import { jobPaths, TRAINER_EXIT } from "./job-directory.ts";
 import type { JobRecipe } from "./job-directory.ts";
+import { SUPERVISED_LOSS } from "./loss.ts";
+import type { Loss, Measured } from "./loss.ts";
 import { LoraParameters } from "./lora-parameters.ts";
 import { AdamW } from "./optimizer.ts";
+import { preferenceLoss } from "./preference-loss.ts";
+import type { ReferencedPair } from "./preference-loss.ts";
+import { referenceScores, withReference } from "./reference.ts";
 import { resultCsv } from "./result-file.ts";
 import { totalSteps, train } from "./train.ts";
 
@@ -41,66 +47,20 @@ export async function runTrainer(
     const started = performance.now();
     await removeTemporarySiblings(directory);
     await checkModel(recipe, signal);
-    const model = await openBaseModel(recipe.baseModel.path);
-    const maxLength = Math.min(recipe.maxLength, model.config.maxPositions);
-    const encoding = {
-      tokenizer: createTokenizer(model.tokenizer),
-      template: createChatTemplate(model.tokenizer),
-    };
-    const encode = async (param: DatasetParam): Promise<EncodedData> => {
-      const data = await encodeData(directory, recipe, param, encoding, maxLength, signal);
-      await reportTruncation(events, param, data, maxLength);
-      return data;
-    };
-    const training = await encode("training_file");
-    const validation = await encode("validation_file");
-
-    const weights = loadDecoderWeights(model, maxLength);
-    await model.close();
-    const parameters = new LoraParameters(model.config, recipe.lora);
-    parameters.initialize(recipe.seed);
-    if (recipe.initialAdapter !== undefined) {
-      const folder = join(directory, recipe.initialAdapter.folder);
-      await checkInitialAdapter(recipe.initialAdapter, folder);
-      await loadAdapter(folder, parameters, model.config);
-    }
-    const optimizer = new AdamW(parameters.data.length, recipe.hyperparameters);
-    const { config } = model;
-    const runner = new DecoderRunner({
-      config,
-      weights,
-      parameters,
-      lora: recipe.lora,
-      threads: recipe.threads,
-    });
-    await events.append({
-      type: "started",
-      at: Date.now(),
-      totalSteps: totalSteps(recipe, training.examples.length),
-      trainableParameters: parameters.data.length,
-      baseParameters: parameterCount(weights),
-      examples: training.examples.length,
-    });
-    await train({
+    const trainedTokens = await trainByMethod({
       recipe,
-      config,
-      runner,
-      state: { parameters, optimizer },
-      training: training.examples,
-      validation: validation.examples,
+      directory,
       events,
-      checkpointFolder: paths.checkpoints,
       checkpointIntervalMs,
       signal,
       now: () => performance.now(),
     });
-    await saveAdapter(paths.adapter, parameters, recipe);
     await events.flush();
-    await writeFileAtomically(paths.result, [resultCsv(await readEvents(paths.events))]);
+    await writeFileAtomically(paths.result, [resultCsv(await readEvents(paths.events), recipe.method)]);
     await events.append({
       type: "succeeded",
       at: Date.now(),
-      trainedTokens: training.trainedTokens * recipe.hyperparameters.epochs,
+      trainedTokens,
       seconds: (performance.now() - started) / 1000,
       peakRssBytes: process.resourceUsage().maxRSS * 1024,
     });
@@ -123,6 +83,119 @@ export async function runTrainer(
   } finally {
     await events.close();
   }
+}
+
+interface Setup {
+  recipe: JobRecipe;
+  directory: string;
+  events: EventLog;
+  checkpointIntervalMs: number;
+  signal: AbortSignal;
+  /** Milliseconds, monotonic. */
+  now: () => number;
+}
+
+/** Trains and writes the adapter; returns the tokens trained on, over all epochs. */
+async function trainByMethod(setup: Setup): Promise<number> {
+  const { recipe } = setup;
+  switch (recipe.method) {
+    case "supervised":
+      return trainOn(setup, CHATS, async (_, data) => ({ ...data, loss: SUPERVISED_LOSS }));
+    case "dpo": {
+      const { beta } = recipe.hyperparameters;
+      if (beta === undefined) throw new Error(`internal: the recipe of ${recipe.jobId} has no beta`);
+      return trainOn(setup, PAIRS, async (runner, data) => ({
+        ...(await referenced(setup, runner, data)),
+        loss: preferenceLoss(beta),
+      }));
+    }
+  }
+}
+
+interface ExamplesOf<Example> {
+  training: readonly Example[];
+  validation: readonly Example[];
+}
+
+/** The one way every method takes: `complete` adds to the encoded data what the loss needs beside it. */
+async function trainOn<Line extends object, Encoded, Example, Metrics extends Measured>(
+  setup: Setup,
+  lines: LineEncoding<Line, Encoded>,
+  complete: (
+    runner: DecoderRunner,
+    data: ExamplesOf<Encoded>,
+  ) => Promise<ExamplesOf<Example> & { loss: Loss<Example, Metrics> }>,
+): Promise<number> {
+  const { recipe, directory, events, signal } = setup;
+  const paths = jobPaths(directory);
+  const model = await openBaseModel(recipe.baseModel.path);
+  const { config } = model;
+  const maxLength = Math.min(recipe.maxLength, config.maxPositions);
+  const options = {
+    tokenizer: createTokenizer(model.tokenizer),
+    template: createChatTemplate(model.tokenizer),
+    maxLength,
+  };
+  const encode = async (param: DatasetParam): Promise<EncodedData<Encoded>> => {
+    const data = await encodeData(directory, recipe, param, lines, options, signal);
+    await reportTruncation(events, param, data, maxLength);
+    return data;
+  };
+  const training = await encode("training_file");
+  const validation = await encode("validation_file");
+
+  const weights = loadDecoderWeights(model, maxLength);
+  await model.close();
+  const parameters = new LoraParameters(config, recipe.lora);
+  parameters.initialize(recipe.seed);
+  if (recipe.initialAdapter !== undefined) {
+    const folder = join(directory, recipe.initialAdapter.folder);
+    await checkInitialAdapter(recipe.initialAdapter, folder);
+    await loadAdapter(folder, parameters, config);
+  }
+  const optimizer = new AdamW(parameters.data.length, recipe.hyperparameters);
+  const { lora, threads } = recipe;
+  const runner = new DecoderRunner({ config, weights, parameters, lora, threads });
+  await events.append({
+    type: "started",
+    at: Date.now(),
+    totalSteps: totalSteps(recipe, training.examples.length),
+    trainableParameters: parameters.data.length,
+    baseParameters: parameterCount(weights),
+    examples: training.examples.length,
+  });
+  await train({
+    ...setup,
+    // The parameters still are those to start from, whatever checkpoint the run goes on from.
+    ...(await complete(runner, { training: training.examples, validation: validation.examples })),
+    config,
+    runner,
+    state: { parameters, optimizer },
+    checkpointFolder: paths.checkpoints,
+  });
+  await saveAdapter(paths.adapter, parameters, recipe);
+  return training.trainedTokens * recipe.hyperparameters.epochs;
+}
+
+/** The pairs with what the starting model makes of them. */
+async function referenced<P extends BatchPair>(
+  { directory, events, checkpointIntervalMs, signal, now }: Setup,
+  runner: DecoderRunner,
+  { training, validation }: ExamplesOf<P>,
+): Promise<ExamplesOf<P & ReferencedPair>> {
+  const since = now();
+  const { reference: path } = jobPaths(directory);
+  const all = [...training, ...validation];
+  const options = { runner, path, saveIntervalMs: checkpointIntervalMs, signal, now };
+  const { scores, computed } = await referenceScores(all, options);
+  if (computed > 0) {
+    const seconds = (now() - since) / 1000;
+    await events.append({ type: "reference", at: Date.now(), pairs: computed, seconds });
+  }
+  return {
+    training: withReference(training, scores),
+    validation: withReference(validation, scores.slice(training.length)),
+  };
 }
 
 async function checkModel({ baseModel }: JobRecipe, signal: AbortSignal): Promise<void> {
@@ -155,7 +228,7 @@ async function checkInitialAdapter(
 async function reportTruncation(
   events: EventLog,
   param: DatasetParam,
-  { examples, truncated }: EncodedData,
+  { examples, truncated }: EncodedData<unknown>,
   maxLength: number,
 ): Promise<void> {
   if (truncated.examples === 0) return;

@@ -42,22 +42,31 @@ const hyperparametersRequest = z
   .meta({ id: "HyperparametersRequest" });
 export type HyperparametersRequest = z.infer<typeof hyperparametersRequest>;
 
+const MAX_BETA = 2;
+
+const preferenceHyperparametersRequest = hyperparametersRequest
+  .extend({
+    /** How strongly the model is held to the one that training starts from. */
+    beta: z.union([z.literal("auto"), decimal({ above: 0, max: MAX_BETA })]).optional(),
+  })
+  .meta({ id: "PreferenceHyperparametersRequest" });
+
 const HYPERPARAMETER_NAMES = ["n_epochs", "batch_size", "learning_rate_multiplier"] as const;
 
 const methodRequest = z
   .strictObject({
     type: z.enum(["supervised", "dpo", "reinforcement"]),
     supervised: z.strictObject({ hyperparameters: hyperparametersRequest.nullish() }).nullish(),
+    dpo: z.strictObject({ hyperparameters: preferenceHyperparametersRequest.nullish() }).nullish(),
     // Only the member named by `type` means anything; OpenAI ignores the others, and its own client's tests send all three.
-    dpo: z.unknown().optional().describe('Without meaning beside type "supervised".'),
-    reinforcement: z.unknown().optional().describe('Without meaning beside type "supervised".'),
+    reinforcement: z.unknown().optional().describe('Without meaning beside type "supervised" or "dpo".'),
   })
   .superRefine((method, context) => {
-    if (method.type === "supervised") return;
+    if (method.type !== "reinforcement") return;
     addFault(context, {
       code: "unsupported_value",
       path: ["type"],
-      message: `Unsupported value: '{param}' does not support '${method.type}' on this server yet. Use 'supervised'.`,
+      message: `Unsupported value: '{param}' does not support '${method.type}' on this server yet. Use 'supervised' or 'dpo'.`,
     });
   });
 
@@ -75,8 +84,17 @@ export const createJobRequest = z
     metadata: metadata.nullish(),
   })
   .superRefine((request, context) => {
-    const nested = request.method?.supervised?.hyperparameters;
     const legacy = request.hyperparameters;
+    const type = request.method?.type ?? "supervised";
+    if (type !== "supervised" && legacy !== undefined && legacy !== null) {
+      addFault(context, {
+        code: "invalid_value",
+        path: ["hyperparameters"],
+        message: `Invalid '{param}': it is for supervised jobs alone, and this job's method is '${type}'. Send 'method.${type}.hyperparameters' in its place.`,
+      });
+      return;
+    }
+    const nested = request.method?.supervised?.hyperparameters;
     for (const name of HYPERPARAMETER_NAMES) {
       const [inMethod, atTop] = [nested?.[name], legacy?.[name]];
       if (inMethod === undefined || atTop === undefined || inMethod === atTop) continue;
@@ -90,14 +108,33 @@ export const createJobRequest = z
   .meta({ id: "CreateFineTuningJobRequest" });
 export type CreateJobRequest = z.infer<typeof createJobRequest>;
 
+/** The methods that this server trains by. */
+export const JOB_METHODS = ["supervised", "dpo"] as const;
+export type JobMethod = (typeof JOB_METHODS)[number];
+
 export interface RequestedHyperparameters {
   n_epochs: number | "auto";
   batch_size: number | "auto";
   learning_rate_multiplier: number | "auto";
+  /** Of method dpo, and of no other. */
+  beta?: number | "auto";
+}
+
+export function requestedMethod(request: CreateJobRequest): JobMethod {
+  return request.method?.type === "dpo" ? "dpo" : "supervised";
 }
 
 /** What was asked for, from either place, "auto" where nothing was. */
 export function requestedHyperparameters(request: CreateJobRequest): RequestedHyperparameters {
+  if (requestedMethod(request) === "dpo") {
+    const given = request.method?.dpo?.hyperparameters ?? {};
+    return {
+      n_epochs: given.n_epochs ?? "auto",
+      batch_size: given.batch_size ?? "auto",
+      learning_rate_multiplier: given.learning_rate_multiplier ?? "auto",
+      beta: given.beta ?? "auto",
+    };
+  }
   const nested = request.method?.supervised?.hyperparameters ?? {};
   const legacy = request.hyperparameters ?? {};
   return {
@@ -111,6 +148,9 @@ const hyperparameters = z.object({
   n_epochs: z.union([z.literal("auto"), z.int()]),
   batch_size: z.union([z.literal("auto"), z.int()]),
   learning_rate_multiplier: z.union([z.literal("auto"), z.number()]),
+});
+const preferenceHyperparameters = hyperparameters.extend({
+  beta: z.union([z.literal("auto"), z.number()]),
 });
 
 export const jobObject = z
@@ -126,7 +166,8 @@ export const jobObject = z
     status: z.enum(JOB_STATUSES),
     validation_file: z.string().nullable(),
     training_file: z.string(),
-    hyperparameters,
+    /** Of a supervised job; null for any other method. */
+    hyperparameters: hyperparameters.nullable(),
     trained_tokens: z.int().nullable(),
     /** Null or {} on a job without an error, by a setting of the server. */
     error: z
@@ -143,10 +184,10 @@ export const jobObject = z
     usage_metrics: z.null(),
     shared_with_openai: z.boolean(),
     eval_id: z.string().nullable(),
-    method: z.object({
-      type: z.literal("supervised"),
-      supervised: z.object({ hyperparameters }),
-    }),
+    method: z.discriminatedUnion("type", [
+      z.object({ type: z.literal("supervised"), supervised: z.object({ hyperparameters }) }),
+      z.object({ type: z.literal("dpo"), dpo: z.object({ hyperparameters: preferenceHyperparameters }) }),
+    ]),
   })
   .meta({ id: "FineTuningJob" });
 export const jobList = listSchema(jobObject).meta({ id: "FineTuningJobList" });
@@ -166,15 +207,27 @@ export const jobEventObject = z
 export const jobEventList = listSchema(jobEventObject).meta({ id: "FineTuningJobEventList" });
 export type FineTuningJobEvent = z.infer<typeof jobEventObject>;
 
-/** Metrics of one step, as they stand in events and checkpoints. */
+/** Metrics of one step, as they stand in events and checkpoints: accuracies of tokens are a supervised job's, rewards a DPO job's. */
 export const checkpointMetrics = z.object({
   step: z.number(),
   train_loss: z.number().optional(),
   train_mean_token_accuracy: z.number().optional(),
+  train_reward_margin: z.number().optional(),
+  train_reward_accuracy: z.number().optional(),
+  train_chosen_logps: z.number().optional(),
+  train_rejected_logps: z.number().optional(),
   valid_loss: z.number().optional(),
   valid_mean_token_accuracy: z.number().optional(),
+  valid_reward_margin: z.number().optional(),
+  valid_reward_accuracy: z.number().optional(),
+  valid_chosen_logps: z.number().optional(),
+  valid_rejected_logps: z.number().optional(),
   full_valid_loss: z.number().optional(),
   full_valid_mean_token_accuracy: z.number().optional(),
+  full_valid_reward_margin: z.number().optional(),
+  full_valid_reward_accuracy: z.number().optional(),
+  full_valid_chosen_logps: z.number().optional(),
+  full_valid_rejected_logps: z.number().optional(),
 });
 export type CheckpointMetrics = z.infer<typeof checkpointMetrics>;
 

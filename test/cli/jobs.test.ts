@@ -114,6 +114,27 @@ test("create leaves out what was not given", async () => {
   });
 });
 
+test("create and get know jobs by preference", async () => {
+  const hyperparameters = { n_epochs: 3, batch_size: 1, learning_rate_multiplier: 2, beta: 0.3 };
+  const job = jobObject("queued", {
+    hyperparameters: null,
+    method: { type: "dpo", dpo: { hyperparameters } },
+  });
+  const server = await startFakeServer({
+    "POST /v1/fine_tuning/jobs": job,
+    "GET /v1/fine_tuning/jobs/ftjob-1": job,
+  });
+  close = server.close;
+  const at = ["--base-url", server.baseUrl];
+  await tunesmith(["jobs", "create", "-m", "m", "-t", "file-abc", "--method", "dpo", "--beta", "0.3", ...at]);
+  expect(JSON.parse(server.asked[0]?.body ?? "")).toMatchObject({
+    method: { type: "dpo", dpo: { hyperparameters: { beta: 0.3 } } },
+  });
+  const { out } = await tunesmith(["jobs", "get", "ftjob-1", ...at]);
+  expect(out).toMatch(/^method +dpo$/m);
+  expect(out).toMatch(/^beta +0\.3$/m);
+});
+
 const SUCCEEDED = jobObject("succeeded", {
   fine_tuned_model: "ft:gpt-4o-mini-2024-07-18:acme::abcdEFGH",
   trained_tokens: 12345,

@@ -9,6 +9,7 @@ import { NO_LORA } from "../../src/model/lora.ts";
 import { LORA_TARGETS } from "../../src/model/lora-targets.ts";
 import type { ModelConfig } from "../../src/model/model-config.ts";
 import { buildHeadGraphs, lossHead } from "../../src/training/head-graphs.ts";
+import { UNIFORM } from "../../src/training/row-weights.ts";
 import { buildLayerGraphs } from "../../src/training/layer-graphs.ts";
 import { evaluate } from "../reference/interpreter.ts";
 import type { Tensor, TensorFeeds } from "../reference/interpreter.ts";
@@ -206,7 +207,10 @@ describe("the loss head", () => {
 
   it("gives the same in parts", () => {
     const g = new Graph();
-    const { outputs, dRows } = lossHead(g, config, g.input("rows", "float32", ["2*M", config.hiddenSize]), 2);
+    const { outputs, dRows } = lossHead(g, config, g.input("rows", "float32", ["2*M", config.hiddenSize]), {
+      weights: UNIFORM,
+      parts: 2,
+    });
     const inParts = subgraph(g, { ...outputs, d_rows: dRows });
     const whole = evaluate(graphs.train, feeds);
     for (const [name, value] of Object.entries(evaluate(inParts, feeds)))

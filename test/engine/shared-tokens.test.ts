@@ -4,6 +4,7 @@ import { describe, expect, it } from "vitest";
 import { supervisedPass } from "../../src/data/batches.ts";
 import { createRandom } from "../../src/random.ts";
 import { DecoderRunner } from "../../src/training/decoder-runner.ts";
+import { uniformWeights } from "../../src/training/row-weights.ts";
 import { loadTinyModel, relativeError, TINY_MODELS } from "./goldens.ts";
 
 const SHARED = 21;
@@ -31,7 +32,8 @@ describe.each([
         const gradients = new Float32Array(parameters.data.length);
         let [lossSum, evaluated] = [0, 0];
         for (const pass of passes) {
-          lossSum += (await runner.train(pass, 0.01, gradients, [])).lossSum;
+          const weights = uniformWeights(0.01, pass.targets.length);
+          lossSum += (await runner.train(pass, weights, gradients, [])).lossSum;
           evaluated += (await runner.evaluate(pass)).lossSum;
         }
         return { gradients, lossSum, evaluated };

@@ -14,6 +14,7 @@ import { LoraParameters } from "../../src/training/lora-parameters.ts";
 import { AdamW } from "../../src/training/optimizer.ts";
 import { resultCsv } from "../../src/training/result-file.ts";
 import { train } from "../../src/training/train.ts";
+import { SUPERVISED_LOSS } from "../../src/training/loss.ts";
 import { evaluateLoss } from "../../src/training/train-step.ts";
 import { loadTinyModel } from "./goldens.ts";
 
@@ -102,6 +103,7 @@ async function runOnce(folder: string, settings: Settings = {}): Promise<number>
   try {
     await train({
       recipe,
+      loss: SUPERVISED_LOSS,
       config,
       runner,
       state: { parameters, optimizer },
@@ -140,7 +142,7 @@ async function report(folder: string) {
     if (/\.(safetensors|json)$/.test(name))
       files[name] = (await readFile(join(folder, name))).toString("base64");
   }
-  return { csv: resultCsv(events), events: Object.fromEntries([...last].sort()), files };
+  return { csv: resultCsv(events, RECIPE.method), events: Object.fromEntries([...last].sort()), files };
 }
 
 async function newFolder(name: string): Promise<string> {
@@ -275,7 +277,7 @@ describe("metrics", () => {
     expect(having("fullValidLoss")).toEqual([3, 6, 9, 12, 15]);
     expect(having("validLoss")).toEqual([2, 4, 8, 10, 14]);
     const last = metrics.at(-1);
-    const found = await evaluateLoss(runner, validation);
+    const found = await evaluateLoss(SUPERVISED_LOSS, runner, validation);
     expect([last?.fullValidLoss, last?.fullValidMeanTokenAccuracy]).toEqual([found.loss, found.accuracy]);
     expect(metrics.at(-1)?.trainLoss).toBeLessThan(metrics[0]?.trainLoss as number);
   });

@@ -2,6 +2,7 @@
 import { describe, expect, it } from "vitest";
 import { DecoderRunner } from "../../src/training/decoder-runner.ts";
 import { AdamW, learningRateAt } from "../../src/training/optimizer.ts";
+import { SUPERVISED_LOSS } from "../../src/training/loss.ts";
 import { evaluateLoss, lossAndGradients, trainStep } from "../../src/training/train-step.ts";
 import { loadTinyModel, relativeError, TINY_MODELS } from "./goldens.ts";
 
@@ -16,7 +17,7 @@ describe.each(TINY_MODELS)("%s against PyTorch", (name) => {
   it.each(RUNNERS)("has the golden loss and every golden gradient (%o)", async (mode) => {
     const { golden, expected, examples, parameters, ...model } = await loadTinyModel(name);
     const runner = new DecoderRunner({ ...model, ...mode, parameters, threads: 1 });
-    const { gradients, metrics } = await lossAndGradients(runner, parameters, examples, []);
+    const { gradients, metrics } = await lossAndGradients(SUPERVISED_LOSS, runner, parameters, examples, []);
     expect(Math.abs(metrics.loss / golden.loss.adapter - 1)).toBeLessThan(LOSS_TOLERANCE);
     expect(parameters.slots).toHaveLength(2 * 7 * 2);
     for (const { peftName, offset, length } of parameters.slots) {
@@ -24,11 +25,11 @@ describe.each(TINY_MODELS)("%s against PyTorch", (name) => {
       const error = relativeError(gradient, expected.get(`gradient.${peftName}`)?.values ?? []);
       expect(error, peftName).toBeLessThan(GRADIENT_TOLERANCE);
     }
-    expect((await evaluateLoss(runner, examples)).loss).toBeCloseTo(metrics.loss, 6);
+    expect((await evaluateLoss(SUPERVISED_LOSS, runner, examples)).loss).toBeCloseTo(metrics.loss, 6);
     parameters.data.fill(0);
-    expect(Math.abs((await evaluateLoss(runner, examples)).loss / golden.loss.base - 1)).toBeLessThan(
-      LOSS_TOLERANCE,
-    );
+    expect(
+      Math.abs((await evaluateLoss(SUPERVISED_LOSS, runner, examples)).loss / golden.loss.base - 1),
+    ).toBeLessThan(LOSS_TOLERANCE);
     await runner.release();
   });
 
@@ -51,12 +52,12 @@ describe.each(TINY_MODELS)("%s against PyTorch", (name) => {
       const learningRate = learningRateAt(step, { peak: 1e-3, warmupSteps: 2, totalSteps: rates.length });
       expect(learningRate).toBeCloseTo(rate, 12);
       const options = { learningRate, clipNorm, dropoutStream: [] };
-      const result = await trainStep(runner, parameters, optimizer, examples, options);
+      const result = await trainStep(SUPERVISED_LOSS, runner, parameters, optimizer, examples, options);
       expect(Math.abs(result.loss / (losses[step] as number) - 1)).toBeLessThan(LOSS_TOLERANCE);
       const norm = golden.training.gradient_norms_before_clipping[step] as number;
       expect(Math.abs(result.gradientNorm / norm - 1)).toBeLessThan(GRADIENT_TOLERANCE);
     }
-    const { loss } = await evaluateLoss(runner, examples);
+    const { loss } = await evaluateLoss(SUPERVISED_LOSS, runner, examples);
     expect(Math.abs(loss / (losses[10] as number) - 1)).toBeLessThan(LOSS_TOLERANCE);
     for (const { peftName, offset, length } of parameters.slots) {
       const final = parameters.data.subarray(offset, offset + length);

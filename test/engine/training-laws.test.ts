@@ -8,6 +8,8 @@ import { DecoderRunner } from "../../src/training/decoder-runner.ts";
 import { LoraParameters } from "../../src/training/lora-parameters.ts";
 import type { LoraPlan } from "../../src/training/lora-parameters.ts";
 import { AdamW, l2Norm } from "../../src/training/optimizer.ts";
+import { SUPERVISED_LOSS } from "../../src/training/loss.ts";
+import { uniformWeights } from "../../src/training/row-weights.ts";
 import { evaluateLoss, lossAndGradients, trainStep } from "../../src/training/train-step.ts";
 import { loadTinyModel, relativeError } from "./goldens.ts";
 
@@ -56,7 +58,8 @@ async function accumulate(
   const gradients = new Float32Array(parameters.data.length);
   const total = { lossSum: 0, correct: 0, supervised: 0 };
   for (const group of groups) {
-    const result = await runner.train(supervisedPass(group), 0.01, gradients, []);
+    const pass = supervisedPass(group);
+    const result = await runner.train(pass, uniformWeights(0.01, pass.targets.length), gradients, []);
     for (const key of ["lossSum", "correct", "supervised"] as const) total[key] += result[key];
   }
   return { ...total, gradients };
@@ -69,7 +72,9 @@ describe("repeatability", () => {
       const losses: number[] = [];
       for (let step = 0; step < 4; step++) {
         const options = { ...STEP, dropoutStream: [seed, step] };
-        losses.push((await trainStep(runner, parameters, optimizer, tiny.examples, options)).loss);
+        losses.push(
+          (await trainStep(SUPERVISED_LOSS, runner, parameters, optimizer, tiny.examples, options)).loss,
+        );
       }
       return { losses, data: parameters.data, m: optimizer.m, v: optimizer.v };
     };
@@ -113,8 +118,8 @@ describe("passes do not show in the result", () => {
 
   it("for the order of a batch's examples", async () => {
     const { runner, parameters } = start();
-    const one = await lossAndGradients(runner, parameters, many, []);
-    const other = await lossAndGradients(runner, parameters, [...many].reverse(), []);
+    const one = await lossAndGradients(SUPERVISED_LOSS, runner, parameters, many, []);
+    const other = await lossAndGradients(SUPERVISED_LOSS, runner, parameters, [...many].reverse(), []);
     expect(Math.abs(other.metrics.loss / one.metrics.loss - 1)).toBeLessThan(ROUNDING);
     expect(relativeError(other.gradients, one.gradients)).toBeLessThan(ROUNDING);
   });
@@ -130,8 +135,8 @@ describe("passes do not show in the result", () => {
     const { parameters, lora } = tiny;
     const runner = new DecoderRunner({ config, weights: fewPositions, parameters, lora, threads: 1 });
     started.push(runner);
-    const found = await lossAndGradients(runner, parameters, short, []);
-    const expected = await lossAndGradients(start().runner, parameters, short, []);
+    const found = await lossAndGradients(SUPERVISED_LOSS, runner, parameters, short, []);
+    const expected = await lossAndGradients(SUPERVISED_LOSS, start().runner, parameters, short, []);
     expect(found).toEqual(expected);
   });
 });
@@ -151,14 +156,17 @@ describe("the loss mask", () => {
       tokens: before.tokens.map((token, i) => (i >= 16 ? (token + 1) % 97 : token)),
     };
     const cut = { tokens: before.tokens.slice(0, 16), supervised: before.supervised.slice(0, 16) };
-    const expected = await lossAndGradients(runner, parameters, [before], []);
-    expect(await lossAndGradients(runner, parameters, [changed], [])).toEqual(expected);
-    const shorter = await lossAndGradients(runner, parameters, [cut], []);
+    const expected = await lossAndGradients(SUPERVISED_LOSS, runner, parameters, [before], []);
+    expect(await lossAndGradients(SUPERVISED_LOSS, runner, parameters, [changed], [])).toEqual(expected);
+    const shorter = await lossAndGradients(SUPERVISED_LOSS, runner, parameters, [cut], []);
     expect(shorter.metrics.loss).toBeCloseTo(expected.metrics.loss, 5);
     expect(relativeError(shorter.gradients, expected.gradients)).toBeLessThan(ROUNDING);
     // The last supervised token itself counts.
     const moved = { ...before, tokens: before.tokens.with(15, ((before.tokens[15] as number) + 1) % 97) };
-    expect((await evaluateLoss(runner, [moved])).loss).not.toBeCloseTo(expected.metrics.loss, 3);
+    expect((await evaluateLoss(SUPERVISED_LOSS, runner, [moved])).loss).not.toBeCloseTo(
+      expected.metrics.loss,
+      3,
+    );
   });
 
   it("adds up: two halves of a mask have the loss and gradient of the whole", async () => {
@@ -177,8 +185,11 @@ describe("the loss mask", () => {
   it("weighs every supervised token of a batch alike, whatever example it is in", async () => {
     const { runner } = start();
     const [long, short] = makeExamples([60, 6]) as [BatchExample, BatchExample];
-    const both = await evaluateLoss(runner, [long, short]);
-    const [one, other] = [await evaluateLoss(runner, [long]), await evaluateLoss(runner, [short])];
+    const both = await evaluateLoss(SUPERVISED_LOSS, runner, [long, short]);
+    const [one, other] = [
+      await evaluateLoss(SUPERVISED_LOSS, runner, [long]),
+      await evaluateLoss(SUPERVISED_LOSS, runner, [short]),
+    ];
     expect(both.loss).toBeCloseTo((30 * one.loss + 3 * other.loss) / 33, 5);
   });
 });
@@ -188,9 +199,15 @@ describe("an adapter", () => {
     const base = start({ targetModules: [] });
     const fresh = start({ rank: 8, alpha: 16 }, 1);
     const examples = makeExamples([30, 20, 40]);
-    const expected = await evaluateLoss(base.runner, examples);
-    expect(await evaluateLoss(fresh.runner, examples)).toEqual(expected);
-    const { gradients, metrics } = await lossAndGradients(fresh.runner, fresh.parameters, examples, []);
+    const expected = await evaluateLoss(SUPERVISED_LOSS, base.runner, examples);
+    expect(await evaluateLoss(SUPERVISED_LOSS, fresh.runner, examples)).toEqual(expected);
+    const { gradients, metrics } = await lossAndGradients(
+      SUPERVISED_LOSS,
+      fresh.runner,
+      fresh.parameters,
+      examples,
+      [],
+    );
     expect(metrics).toEqual(expected);
     // Only B can move from there.
     for (const { matrix, offset, length } of fresh.parameters.slots) {
@@ -203,13 +220,13 @@ describe("an adapter", () => {
   it("lowers the loss along its gradient, by as much as the gradient says", async () => {
     const { runner, parameters } = start();
     const examples = makeExamples([30, 20, 40]);
-    const { gradients, metrics } = await lossAndGradients(runner, parameters, examples, []);
+    const { gradients, metrics } = await lossAndGradients(SUPERVISED_LOSS, runner, parameters, examples, []);
     const norm = l2Norm(gradients);
     const length = 1e-2;
     for (const [i, gradient] of gradients.entries()) {
       parameters.data[i] = (parameters.data[i] as number) - (length * gradient) / norm;
     }
-    const { loss } = await evaluateLoss(runner, examples);
+    const { loss } = await evaluateLoss(SUPERVISED_LOSS, runner, examples);
     expect((metrics.loss - loss) / (length * norm)).toBeGreaterThan(0.9);
     expect((metrics.loss - loss) / (length * norm)).toBeLessThan(1.1);
   });
@@ -218,8 +235,8 @@ describe("an adapter", () => {
     const { runner, parameters, optimizer } = start({}, 1);
     const options = { ...STEP, learningRate: 0.02 };
     for (let step = 0; step < 60; step++)
-      await trainStep(runner, parameters, optimizer, tiny.examples, options);
-    const { loss, accuracy } = await evaluateLoss(runner, tiny.examples);
+      await trainStep(SUPERVISED_LOSS, runner, parameters, optimizer, tiny.examples, options);
+    const { loss, accuracy } = await evaluateLoss(SUPERVISED_LOSS, runner, tiny.examples);
     expect(loss).toBeLessThan(0.1);
     expect(accuracy).toBe(1);
   });
@@ -229,10 +246,17 @@ describe("clipping", () => {
   it("scales only gradients above its limit", async () => {
     const step = async (clipNorm: number) => {
       const { runner, parameters, optimizer } = start();
-      const { gradientNorm } = await trainStep(runner, parameters, optimizer, tiny.examples, {
-        ...STEP,
-        clipNorm,
-      });
+      const { gradientNorm } = await trainStep(
+        SUPERVISED_LOSS,
+        runner,
+        parameters,
+        optimizer,
+        tiny.examples,
+        {
+          ...STEP,
+          clipNorm,
+        },
+      );
       return { gradientNorm, m: l2Norm(optimizer.m) };
     };
     const free = await step(Infinity);
@@ -249,9 +273,9 @@ describe("dropout", () => {
     const { runner, parameters } = start({ dropout: 0.5 });
     const without = start();
     const train = async (stream: number[]) =>
-      (await lossAndGradients(runner, parameters, tiny.examples, stream)).metrics.loss;
-    const expected = await evaluateLoss(without.runner, tiny.examples);
-    expect(await evaluateLoss(runner, tiny.examples)).toEqual(expected);
+      (await lossAndGradients(SUPERVISED_LOSS, runner, parameters, tiny.examples, stream)).metrics.loss;
+    const expected = await evaluateLoss(SUPERVISED_LOSS, without.runner, tiny.examples);
+    expect(await evaluateLoss(SUPERVISED_LOSS, runner, tiny.examples)).toEqual(expected);
     expect(await train([1, 2])).toBe(await train([1, 2]));
     const losses = [await train([1, 2]), await train([1, 3]), await train([2, 2]), expected.loss];
     expect(new Set(losses).size).toBe(losses.length);
@@ -265,12 +289,14 @@ describe("dropout", () => {
       const view = parameters.data.subarray(offset, offset + length);
       if (matrix === "lora_B") for (let i = 0; i < length; i++) view[i] = (view[i] as number) * 0.05;
     }
-    const base = (await evaluateLoss(start({ targetModules: [] }).runner, examples)).loss;
-    const whole = (await evaluateLoss(runner, examples)).loss - base;
+    const base = (await evaluateLoss(SUPERVISED_LOSS, start({ targetModules: [] }).runner, examples)).loss;
+    const whole = (await evaluateLoss(SUPERVISED_LOSS, runner, examples)).loss - base;
     let mean = 0;
     const runs = 60;
     for (let i = 0; i < runs; i++) {
-      mean += ((await lossAndGradients(runner, parameters, examples, [i])).metrics.loss - base) / runs;
+      mean +=
+        ((await lossAndGradients(SUPERVISED_LOSS, runner, parameters, examples, [i])).metrics.loss - base) /
+        runs;
     }
     expect(mean / whole).toBeGreaterThan(0.85);
     expect(mean / whole).toBeLessThan(1.15);
@@ -286,14 +312,15 @@ describe("an abort", () => {
     const { runner, parameters, optimizer } = start({}, null, mode);
     const examples = makeExamples(Array<number>(9).fill(60));
     expect(splitIntoPasses(examples)).toHaveLength(2);
-    await trainStep(runner, parameters, optimizer, examples, STEP);
+    await trainStep(SUPERVISED_LOSS, runner, parameters, optimizer, examples, STEP);
     const before = { data: parameters.data.slice(), m: optimizer.m.slice(), v: optimizer.v.slice(), step: 1 };
     let stops = 0;
     for (let finished = false; !finished; stops++) {
       const signal = abortAtLook(stops);
-      const result = await trainStep(runner, parameters, optimizer, examples, { ...STEP, signal }).catch(
-        (error: unknown) => error,
-      );
+      const result = await trainStep(SUPERVISED_LOSS, runner, parameters, optimizer, examples, {
+        ...STEP,
+        signal,
+      }).catch((error: unknown) => error);
       finished = !signal.aborted;
       if (finished) break;
       expect(result).toBe(signal.reason);
@@ -307,7 +334,7 @@ describe("an abort", () => {
   it("ends an evaluation", async () => {
     const { runner } = start();
     const signal = abortAtLook(0);
-    await expect(evaluateLoss(runner, tiny.examples, signal)).rejects.toBe(signal.reason);
+    await expect(evaluateLoss(SUPERVISED_LOSS, runner, tiny.examples, signal)).rejects.toBe(signal.reason);
   });
 });
 

@@ -176,16 +176,10 @@ test.each([
     "Invalid 'hyperparameters.n_epochs': 1 contradicts 'method.supervised.hyperparameters.n_epochs', which is 2. Send only the latter.",
   ],
   [
-    { method: { type: "dpo", dpo: {} } },
-    "method.type",
-    "unsupported_value",
-    "Unsupported value: 'method.type' does not support 'dpo' on this server yet. Use 'supervised'.",
-  ],
-  [
     { method: { type: "reinforcement", reinforcement: { grader: {} } } },
     "method.type",
     "unsupported_value",
-    "Unsupported value: 'method.type' does not support 'reinforcement' on this server yet. Use 'supervised'.",
+    "Unsupported value: 'method.type' does not support 'reinforcement' on this server yet. Use 'supervised' or 'dpo'.",
   ],
   [
     { method: { type: "magic" } },

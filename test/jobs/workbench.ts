@@ -136,6 +136,7 @@ export async function openWorkbench(
           validationFileId: null,
           suffix: "tacos",
           seed: 7,
+          method: "supervised",
           hyperparameters: { n_epochs: "auto", batch_size: "auto", learning_rate_multiplier: "auto" },
           metadata: null,
           ...rest,

@@ -1,0 +1,88 @@
+// How preference pairs share passes: the two rows of a pair go together, so that their prompt is computed once, and several
+// pairs where that costs less than a pass each. Knows no weights and no gradients.
+import { countSupervised, MAX_PADDING_SCORES, PASS_TOKENS, sharedBeginning } from "./batches.ts";
+import type { BatchExample } from "./batches.ts";
+
+/** Two answers to one prompt; each row is the prompt and an answer, of which the answer alone is supervised. */
+export interface BatchPair {
+  preferred: BatchExample;
+  rejected: BatchExample;
+}
+
+/**
+ * What a pass of its own costs beside its tokens: about what this many tokens more do, because short matrix products run below
+ * full speed and every weight is read from memory once more.
+ */
+export const PASS_COST_TOKENS = 40;
+
+/** The rows of pairs in the order they have in a pass: preferred, rejected, and so on. */
+export function rowsOfPairs(pairs: readonly BatchPair[]): BatchExample[] {
+  return pairs.flatMap(({ preferred, rejected }) => [preferred, rejected]);
+}
+
+/** Tokens of a pair as a peer would compute them: prompt and answer, twice. */
+export function countPairTokens({ preferred, rejected }: BatchPair): number {
+  return preferred.tokens.length + rejected.tokens.length;
+}
+
+/** Which pair and which side of it each loss row of a pass belongs to. */
+export function pairsOfLossRows(pairs: readonly BatchPair[]): { pair: Int32Array; sign: Int8Array } {
+  const pair: number[] = [];
+  const sign: number[] = [];
+  for (const [q, { preferred, rejected }] of pairs.entries()) {
+    for (const [row, which] of [
+      [preferred, 1],
+      [rejected, -1],
+    ] as const) {
+      for (let i = countSupervised([row]); i > 0; i--) {
+        pair.push(q);
+        sign.push(which);
+      }
+    }
+  }
+  return { pair: Int32Array.from(pair), sign: Int8Array.from(sign) };
+}
+
+/**
+ * Splits pairs into passes. A pass computes only what all of its rows begin with once; pairs with different prompts that share a
+ * pass lose what each shares within itself, so they do so only where that costs less than a pass more.
+ */
+export function splitPairsIntoPasses<P extends BatchPair>(pairs: readonly P[]): P[][] {
+  const sorted = [...pairs].sort((a, b) => longest([a]) - longest([b]));
+  const passes: P[][] = [];
+  for (const one of sorted) {
+    const pass = passes.at(-1);
+    const together = pass === undefined ? null : [...pass, one];
+    if (pass !== undefined && together !== null && isCheaper(together, [pass, [one]])) pass.push(one);
+    else passes.push([one]);
+  }
+  return passes;
+}
+
+function isCheaper(together: readonly BatchPair[], apart: readonly (readonly BatchPair[])[]): boolean {
+  const sum = (of: (pairs: readonly BatchPair[]) => number): number =>
+    apart.reduce((total, pairs) => total + of(pairs), 0);
+  const tokens = computedTokens(together);
+  return (
+    tokens <= PASS_TOKENS &&
+    tokens <= sum(computedTokens) + PASS_COST_TOKENS &&
+    paddingScores(together) - sum(paddingScores) <= MAX_PADDING_SCORES
+  );
+}
+
+/** Tokens that the pass of these pairs computes. */
+export function computedTokens(pairs: readonly BatchPair[]): number {
+  const rows = rowsOfPairs(pairs);
+  const all = rows.reduce((sum, { tokens }) => sum + tokens.length, 0);
+  return all - (rows.length - 1) * sharedBeginning(rows);
+}
+
+function paddingScores(pairs: readonly BatchPair[]): number {
+  const rows = rowsOfPairs(pairs);
+  const scores = rows.reduce((sum, { tokens }) => sum + tokens.length ** 2, 0);
+  return rows.length * longest(pairs) ** 2 - scores;
+}
+
+function longest(pairs: readonly BatchPair[]): number {
+  return Math.max(...rowsOfPairs(pairs).map(({ tokens }) => tokens.length));
+}
