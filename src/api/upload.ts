@@ -35,7 +35,8 @@ export async function receiveUpload(
   }
   const id = newId("file");
   let received: { blob: WrittenBlob; filename: string } | null = null;
-  const fields: Record<string, unknown> = {};
+  // Without a prototype, or a member named __proto__[purpose] would be read as one named purpose.
+  const fields = Object.create(null) as Record<string, unknown>;
   try {
     for await (const part of request.parts({ limits: MULTIPART_LIMITS })) {
       if (part.type === "field") {
@@ -84,10 +85,12 @@ const brokenOff = (cause?: unknown) =>
     { param: "file", cause },
   );
 
-/** The form parser throws plain errors and tells of itself in the text only. */
+/** The form parser throws plain errors and tells of itself in the text only; the needle is a boundary above 252 characters. */
 function isMalformedForm(error: unknown): boolean {
   return (
-    error instanceof Error && !(error instanceof TunesmithError) && /multipart|boundary/i.test(error.message)
+    error instanceof Error &&
+    !(error instanceof TunesmithError) &&
+    /multipart|boundary|needle/i.test(error.message)
   );
 }
 
