@@ -21,6 +21,7 @@ import type { UploadStore } from "../store/uploads.ts";
 import type { ResponseStore } from "../store/responses.ts";
 import type { WebhookStore } from "../store/webhooks.ts";
 import { BATCH_ENDPOINTS } from "../wire/batches.ts";
+import { isDeeperThan, MAX_REQUEST_DEPTH } from "../wire/depth.ts";
 import { DEFAULT_PROJECT, newId } from "../wire/ids.ts";
 import { operationAt } from "../wire/operations.ts";
 import { createAuthentication, isOpen } from "./authentication.ts";
@@ -228,10 +229,20 @@ function createFastify(logger: FastifyBaseLogger, maxBodyBytes: number): Fastify
   app.removeContentTypeParser("application/json");
   app.addContentTypeParser("application/json", { parseAs: "string" }, (request, body, done) => {
     if (body === "") done(null, undefined);
-    else void parseJson(request, body as string, done);
+    else {
+      void parseJson(request, body as string, (error: Error | null, value: unknown) => {
+        done(error ?? (isDeeperThan(value, MAX_REQUEST_DEPTH) ? tooDeep() : null), value);
+      });
+    }
   });
   return app;
 }
+
+const tooDeep = () =>
+  new InvalidRequest(
+    `The JSON body of your request nests deeper than ${MAX_REQUEST_DEPTH} levels of arrays and objects. Send flatter data.`,
+    { code: "invalid_value" },
+  );
 
 function addHooks(
   app: FastifyInstance,

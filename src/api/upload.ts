@@ -73,7 +73,8 @@ async function readForm(request: FastifyRequest, options: FormOptions): Promise<
     });
   }
   let received: { blob: WrittenBlob; filename: string } | null = null;
-  const fields: Record<string, unknown> = {};
+  // Without a prototype, or a member named __proto__[purpose] would be read as one named purpose.
+  const fields = Object.create(null) as Record<string, unknown>;
   const extended = new ExtendedFilename(request.headers["content-type"]);
   request.raw.on("data", (chunk: Buffer) => extended.see(chunk));
   for await (const part of request.parts({ limits: MULTIPART_LIMITS })) {
@@ -162,10 +163,12 @@ const brokenOff = (param: string, cause?: unknown) =>
     { param, cause },
   );
 
-/** The form parser throws plain errors and tells of itself in the text only. */
+/** The form parser throws plain errors and tells of itself in the text only; the needle is a boundary above 252 characters. */
 function isMalformedForm(error: unknown): boolean {
   return (
-    error instanceof Error && !(error instanceof TunesmithError) && /multipart|boundary/i.test(error.message)
+    error instanceof Error &&
+    !(error instanceof TunesmithError) &&
+    /multipart|boundary|needle/i.test(error.message)
   );
 }
 

@@ -1,6 +1,7 @@
 // The two namespaces that templates and Python graders read: the model's answer and the row of data. Their members have
 // OpenAI's names, because templates spell them.
-import { isDeeperThan, MAX_ITEM_DEPTH } from "../wire/graders.ts";
+import { isDeeperThan } from "../wire/depth.ts";
+import { MAX_ITEM_DEPTH } from "../wire/graders.ts";
 
 /** What a model answered. */
 export interface Sample {

@@ -4,6 +4,7 @@ import { fileLines } from "../data/file-lines.ts";
 import { TunesmithError } from "../errors.ts";
 import { batchRequestLine, MAX_BATCH_EMBEDDING_INPUTS, MAX_BATCH_LINES } from "../wire/batches.ts";
 import type { BatchError, BatchRequestLine } from "../wire/batches.ts";
+import { isDeeperThan, MAX_REQUEST_DEPTH } from "../wire/depth.ts";
 import { parseRequest } from "../wire/validation.ts";
 
 /** Faults that a failed batch lists: the whole list is part of every answer about it. */
@@ -109,6 +110,14 @@ function readLine(
     value = JSON.parse(text);
   } catch {
     fault("invalid_json_line", null, "This line is not parseable as valid JSON.");
+    return null;
+  }
+  if (isDeeperThan(value, MAX_REQUEST_DEPTH)) {
+    fault(
+      "invalid_value",
+      null,
+      `This line nests deeper than ${MAX_REQUEST_DEPTH} levels of arrays and objects. Send flatter data.`,
+    );
     return null;
   }
   try {

@@ -8,7 +8,7 @@ import {
   metadataFilter,
   pageQuery,
 } from "./list.ts";
-import { addFault, decimal, integer, metadata, notImplemented } from "./validation.ts";
+import { addFault, decimal, integer, metadata, notImplemented, storedText } from "./validation.ts";
 
 export const JOB_STATUSES = [
   "validating_files",
@@ -75,7 +75,7 @@ export const createJobRequest = z
     model: z.string().min(1),
     training_file: z.string(),
     validation_file: z.string().nullish(),
-    suffix: z.string().min(1).max(MAX_SUFFIX_LENGTH).nullish(),
+    suffix: storedText().min(1).max(MAX_SUFFIX_LENGTH).nullish(),
     seed: integer({ min: 0, max: MAX_SEED }).nullish(),
     method: methodRequest.nullish(),
     /** Deprecated: the same as method.supervised.hyperparameters. */

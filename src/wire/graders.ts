@@ -1,6 +1,7 @@
 // Graders: the definitions that clients send, made canonical, and what running one answers. A definition is data that is
 // stored and sent back, so other rooms use it as it stands here.
 import { z } from "zod";
+import { isDeeperThan } from "./depth.ts";
 import { addFault, decimal, integer, notImplemented } from "./validation.ts";
 
 export const SIMILARITY_METRICS = [
@@ -245,16 +246,6 @@ export const runGraderRequest = z
       .nullish(),
   })
   .meta({ id: "RunGraderRequest" });
-
-/** Whether arrays and objects lie inside each other more often than this. */
-export function isDeeperThan(value: unknown, levels: number): boolean {
-  let level = [value].filter(isObject);
-  for (let depth = 0; level.length > 0; depth++) {
-    if (depth === levels) return true;
-    level = level.flatMap((holder) => Object.values(holder)).filter(isObject);
-  }
-  return false;
-}
 
 export const validateGraderResponse = z.object({ grader }).meta({ id: "ValidateGraderResponse" });
 export type ValidateGraderResponse = z.infer<typeof validateGraderResponse>;

@@ -2,7 +2,7 @@
 // makes it and nowhere else.
 import { z } from "zod";
 import { listWithIdsSchema, MAX_PAGE_SIZE, pageQuery } from "./list.ts";
-import { addFault, integer } from "./validation.ts";
+import { addFault, integer, storedText } from "./validation.ts";
 
 /** What a key may be used for. None holds another: an admin key that shall chat too needs both. */
 export const SCOPES = ["read", "train", "infer", "admin"] as const;
@@ -15,7 +15,7 @@ export const MAX_NAME_LENGTH = 64;
 /** Largest limit of a key: enough for any machine, and exact as a number. */
 export const MAX_PER_MINUTE = 1_000_000_000;
 
-const name = z.string().min(1).max(MAX_NAME_LENGTH);
+const name = storedText().min(1).max(MAX_NAME_LENGTH);
 
 const PROJECT_ID = /^proj_[A-Za-z0-9_-]{1,64}$/;
 /** A project may take over an id that clients already send, such as the one it had at OpenAI. */

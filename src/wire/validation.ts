@@ -32,6 +32,20 @@ export function addFault(
   });
 }
 
+/**
+ * Text that the database can keep as it is: SQLite ends a text at a NUL, and half a surrogate pair becomes another character.
+ * For what is stored in a column of its own and sent back.
+ */
+export function storedText() {
+  return z.string().superRefine((value, context) => {
+    if (!/[\0\p{Surrogate}]/u.test(value)) return;
+    addFault(context, {
+      code: "invalid_value",
+      message: "Invalid '{param}': expected text without NUL characters and halves of surrogate pairs.",
+    });
+  });
+}
+
 interface Range {
   min?: number;
   /** Excluded lower bound. */

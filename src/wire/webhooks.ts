@@ -2,6 +2,7 @@
 // is OpenAI's. Signatures are made in jobs/webhook-delivery.ts.
 import { z } from "zod";
 import { listSchema } from "./list.ts";
+import { storedText } from "./validation.ts";
 
 export const WEBHOOK_EVENT_TYPES = [
   "fine_tuning.job.succeeded",
@@ -19,7 +20,7 @@ const MAX_URL_LENGTH = 2048;
 
 export const createWebhookRequest = z
   .strictObject({
-    url: z.string().min(1).max(MAX_URL_LENGTH),
+    url: storedText().min(1).max(MAX_URL_LENGTH),
     /** Left out: all. */
     event_types: z.array(z.enum(WEBHOOK_EVENT_TYPES)).min(1).nullish(),
   })

@@ -50,6 +50,22 @@ describe("routes", () => {
     const headings = found(readProjectFile("docs/api.md"), /^### `([A-Z]+ \/[^`]+)`$/gm);
     expect(headings.sort()).toEqual(routes.sort());
   });
+
+  it("docs/fidelity.md has a row for each under /v1, and names no other", () => {
+    const section = /## Operations\n([\s\S]*?)\n## /.exec(readProjectFile("docs/fidelity.md"))?.[1] ?? "";
+    const rows = section.split("\n").filter((line) => line.startsWith("| `"));
+    // Same, differs, why: one of the first two says something, and what differs has its reason.
+    const cells = rows.map((row) => row.split(/(?<!\\)\|/).map((cell) => cell.trim()));
+    for (const [, operation, same, differs, why, ...rest] of cells) {
+      expect(rest, operation).toEqual([""]);
+      expect(`${same}${differs}`, operation).not.toBe("");
+      expect(why !== "", operation).toBe(differs !== "");
+    }
+    const named = cells.map(
+      ([, operation = ""]) => /^`([A-Z]+ \/[^`]+)`(?:: .+)?$/.exec(operation)?.[1] ?? operation,
+    );
+    expect([...new Set(named)].sort()).toEqual(routes.filter((route) => route.includes(" /v1/")).sort());
+  });
 });
 
 describe("commands", () => {

@@ -120,6 +120,11 @@ const FAULTS: { what: string; lines: string[] | string; errors: object[] }[] = [
     ],
   },
   {
+    what: "a line that nests too deep",
+    lines: [`{"custom_id":"a","body":${"[".repeat(20_000)}${"]".repeat(20_000)}}`],
+    errors: [{ code: "invalid_value", line: 1, param: null }],
+  },
+  {
     what: "a line that is no object",
     lines: ["[]"],
     errors: [{ code: "invalid_type", line: 1, param: null }],
