@@ -47,8 +47,8 @@ export function readTrainingExample(value: unknown): { example: TrainingExample 
   return { example: reader.faults.length === 0 ? example : null, faults: reader.faults };
 }
 
-const TOP_LEVEL_KEYS = ["messages", "tools", "parallel_tool_calls", "functions"];
-const MESSAGE_KEYS: Record<Role | "function", readonly string[]> = {
+export const TOP_LEVEL_KEYS = ["messages", "tools", "parallel_tool_calls", "functions"];
+export const MESSAGE_KEYS: Record<Role | "function", readonly string[]> = {
   system: ["role", "content", "name"],
   developer: ["role", "content", "name"],
   user: ["role", "content", "name"],

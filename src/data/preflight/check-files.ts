@@ -1,8 +1,9 @@
 // The check of a training and a validation file: every line judged, every rule asked, one report. One pass over each file, a
 // line in memory at a time, and of each row what a rule keeps. The same files give the same report.
-import { Cancelled } from "../../errors.ts";
+import { Cancelled, DatasetError } from "../../errors.ts";
 import { checkDataset, datasetError } from "../dataset.ts";
-import type { DatasetParam, DatasetReport } from "../dataset.ts";
+import type { DatasetParam, DatasetReport, Example } from "../dataset.ts";
+import type { Fault } from "../training-example.ts";
 import { Answers } from "./answers.ts";
 import { Languages } from "./languages.ts";
 import { MAX_COMPARED_ROWS, Repetition } from "./repetition.ts";
@@ -32,7 +33,7 @@ export async function checkFiles(options: CheckFilesOptions): Promise<DataReport
   if (typeof options.validationFile === "string")
     await checkFile("validation_file", options.validationFile, options, repetition, report);
   if (options.signal?.aborted) throw new Cancelled();
-  report.findings.push(...repetition.findings());
+  report.findings.push(...(await repetition.findings()));
   if (repetition.skipped > 0) {
     report.limits.push(
       `Rows were compared with each other up to number ${MAX_COMPARED_ROWS.toLocaleString("en-US")}; ${repetition.skipped.toLocaleString("en-US")} were not.`,
@@ -44,6 +45,29 @@ export async function checkFiles(options: CheckFilesOptions): Promise<DataReport
     (a, b) => SEVERITIES.indexOf(a.severity) - SEVERITIES.indexOf(b.severity) || b.count - a.count,
   );
   return report;
+}
+
+/** One line's example. Throws DatasetError where the line is bad or there is none. */
+export async function findExample(path: string, line: number, signal?: AbortSignal): Promise<Example> {
+  const found: { example: Example | null; faults: readonly Fault[] } = { example: null, faults: [] };
+  await checkDataset(
+    path,
+    signal,
+    (example) => {
+      if (example.line === line) found.example = example;
+    },
+    (bad, faults) => {
+      if (bad === line) found.faults = faults;
+    },
+  );
+  if (found.example !== null) return found.example;
+  const faults = found.faults.map(({ text }) => text).join("; ");
+  throw new DatasetError(
+    faults === ""
+      ? `There is no line ${line}. Take the number of a line of the file.`
+      : `Line ${line} cannot be shown: it ${faults}.`,
+    { lines: [line] },
+  );
 }
 
 async function checkFile(

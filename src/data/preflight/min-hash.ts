@@ -1,5 +1,6 @@
 // Texts that are nearly the same, found without comparing each with each: MinHash signatures over word shingles, banded so
 // that like signatures meet (Broder 1997; Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, chapter 3).
+import { setImmediate as nextTurn } from "node:timers/promises";
 
 /** Hash functions of a signature. The estimate of a similarity s is off by sqrt(s (1 - s) / HASHES): 0.03 at 0.85. */
 const HASHES = 128;
@@ -55,13 +56,15 @@ export function similarity(a: Uint32Array, b: Uint32Array): number {
  * Pairs of indices, the earlier first, of signatures that are nearly the same and that `accept` agrees to; each later one
  * with its earliest match.
  */
-export function nearPairs(
+export async function nearPairs(
   signatures: readonly Uint32Array[],
   accept: (earlier: number, later: number) => boolean,
-): [number, number][] {
+): Promise<[number, number][]> {
   const matches = new Map<number, number>();
   const keys = new Uint32Array(signatures.length);
   for (let band = 0; band < BANDS; band++) {
+    // A band of the most rows takes tens of milliseconds; others shall have their turn.
+    await nextTurn();
     for (const [i, signature] of signatures.entries()) {
       let key = 0;
       for (let k = 0; k < ROWS; k++) key = mix(Math.imul(key, 31) + (signature[band * ROWS + k] as number));

@@ -5,7 +5,7 @@ import type { DatasetParam } from "../dataset.ts";
 import { NEAR_SIMILARITY, nearPairs, signatureOf, similarity } from "./min-hash.ts";
 import { Places, rows } from "./report.ts";
 import type { Finding } from "./report.ts";
-import type { Row, Rule } from "./row.ts";
+import type { Row } from "./row.ts";
 import { excerpt, tidy } from "./row.ts";
 
 /** Rows compared with each other, both files together: 60 MB at the most. */
@@ -32,7 +32,7 @@ interface Seen {
   shownAnswer: string;
 }
 
-export class Repetition implements Rule<Finding> {
+export class Repetition {
   /** Rows that were not compared. */
   skipped = 0;
   #compared = 0;
@@ -89,11 +89,11 @@ export class Repetition implements Rule<Finding> {
     }
   }
 
-  findings(): Finding[] {
+  async findings(): Promise<Finding[]> {
     const near = { training_file: new Places(), validation_file: new Places() };
     const nearLeaked = new Places();
     const at = (index: number) => this.#long[index] as LongRow;
-    const pairs = nearPairs(
+    const pairs = await nearPairs(
       this.#long.map(({ signature }) => signature),
       (a, b) => isNear(at(a).answer, at(b).answer),
     );

@@ -95,6 +95,34 @@ export interface FileReport {
   tokens: TokenFacts | null;
 }
 
+/** What the training would take, and what OpenAI would charge for is counted from `trainedTokens`. */
+export interface CostEstimate {
+  epochs: number;
+  batchSize: number;
+  learningRateMultiplier: number;
+  /** Optimizer steps of all epochs. */
+  steps: number;
+  trainableParameters: number;
+  baseParameters: number;
+  adapterBytes: number;
+  /** Of all epochs, as OpenAI bills them. */
+  trainedTokens: number;
+  /** Of the trainer process at its peak. */
+  memoryBytes: number;
+  machineMemoryBytes: number;
+  seconds: number;
+  /** measured: from training steps on this machine; assumed: from a processor of ordinary speed. */
+  secondsFrom: "measured" | "assumed";
+}
+
+/** All that is said before a job starts. */
+export interface PreflightReport extends DataReport {
+  /** The local base model the tokens are those of; null where none was at hand. */
+  baseModel: string | null;
+  /** Null without a base model, and where there is nothing to train on. */
+  cost: CostEstimate | null;
+}
+
 export interface DataReport {
   files: FileReport[];
   /** In file order, at most MAX_FAULTS. */
