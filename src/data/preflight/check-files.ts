@@ -20,8 +20,8 @@ export interface CheckFilesOptions {
   validationFile?: string | null | undefined;
   /** The base model's own; without it nothing is said of tokens. */
   encoding?: RowEncoding | null | undefined;
-  /** Bytes of a file of which tokens are counted; the rest is judged without. */
-  maxEncodedBytes?: number | undefined;
+  /** Characters of a file's rows that the rules look at; behind them lines are judged, and no more. Left out: all. */
+  maxCheckedCharacters?: number | undefined;
   signal?: AbortSignal | undefined;
 }
 
@@ -73,7 +73,7 @@ export async function findExample(path: string, line: number, signal?: AbortSign
 async function checkFile(
   file: DatasetParam,
   path: string,
-  { encoding, maxEncodedBytes = Infinity, signal }: CheckFilesOptions,
+  { encoding, maxCheckedCharacters = Infinity, signal }: CheckFilesOptions,
   repetition: Repetition,
   report: DataReport,
 ): Promise<void> {
@@ -82,8 +82,8 @@ async function checkFile(
   const tokens = encoding === undefined || encoding === null ? null : new TokenCount(file, encoding);
   const messagesPerRow: number[] = [];
   const answerCharacters: number[] = [];
-  let encodedBytes = 0;
-  let notEncoded = 0;
+  let characters = 0;
+  let unchecked = 0;
   let lastMessage: string | null = null;
   const addFault = (fault: FaultFound) => {
     report.faultCount += 1;
@@ -94,17 +94,17 @@ async function checkFile(
     path,
     signal,
     (example) => {
+      if (characters > maxCheckedCharacters) {
+        unchecked += 1;
+        return;
+      }
       const row = rowOf(file, example);
+      characters += row.question.length + row.answer.length;
       for (const rule of rules) rule.add(row);
       repetition.add(row);
       messagesPerRow.push(row.messages.length);
       answerCharacters.push(row.answer.length);
-      if (tokens === null) return;
-      if (encodedBytes > maxEncodedBytes) notEncoded += 1;
-      else {
-        tokens.add(example);
-        encodedBytes += row.userText.length + row.answer.length + (row.system?.length ?? 0);
-      }
+      tokens?.add(example);
     },
     (line, faults) => {
       for (const { message, text, found = null, expected = null, fix = null } of faults) {
@@ -128,9 +128,9 @@ async function checkFile(
       fix: null,
     });
   }
-  if (notEncoded > 0) {
+  if (unchecked > 0) {
     report.limits.push(
-      `Tokens of the ${file.replace("_", " ")} were counted for its first rows; ${notEncoded.toLocaleString("en-US")} were not looked at for length.`,
+      `Only the first rows of the ${file.replace("_", " ")} were looked at for more than errors: ${unchecked.toLocaleString("en-US")} were not.`,
     );
   }
   for (const rule of rules) report.findings.push(...rule.findings());
