@@ -22,6 +22,11 @@ export interface PreflightOptions {
 /** Rows that a measurement trains on, spread evenly over the file. */
 const MEASURED_ROWS = 24;
 
+/** Share of a machine's memory that a run may take; the rest is the server's and the system's. */
+const USABLE_MEMORY = 0.85;
+
+const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`;
+
 /** Throws Unavailable when a file cannot be read, UnsupportedModel, Cancelled. */
 export async function preflight(options: PreflightOptions): Promise<PreflightReport> {
   const { trainingFile, validationFile, baseModel, signal } = options;
@@ -58,6 +63,17 @@ export async function preflight(options: PreflightOptions): Promise<PreflightRep
     learningRateMultiplier,
     tokensPerSecond,
   });
+  if (cost.memoryBytes > cost.machineMemoryBytes * USABLE_MEMORY) {
+    report.findings.unshift({
+      kind: "too_little_memory",
+      severity: "warning",
+      file: "training_file",
+      message: `Training needs about ${gigabytes(cost.memoryBytes)}, this machine has ${gigabytes(cost.machineMemoryBytes)}`,
+      fix: "Use a smaller base model, or shorten the longest rows.",
+      count: 0,
+      places: [],
+    });
+  }
   return { ...report, baseModel: baseModel.id, cost };
 }
 
