@@ -67,6 +67,24 @@ test("--measure times steps on this machine", async () => {
   expect(preflightObject.parse(JSON.parse(out)).cost).toMatchObject({ seconds_from: "measured" });
 });
 
+test("a row cut before its answer is an error, a row cut in its answer a warning that quotes what is lost", async () => {
+  const long = "word ".repeat(5_000);
+  const path = file("long.jsonl", [row(long, "never seen"), row("Tell me", `${long}the end`), ...good]);
+  const { code, out } = await tunesmith(["check", path, "--model", TINY, "--json"]);
+  expect(code).toBe(1);
+  const report = preflightObject.parse(JSON.parse(out));
+  expect(report.faults).toMatchObject([{ line: 1 }]);
+  expect(report.faults[0]?.message).toContain("before the answer it should teach");
+  const cut = report.findings.find(({ kind }) => kind === "truncated_rows");
+  expect(cut).toMatchObject({ count: 1, places: [{ line: 2 }] });
+  expect(cut?.places[0]?.detail).toMatch(/^\d+ of \d+ tokens, from ".*word/);
+  expect(report.files[0]?.tokens).toMatchObject({
+    truncated_rows: 1,
+    end_token_rows: 10,
+    per_row: { count: 11 },
+  });
+});
+
 test("--show marks what carries loss, and only that, and lets no control character through", async () => {
   const path = file("show.jsonl", [row("Hi \\u001b[31m", "Hello"), ...good]);
   const { code, out } = await tunesmith(["check", path, "--model", TINY, "--show", "1"]);
@@ -85,7 +103,8 @@ test("--html writes a page in which the file's text is text", async () => {
   expect(code).toBe(0);
   const html = readFileSync(page, "utf8");
   expect(html).toContain('<span class="loss">');
-  expect(html).not.toContain("<script>");
+  expect(html).toContain("&lt;");
+  expect(html).not.toMatch(/<span[^>]*>[^<]*<(?!\/span>)/);
 });
 
 test("--fix writes a copy that checks, and says what it changed", async () => {

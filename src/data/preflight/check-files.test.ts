@@ -167,6 +167,16 @@ describe("checkFiles", () => {
     ]);
   });
 
+  it("takes no type for wrong where most have null", async () => {
+    const report = await check(
+      Array.from({ length: 40 }, (_, i): Turn => [
+        `Order ${i}`,
+        `{"id":${i < 4 ? `"${i}"` : "null"},"n":${i}}`,
+      ]),
+    );
+    expect(found(report)).toEqual({});
+  });
+
   it("finds empty answers, forgotten system messages and other wordings of one", async () => {
     const rows = Array.from({ length: 40 }, (_, i): Turn => [
       `Question ${i}?`,
