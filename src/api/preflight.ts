@@ -2,7 +2,7 @@
 // jobs' own.
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { DataReport, FileReport, PreflightReport } from "../data/preflight/report.ts";
-import { Unavailable } from "../errors.ts";
+import { InvalidRequest, Unavailable } from "../errors.ts";
 import { OPENAI_PRICES_FROM, OPENAI_TRAINING_PRICES } from "../wire/openai-prices.ts";
 import type { BlobStore } from "../store/blobs.ts";
 import type { StoredFile } from "../store/files.ts";
@@ -42,6 +42,7 @@ export function preflightRoutes(parts: {
   return {
     run: async (request: FastifyRequest, reply: FastifyReply): Promise<PreflightObject> => {
       const body = parseRequest(preflightRequest, request.body);
+      requireSupervised(body);
       const { training, validation, base } = await parts.resolveJob(request.project, body);
       if (running >= MAX_PREFLIGHTS) {
         throw new Unavailable(
@@ -64,6 +65,15 @@ export function preflightRoutes(parts: {
       }
     },
   };
+}
+
+/** Data of other methods has other rules, and a report by the wrong ones would be worse than none. */
+function requireSupervised({ method }: CreateJobRequest): void {
+  if (method === undefined || method === null || method.type === "supervised") return;
+  throw new InvalidRequest(
+    `Unsupported value: 'method.type' does not support '${method.type}' in a preflight yet. Use 'supervised'.`,
+    { code: "unsupported_value", param: "method.type" },
+  );
 }
 
 export function toPreflightObject(report: PreflightReport): PreflightObject {

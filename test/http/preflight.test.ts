@@ -84,6 +84,18 @@ test("what creating the job would refuse is refused in the same words", async ()
   }
 });
 
+test("data of another method is refused, not judged by the wrong rules", async () => {
+  const server = await testServer();
+  const training = await upload(server, good);
+  const answer = await ask(server, {
+    model: BASE_MODEL,
+    training_file: training.id,
+    method: { type: "dpo" },
+  });
+  expect(answer.statusCode).toBe(400);
+  expect(answer.json()).toMatchObject({ error: { code: "unsupported_value", param: "method.type" } });
+});
+
 test("another project's file is unknown, and the scope is train", async () => {
   const server = await testServer();
   const admin = await createKey(server, { scopes: ["admin", "read", "train", "infer"] });
