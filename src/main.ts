@@ -9,9 +9,10 @@ import { createApp } from "./api/app.ts";
 import type { GraderMeans } from "./api/graders.ts";
 import type { BaseModelCatalogue } from "./api/model-directory.ts";
 import { OwnRequests } from "./api/own-requests.ts";
+import { toPreflightObject } from "./api/preflight.ts";
 import { checkExposure, loadConfig, packageVersion, trainerEnvironment, unknownVariables } from "./config.ts";
 import type { Config } from "./config.ts";
-import { InvalidRequest, messageOf } from "./errors.ts";
+import { InvalidRequest, messageOf, NotFound, Unavailable } from "./errors.ts";
 import { countExamples } from "./data/dataset.ts";
 import { createBatchRun } from "./jobs/batch.ts";
 import { sweepEndedJobs } from "./jobs/clean-up.ts";
@@ -19,13 +20,14 @@ import { PythonGraders } from "./evals/python-graders.ts";
 import { openWordNet } from "./evals/wordnet.ts";
 import type { Dispatch } from "./jobs/dispatch.ts";
 import { createFineTune } from "./jobs/fine-tune.ts";
+import { preflight, showLine } from "./jobs/preflight.ts";
 import { createSlots } from "./jobs/slots.ts";
 import { embeddedTrainer } from "./jobs/trainer-process.ts";
 import { createWebhookDelivery } from "./jobs/webhook-delivery.ts";
 import { createWebhookSender } from "./jobs/webhook-request.ts";
 import { createWorker } from "./jobs/worker.ts";
 import type { Worker } from "./jobs/worker.ts";
-import { CATALOGUE, catalogueEntry } from "./model/catalogue.ts";
+import { CATALOGUE, catalogueEntry, DEFAULT_BASE_MODEL } from "./model/catalogue.ts";
 import type { ModelKind } from "./model/catalogue.ts";
 import type { Progress } from "./model/download.ts";
 import { modelDirectory, resolveBaseModel } from "./model/resolve-base-model.ts";
@@ -57,6 +59,8 @@ import { UploadStore } from "./store/uploads.ts";
 import { ResponseStore } from "./store/responses.ts";
 import { WebhookStore } from "./store/webhooks.ts";
 import { ProjectStore } from "./store/projects.ts";
+import type { RequestedHyperparameters } from "./wire/fine-tuning.ts";
+import type { PreflightObject, ShownRowObject } from "./wire/preflight.ts";
 
 /** What a worker is made from. */
 export interface WorkerParts {
@@ -202,6 +206,14 @@ async function wireServer(
       embeddingEngine,
       embeddingCatalogue: overrides.embeddingCatalogue ?? embeddingCatalogue(config),
       graders: overrides.graders ?? (await graderMeans(config)),
+      runPreflight: async ({ baseModel, ...job }) =>
+        preflight({
+          ...job,
+          baseModel: await localModel(config, baseModel, job.signal),
+          hyperparameters: toHyperparameters(job.hyperparameters),
+          threads,
+          measure: false,
+        }),
       now,
       onJobsChanged: () => worker?.wake(),
       onBatchesChanged: () => batchWorkers.forEach((each) => each.wake()),
@@ -307,6 +319,94 @@ export async function startServer(
     await server.stop();
     throw error;
   }
+}
+
+export interface CheckDataOptions {
+  trainingFile: string;
+  validationFile?: string | undefined;
+  /** A base model, an alias or a path; left out: the default one, where it is on this machine. */
+  model?: string | undefined;
+  hyperparameters: RequestedHyperparameters;
+  measure: boolean;
+  signal: AbortSignal;
+}
+
+/** The check of data files on this machine, as the server would make it. */
+export async function checkData(options: CheckDataOptions): Promise<PreflightObject> {
+  const { trainingFile, validationFile, hyperparameters, measure, signal } = options;
+  const config = loadConfig();
+  return toPreflightObject(
+    await preflight({
+      trainingFile,
+      validationFile: validationFile ?? null,
+      baseModel: await modelToCheckWith(config, options.model, signal),
+      hyperparameters: toHyperparameters(hyperparameters),
+      threads: config.threads === 0 ? availableParallelism() : config.threads,
+      measure,
+      signal,
+    }),
+  );
+}
+
+/** One line of a data file as the base model sees it. */
+export async function showDataRow(
+  path: string,
+  line: number,
+  options: { model?: string | undefined; signal: AbortSignal },
+): Promise<ShownRowObject> {
+  const config = loadConfig();
+  const model = await modelToCheckWith(config, options.model, options.signal);
+  if (model === null) {
+    throw new InvalidRequest(
+      `The base model ${DEFAULT_BASE_MODEL} is not on this machine, and without one there are no tokens to show. Fetch it with "tunesmith models pull ${DEFAULT_BASE_MODEL}".`,
+    );
+  }
+  const row = await showLine(path, line, { baseModel: model, signal: options.signal });
+  return {
+    line,
+    token_count: row.tokenCount,
+    supervised_tokens: row.supervisedTokens,
+    truncated_tokens: row.truncatedTokens,
+    tokens: row.tokens,
+  };
+}
+
+/** The corrected copy of a data file. */
+export { mendFile } from "./data/preflight/mend.ts";
+
+/** Throws where a model was asked for by name and is not on this machine. */
+async function modelToCheckWith(
+  config: Config,
+  name: string | undefined,
+  signal: AbortSignal,
+): Promise<ResolvedBaseModel | null> {
+  if (name === undefined) return localModel(config, DEFAULT_BASE_MODEL, signal);
+  let id = name;
+  while (catalogueEntry(id) === undefined && Object.hasOwn(config.modelAliases, id))
+    id = config.modelAliases[id] as string;
+  return resolveBaseModel(id, { ...sourcesOf(config), signal, offline: true });
+}
+
+/** Null where it is not on this machine; nothing is fetched. */
+async function localModel(
+  config: Config,
+  id: string,
+  signal: AbortSignal,
+): Promise<ResolvedBaseModel | null> {
+  try {
+    return await resolveBaseModel(id, { ...sourcesOf(config), signal, offline: true });
+  } catch (error) {
+    if (error instanceof Unavailable || error instanceof NotFound) return null;
+    throw error;
+  }
+}
+
+function toHyperparameters(requested: RequestedHyperparameters) {
+  return {
+    nEpochs: requested.n_epochs,
+    batchSize: requested.batch_size,
+    learningRateMultiplier: requested.learning_rate_multiplier,
+  };
 }
 
 /** Fetches a base model into the home folder, or finds it there. */

@@ -42,6 +42,8 @@ import type { GraderMeans } from "./graders.ts";
 import { createOnce, isCreation } from "./idempotency.ts";
 import type { Once } from "./idempotency.ts";
 import { keyRoutes } from "./keys.ts";
+import { preflightRoutes } from "./preflight.ts";
+import type { RunPreflight } from "./preflight.ts";
 import { ModelDirectory } from "./model-directory.ts";
 import type { BaseModelCatalogue } from "./model-directory.ts";
 import { modelRoutes } from "./models.ts";
@@ -73,6 +75,7 @@ export interface AppParts {
   embeddingEngine: EmbeddingEngine;
   embeddingCatalogue: BaseModelCatalogue;
   graders: GraderMeans;
+  runPreflight: RunPreflight;
   onJobsChanged: () => void;
   onBatchesChanged: () => void;
   /** Lets the requests of this process's own jobs in. */
@@ -135,6 +138,7 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
     endpoints: () => BATCH_ENDPOINTS.filter((url) => routes[url]?.POST !== undefined),
   });
   const permission = checkpointPermissionRoutes(parts);
+  const preflight = preflightRoutes({ ...parts, resolveJob: jobs.resolveJob });
   const key = keyRoutes({ ...parts, ...settings });
   const documentation = documentationRoutes(settings);
 
@@ -173,6 +177,7 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
     "/v1/batches": { POST: batch.create, GET: batch.list },
     "/v1/batches/:batch": { GET: batch.retrieve },
     "/v1/batches/:batch/cancel": { POST: batch.cancel },
+    "/tunesmith/preflight": { POST: preflight.run },
     "/tunesmith/webhooks": { POST: webhook.create, GET: webhook.list },
     "/tunesmith/webhooks/:webhook": { DELETE: webhook.delete },
     "/tunesmith/projects": { POST: key.createProject, GET: key.listProjects },

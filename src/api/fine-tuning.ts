@@ -16,7 +16,12 @@ import {
   requestedHyperparameters,
   requestedMethod,
 } from "../wire/fine-tuning.ts";
-import type { FineTuningJob, FineTuningJobCheckpoint, FineTuningJobEvent } from "../wire/fine-tuning.ts";
+import type {
+  CreateJobRequest,
+  FineTuningJob,
+  FineTuningJobCheckpoint,
+  FineTuningJobEvent,
+} from "../wire/fine-tuning.ts";
 import { listOf, listWithIds } from "../wire/list.ts";
 import type { List, ListWithIds } from "../wire/list.ts";
 import { parseModelName } from "../wire/model-names.ts";
@@ -73,15 +78,24 @@ export function fineTuningRoutes(parts: {
     );
   }
 
+  async function resolveJob(projectId: string, body: CreateJobRequest) {
+    return {
+      training: await trainingFile(projectId, body.training_file, "training_file"),
+      validation:
+        typeof body.validation_file === "string"
+          ? await trainingFile(projectId, body.validation_file, "validation_file")
+          : null,
+      base: await trainableModel(projectId, body.model),
+    };
+  }
+
   return {
+    /** The files and the model that a request names, or the refusal that its creation would get. */
+    resolveJob,
+
     create: async (request: FastifyRequest): Promise<FineTuningJob> => {
       const body = parseRequest(createJobRequest, request.body);
-      const training = await trainingFile(request.project, body.training_file, "training_file");
-      const validation =
-        typeof body.validation_file === "string"
-          ? await trainingFile(request.project, body.validation_file, "validation_file")
-          : null;
-      const base = await trainableModel(request.project, body.model);
+      const { training, validation, base } = await resolveJob(request.project, body);
       const job = await jobs.create(
         {
           projectId: request.project,

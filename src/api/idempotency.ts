@@ -93,7 +93,10 @@ function fingerprintOf(request: FastifyRequest, content: unknown): string {
     .digest("hex");
 }
 
-/** Answers of a model: they may be asked for again, and OpenAI's service has no such keys there. And API keys: their answers must not be kept. */
+/**
+ * Answers of a model, which may be asked for again and for which OpenAI's service has no such keys, and preflights, of which nothing
+ * lasting is made. And API keys: their answers must not be kept.
+ */
 const NOT_CREATIONS = [
   "/v1/chat/completions",
   "/v1/completions",
@@ -102,6 +105,7 @@ const NOT_CREATIONS = [
   "/v1/moderations",
   "/v1/fine_tuning/alpha/graders",
   "/tunesmith/keys",
+  "/tunesmith/preflight",
 ] as const;
 
 /** Whether a route's JSON bodies are creations, to be carried out once. Forms are received first, by routes that call `Once` themselves. */

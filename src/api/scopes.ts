@@ -12,6 +12,8 @@ const INFERENCE = [
 
 /** Null: every key may. A route that nobody thought of here is harmless to read and otherwise needs the right to train. */
 export function scopeOf(method: string, url: string): Scope | null {
+  // What a job would do is for those who may create it.
+  if (url === "/tunesmith/preflight") return "train";
   if (url.startsWith("/tunesmith/") || /^\/v1\/fine_tuning\/checkpoints\//.test(url)) return "admin";
   if (!url.startsWith("/v1/")) return null;
   if (method === "GET") return "read";

@@ -1,9 +1,10 @@
 // The entry of the command line: settings in, exit code out, every failure as one message. Besides src/main.ts it is the
-// only file that reads the configuration, and `serve` and `models pull` are the only commands that load the server.
+// only file that reads the configuration, and `serve`, `check` and `models pull` are the only commands that load the server.
 import { CommanderError } from "commander";
 import { loadClientConfig, packageVersion } from "../config.ts";
 import { InvalidRequest, messageOf, TunesmithError } from "../errors.ts";
 import { ApiError, createClient, ServerUnreachable } from "./client.ts";
+import { check } from "./check.ts";
 import { pullModel, serve } from "./local.ts";
 import { buildProgram } from "./program.ts";
 import { EXIT, type Terminal } from "./terminal.ts";
@@ -44,6 +45,8 @@ export async function run(words: readonly string[], terminal: Terminal): Promise
       }),
     }),
     serve: (options, json) => serve(options, terminal, json),
+    check: (trainingFile, validationFile, options, json) =>
+      check(trainingFile, validationFile, options, terminal, json),
     pull: (model, json) => pullModel(model, terminal, json),
     finish: (code) => {
       exitCode = code;

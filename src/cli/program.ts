@@ -1,5 +1,6 @@
 // The command tree: every command, argument and option on one screen each. What a command does is in its own file.
 import { Command, InvalidArgumentError, Option } from "commander";
+import type { CheckOptions } from "./check.ts";
 import { chat, type ChatOptions } from "./chat.ts";
 import { filesContent, filesDelete, filesGet, filesList, filesUpload } from "./files.ts";
 import { followJob } from "./follow.ts";
@@ -42,9 +43,15 @@ export interface ProgramParts {
   /** The server that clients talk to when no option names one, for the help text. */
   defaultBaseUrl: string;
   connect(options: GlobalOptions): CommandContext;
-  /** The two commands that are not HTTP clients. Each returns the exit code. */
+  /** The commands that are not HTTP clients. Each returns the exit code. */
   serve(options: ServeOptions, json: boolean): Promise<number>;
   pull(model: string, json: boolean): Promise<number>;
+  check(
+    trainingFile: string,
+    validationFile: string | undefined,
+    options: CheckOptions,
+    json: boolean,
+  ): Promise<number>;
   /** Receives the exit code of the command that ran. */
   finish(exitCode: number): void;
 }
@@ -86,6 +93,33 @@ export function buildProgram(parts: ProgramParts): Command {
     .action(async (options: ServeOptions, command: Command) => {
       parts.finish(await parts.serve(options, command.optsWithGlobals<GlobalOptions>().json ?? false));
     });
+
+  program
+    .command("check")
+    .description(
+      "judge data files before training on them, without a server; exit code 1 when a job would fail",
+    )
+    .argument("<training-file>", "JSONL file")
+    .argument("[validation-file]", "JSONL file to measure on")
+    .option("--method <method>", "method of the job", "supervised")
+    .option("-m, --model <model>", "base model or alias whose tokens are counted; must be on this machine")
+    .option("--epochs <number>", 'passes over the data, or "auto"', integerOrAuto, "auto")
+    .option("--batch-size <number>", 'examples per step, or "auto"', integerOrAuto, "auto")
+    .option("--measure", "take the time from training steps on some rows; loads the model")
+    .option("--show <line>", "show one row as the model sees it, marked where it carries loss", integer(1))
+    .option("--html <path>", "write the row of --show as a page")
+    .option("--fix <path>", "write a corrected copy of the training file and say what was changed")
+    .action(
+      async (
+        trainingFile: string,
+        validationFile: string | undefined,
+        options: CheckOptions,
+        command: Command,
+      ) => {
+        const { json = false } = command.optsWithGlobals<GlobalOptions>();
+        parts.finish(await parts.check(trainingFile, validationFile, options, json));
+      },
+    );
 
   addFiles(program, client);
   addJobs(program, client);

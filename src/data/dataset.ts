@@ -1,7 +1,8 @@
 // Training data from a JSONL file, supervised chats or preference pairs: streamed line by line, checked whole, every fault
 // reported at once. It knows no tokenizer, so that it can run before any model is loaded.
 import { isUtf8 } from "node:buffer";
-import { DatasetError } from "../errors.ts";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { Cancelled, DatasetError } from "../errors.ts";
 import { fileLines } from "./file-lines.ts";
 import { parseJson } from "./json-text.ts";
 import { foreignToPreference, readPreferenceExample } from "./preference-example.ts";
@@ -122,21 +123,29 @@ function judge(report: DatasetReport, param: DatasetParam): void {
   if (error !== null) throw error;
 }
 
+/** Work on lines between two turns of the event loop, so that a server goes on answering. */
+const SLICE_MS = 10;
+
 /** Checks a file of supervised chats, as `checkLines`. */
 export async function checkDataset(
   path: string,
   signal?: AbortSignal,
   onExample: (example: Example) => void = () => undefined,
+  onBadLine: (line: number, faults: readonly Fault[]) => void = () => undefined,
 ): Promise<DatasetReport> {
-  return checkLines(path, CHAT_FORMAT, signal, onExample);
+  return checkLines(path, CHAT_FORMAT, signal, onExample, onBadLine);
 }
 
-/** Checks a file whole without judging it; good lines go to `onExample`. Throws Unavailable, Cancelled. */
+/**
+ * Checks a file whole without judging it; good lines go to `onExample`, each bad one to `onBadLine`. Throws Unavailable,
+ * Cancelled.
+ */
 export async function checkLines<E>(
   path: string,
   format: DatasetFormat<E>,
   signal?: AbortSignal,
   onExample: (example: Line<E>) => void = () => undefined,
+  onBadLine: (line: number, faults: readonly Fault[]) => void = () => undefined,
 ): Promise<DatasetReport> {
   const report: DatasetReport = {
     exampleCount: 0,
@@ -146,12 +155,21 @@ export async function checkLines<E>(
     foreignFormat: null,
     method: format.method,
   };
-  const addBad = (line: number, faults: Fault[]) => addBadLine(report, line, faults);
+  const addBad = (line: number, faults: Fault[]) => {
+    addBadLine(report, line, faults);
+    onBadLine(line, faults);
+  };
+  let sliceEnd = performance.now() + SLICE_MS;
   const formats = new Set<ForeignFormat | null>();
   /** Blank lines are fine at the end of a file, so they count only once something follows. */
   let blankFrom: number | null = null;
   for await (const { number, bytes, endsAt } of fileLines(path, { maxLineBytes: MAX_LINE_BYTES, signal })) {
     report.bytes = endsAt;
+    if (performance.now() > sliceEnd) {
+      await nextTurn();
+      if (signal?.aborted) throw new Cancelled();
+      sliceEnd = performance.now() + SLICE_MS;
+    }
     const text = bytes === null ? null : decodeUtf8(bytes);
     if (text?.trim() === "") {
       blankFrom ??= number;
@@ -164,7 +182,8 @@ export async function checkLines<E>(
     formats.add(parsed?.ok ? format.foreign(parsed.value) : null);
     if (bytes === null) addBad(number, [TOO_LONG]);
     else if (parsed === null) addBad(number, [number === 1 && isUtf16(bytes) ? UTF_16 : NOT_UTF_8]);
-    else if (!parsed.ok) addBad(number, [contentFault(parsed.fault)]);
+    else if (!parsed.ok)
+      addBad(number, [contentFault(parsed.fault, `a line that ${parsed.fault}`, ONE_OBJECT, WRITE_JSON)]);
     else {
       const { example, faults } = format.read(parsed.value);
       if (example === null) addBad(number, faults);
@@ -272,16 +291,31 @@ function describeLine({ line, faults }: { line: number; faults: Fault[] }): stri
   return `Example ${line}${named.join(`; example ${line}`)}${rest === 0 ? "" : `; and ${rest} more`}.`;
 }
 
-function contentFault(text: string): Fault {
-  return { kind: "content", message: null, text };
+function contentFault(text: string, found: string, expected: string, fix: string): Fault {
+  return { kind: "content", message: null, text, found, expected, fix };
 }
 
-const BLANK_LINE = contentFault("is a blank line, expected one JSON object a line");
+const ONE_OBJECT = "one JSON object a line";
+const WRITE_JSON = "write the line with a JSON writer";
+const BLANK_LINE = contentFault(
+  "is a blank line, expected one JSON object a line",
+  "a blank line",
+  ONE_OBJECT,
+  "remove it",
+);
 const TOO_LONG = contentFault(
   `is longer than ${MAX_LINE_BYTES} bytes, the limit of one line; shorten it or write one example a line`,
+  `more than ${MAX_LINE_BYTES} bytes`,
+  ONE_OBJECT,
+  "shorten it or write one example a line",
 );
-const NOT_UTF_8 = contentFault("is not valid UTF-8; save the file as UTF-8");
-const UTF_16 = contentFault("is UTF-16; save the file as UTF-8");
+const NOT_UTF_8 = contentFault(
+  "is not valid UTF-8; save the file as UTF-8",
+  "bytes that are no UTF-8",
+  "UTF-8",
+  "save the file as UTF-8",
+);
+const UTF_16 = contentFault("is UTF-16; save the file as UTF-8", "UTF-16", "UTF-8", "save the file as UTF-8");
 
 function decodeUtf8(bytes: Buffer): string | null {
   return isUtf8(bytes) ? bytes.toString("utf8") : null;

@@ -13,7 +13,7 @@ export interface TrainingExample {
 /** Kinds of faults OpenAI has different codes for: an extra or missing member, and anything else. */
 export type FaultKind = "shape" | "content";
 
-export interface Fault {
+export interface Fault extends FaultDetails {
   kind: FaultKind;
   /** The message at fault, 1-based, or null for the example as a whole. */
   message: number | null;
@@ -21,6 +21,15 @@ export interface Fault {
   part?: string;
   /** A clause: 'contains an extra "x"'. */
   text: string;
+}
+
+/** The clause in parts, for reports that show each by itself. */
+export interface FaultDetails {
+  /** What stands there. */
+  found?: string;
+  expected?: string;
+  /** What to do, as an instruction: "write …". */
+  fix?: string;
 }
 
 /** Other formats of training data, told apart so that a whole file in one gets one plain answer. */
@@ -41,8 +50,8 @@ export function readTrainingExample(value: unknown): { example: TrainingExample 
   return { example: reader.faults.length === 0 ? example : null, faults: reader.faults };
 }
 
-const TOP_LEVEL_KEYS = ["messages", "tools", "parallel_tool_calls", "functions"];
-const MESSAGE_KEYS: Record<Role | "function", readonly string[]> = {
+export const TOP_LEVEL_KEYS = ["messages", "tools", "parallel_tool_calls", "functions"];
+export const MESSAGE_KEYS: Record<Role | "function", readonly string[]> = {
   system: ["role", "content", "name"],
   developer: ["role", "content", "name"],
   user: ["role", "content", "name"],
@@ -65,13 +74,12 @@ class ExampleReader {
   #functionCalls = 0;
 
   read(value: unknown): TrainingExample | null {
-    if (!isObject(value))
-      return this.#fault("shape", `is ${describe(value)}, expected an object with "messages"`);
+    if (!isObject(value)) return this.#expected("is", value, `an object with "messages"`, { kind: "shape" });
     this.#refuseExtra(value, TOP_LEVEL_KEYS);
     const tools = this.#tools(value);
     const parallel = present(value["parallel_tool_calls"]);
     if (parallel !== undefined && typeof parallel !== "boolean") {
-      this.#fault("content", `has parallel_tool_calls ${describe(parallel)}, expected true or false`);
+      this.#expected("has parallel_tool_calls", parallel, "true or false");
     }
     const messages = this.#messages(value["messages"]);
     return {
@@ -83,11 +91,11 @@ class ExampleReader {
 
   #messages(value: unknown): ChatMessage[] {
     if (value === undefined) {
-      this.#fault("shape", 'is missing key "messages"');
+      this.#missing("messages", "a list of messages");
       return [];
     }
     if (!Array.isArray(value) || value.length === 0) {
-      this.#fault("content", `has messages ${describe(value)}, expected a list of at least one message`);
+      this.#expected("has messages", value, "a list of at least one message");
       return [];
     }
     const messages = value.flatMap((entry: unknown, index) => {
@@ -100,21 +108,29 @@ class ExampleReader {
     if (messages.length === value.length) {
       const assistants = messages.filter((message) => message.role === "assistant");
       if (assistants.length === 0)
-        this.#fault("content", "has no assistant message, so there is nothing to learn from");
+        this.#fault("content", "has no assistant message, so there is nothing to learn from", {
+          found: "no assistant message",
+          expected: "at least one assistant message",
+          fix: "add the answer the model shall give, as a message with role assistant",
+        });
       else if (assistants.every((message) => message.weight === 0)) {
-        this.#fault("content", "has weight 0 on every assistant message, so there is nothing to learn from");
+        this.#fault("content", "has weight 0 on every assistant message, so there is nothing to learn from", {
+          found: "weight 0 on every assistant message",
+          expected: "an assistant message that counts",
+          fix: "take the weight off the answers to learn from",
+        });
       }
     }
     return messages;
   }
 
   #readMessage(value: unknown): ChatMessage | null {
-    if (!isObject(value))
-      return this.#fault("content", `is ${describe(value)}, expected an object with role and content`);
+    if (!isObject(value)) return this.#expected("is", value, "an object with role and content");
     const role = value["role"];
-    if (role === undefined) return this.#fault("shape", `is missing key "role" (one of ${ROLES.join(", ")})`);
+    if (role === undefined)
+      return this.#missing("role", `one of ${ROLES.join(", ")}`, ` (one of ${ROLES.join(", ")})`);
     if (!isRole(role) && role !== "function") {
-      return this.#fault("content", `has role ${describe(role)}, expected one of ${ROLES.join(", ")}`);
+      return this.#expected("has role", role, `one of ${ROLES.join(", ")}`);
     }
     this.#refuseExtra(value, MESSAGE_KEYS[role]);
     const name = this.#text(present(value["name"]), "name");
@@ -140,11 +156,15 @@ class ExampleReader {
 
   #assistant(value: JsonObject): Pick<ChatMessage, "content" | "weight" | "tool_calls"> {
     if (present(value["refusal"]) !== undefined) {
-      this.#fault("content", "has a refusal, which is not supported; write the refusal's text as content");
+      this.#fault("content", "has a refusal, which is not supported; write the refusal's text as content", {
+        found: "a refusal",
+        expected: "content",
+        fix: "write the refusal's text as content",
+      });
     }
     const weight = present(value["weight"]);
     if (weight !== undefined && weight !== 0 && weight !== 1) {
-      this.#fault("content", `has weight ${describe(weight)}, expected 0 or 1`);
+      this.#expected("has weight", weight, "0 or 1");
     }
     const calls = presentList(value["tool_calls"]);
     const legacy = present(value["function_call"]);
@@ -159,13 +179,12 @@ class ExampleReader {
 
   #content(value: JsonObject): string {
     const content = value["content"];
-    if (content === undefined) this.#fault("shape", 'is missing key "content"');
+    if (content === undefined) this.#missing("content", "a text or a list of text parts");
     else if (typeof content === "string") return this.#wellFormed(content, "content");
     else if (Array.isArray(content) && content.length > 0) {
       // Text parts are one text cut up by the client, so they are joined without anything between.
       return content.map((part: unknown, index) => this.#textPart(part, `content[${index}]`)).join("");
-    } else
-      this.#fault("content", `has content ${describe(content)}, expected a text or a list of text parts`);
+    } else this.#expected("has content", content, "a text or a list of text parts");
     return "";
   }
 
@@ -176,14 +195,26 @@ class ExampleReader {
       return this.#wellFormed(part["text"], where);
     }
     if (typeof type === "string" && type !== "text") {
-      this.#fault("content", `has a part of type ${describe(type)} at ${where}; only text can be trained on`);
-    } else this.#fault("content", `has ${describe(part)} at ${where}, expected {"type": "text", "text": …}`);
+      this.#fault(
+        "content",
+        `has a part of type ${describe(type)} at ${where}; only text can be trained on`,
+        {
+          found: `a part of type ${describe(type)} at ${where}`,
+          expected: "parts of type text",
+          fix: "leave the part out, or say in words what it shows",
+        },
+      );
+    } else this.#expected("has", part, `{"type": "text", "text": …}`, { after: ` at ${where}` });
     return "";
   }
 
   #toolCalls(calls: unknown, legacy: unknown): ToolCall[] | undefined {
     if (calls !== undefined && legacy !== undefined) {
-      this.#fault("content", "has both tool_calls and function_call (deprecated); keep tool_calls");
+      this.#fault("content", "has both tool_calls and function_call (deprecated); keep tool_calls", {
+        found: "both tool_calls and function_call",
+        expected: "one of them",
+        fix: "keep tool_calls",
+      });
       return undefined;
     }
     if (legacy !== undefined) {
@@ -197,7 +228,7 @@ class ExampleReader {
     }
     if (calls === undefined) return undefined;
     if (!Array.isArray(calls)) {
-      this.#fault("content", `has tool_calls ${describe(calls)}, expected a list of calls`);
+      this.#expected("has tool_calls", calls, "a list of calls");
       return undefined;
     }
     return calls.flatMap((call: unknown, index) => this.#toolCall(call, `tool_calls[${index}]`) ?? []);
@@ -205,15 +236,15 @@ class ExampleReader {
 
   #toolCall(members: unknown, where: string): ToolCall | null {
     if (!isObject(members)) {
-      return this.#fault("content", `has ${describe(members)} at ${where}, expected an object`);
+      return this.#expected("has", members, "an object", { after: ` at ${where}` });
     }
     this.#refuseExtra(members, ["id", "type", "function"], where);
     const id = members["id"];
     if (typeof id !== "string" || id === "") {
-      this.#fault("content", `has ${where}.id ${describe(id)}, expected a text that a tool message can name`);
+      this.#expected(`has ${where}.id`, id, "a text that a tool message can name");
     } else this.#callIds.add(id);
     if (members["type"] !== "function") {
-      this.#fault("content", `has ${where}.type ${describe(members["type"])}, expected "function"`);
+      this.#expected(`has ${where}.type`, members["type"], `"function"`);
     }
     return {
       id: String(id),
@@ -227,30 +258,30 @@ class ExampleReader {
     this.#refuseExtra(members, ["name", "arguments"], where);
     const { name, arguments: args } = members;
     if (typeof name !== "string" || name === "") {
-      this.#fault("content", `has ${where}.name ${describe(name)}, expected the name of a function`);
+      this.#expected(`has ${where}.name`, name, "the name of a function");
     }
     if (typeof args !== "string") {
-      this.#fault(
-        "content",
-        `has ${where}.arguments ${describe(args)}, expected a JSON object written as a text`,
-      );
+      this.#expected(`has ${where}.arguments`, args, "a JSON object written as a text");
       return { name: String(name), arguments: "{}" };
     }
     const parsed = parseJson(args);
-    if (!parsed.ok) this.#fault("content", `has ${where}.arguments, whose text ${parsed.fault}`);
-    else if (!isObject(parsed.value)) {
-      this.#fault("content", `has ${where}.arguments with ${describe(parsed.value)}, expected a JSON object`);
+    if (!parsed.ok) {
+      this.#fault("content", `has ${where}.arguments, whose text ${parsed.fault}`, {
+        found: `${where}.arguments whose text ${parsed.fault}`,
+        expected: "the text of a JSON object",
+        fix: "write the arguments with a JSON writer",
+      });
+    } else if (!isObject(parsed.value)) {
+      this.#expected(`has ${where}.arguments with`, parsed.value, "a JSON object");
     }
     return { name: String(name), arguments: args };
   }
 
   #toolCallId(id: unknown): string {
-    if (id === undefined) this.#fault("shape", 'is missing key "tool_call_id"');
+    if (id === undefined)
+      this.#missing("tool_call_id", "the id of a tool call in an earlier assistant message");
     else if (typeof id !== "string" || !this.#callIds.has(id)) {
-      this.#fault(
-        "content",
-        `has tool_call_id ${describe(id)}, expected the id of a tool call in an earlier assistant message`,
-      );
+      this.#expected("has tool_call_id", id, "the id of a tool call in an earlier assistant message");
     }
     return String(id);
   }
@@ -261,6 +292,11 @@ class ExampleReader {
       this.#fault(
         "content",
         `answers the function ${describe(name)}, which the assistant did not call before (role "function" is deprecated; use "tool")`,
+        {
+          found: `an answer of the function ${describe(name)}`,
+          expected: "an answer to a function the assistant called before",
+          fix: "put the call before it; better, write both with tool_calls and role tool",
+        },
       );
       return "";
     }
@@ -271,14 +307,18 @@ class ExampleReader {
     const tools = present(value["tools"]);
     const functions = present(value["functions"]);
     if (tools !== undefined && functions !== undefined) {
-      this.#fault("content", "has both tools and functions (deprecated); keep tools");
+      this.#fault("content", "has both tools and functions (deprecated); keep tools", {
+        found: "both tools and functions",
+        expected: "one of them",
+        fix: "keep tools",
+      });
       return undefined;
     }
     const key = functions === undefined ? "tools" : "functions";
     const list = functions ?? tools;
     if (list === undefined) return undefined;
     if (!Array.isArray(list) || list.length < 1 || list.length > MAX_TOOLS) {
-      this.#fault("content", `has ${key} ${describe(list)}, expected a list of 1 to ${MAX_TOOLS}`);
+      this.#expected(`has ${key}`, list, `a list of 1 to ${MAX_TOOLS}`);
       return undefined;
     }
     return list.map((entry: unknown, index) => {
@@ -287,7 +327,7 @@ class ExampleReader {
       const members = isObject(entry) ? entry : {};
       this.#refuseExtra(members, ["type", "function"], where);
       if (members["type"] !== "function") {
-        this.#fault("content", `has ${where}.type ${describe(members["type"])}, expected "function"`);
+        this.#expected(`has ${where}.type`, members["type"], `"function"`);
       }
       return { type: "function", function: this.#definition(members["function"], `${where}.function`) };
     });
@@ -298,19 +338,16 @@ class ExampleReader {
     this.#refuseExtra(members, ["name", "description", "parameters", "strict"], where);
     const name = members["name"];
     if (typeof name !== "string" || name === "") {
-      this.#fault("content", `has ${where}.name ${describe(name)}, expected the name of a function`);
+      this.#expected(`has ${where}.name`, name, "the name of a function");
     }
     const description = this.#text(present(members["description"]), `${where}.description`);
     const parameters = present(members["parameters"]);
     if (parameters !== undefined && !isObject(parameters)) {
-      this.#fault(
-        "content",
-        `has ${where}.parameters ${describe(parameters)}, expected a JSON schema object`,
-      );
+      this.#expected(`has ${where}.parameters`, parameters, "a JSON schema object");
     }
     const strict = present(members["strict"]);
     if (strict !== undefined && typeof strict !== "boolean") {
-      this.#fault("content", `has ${where}.strict ${describe(strict)}, expected true or false`);
+      this.#expected(`has ${where}.strict`, strict, "true or false");
     }
     return {
       name: String(name),
@@ -322,7 +359,7 @@ class ExampleReader {
 
   #text(value: unknown, where: string): string | undefined {
     if (value === undefined || typeof value === "string") return value;
-    this.#fault("content", `has ${where} ${describe(value)}, expected a text`);
+    this.#expected(`has ${where}`, value, "a text");
     return undefined;
   }
 
@@ -332,6 +369,11 @@ class ExampleReader {
       this.#fault(
         "content",
         `has half a surrogate pair (such as \\ud83d alone) in ${where}, expected whole characters`,
+        {
+          found: `half a surrogate pair in ${where}`,
+          expected: "whole characters",
+          fix: "write the text again from its source; it was cut in the middle of a character",
+        },
       );
     }
     return text;
@@ -344,13 +386,41 @@ class ExampleReader {
       this.#fault(
         "shape",
         `contains an extra ${describe(key)}${where === undefined ? "" : ` in ${where}`}${isWeight ? " (weight belongs on assistant messages only)" : ""}`,
+        {
+          found: `an extra ${describe(key)}${where === undefined ? "" : ` in ${where}`}`,
+          expected: `no other members than ${allowed.join(", ")}`,
+          fix: "leave it out",
+        },
       );
     }
   }
 
-  #fault(kind: FaultKind, text: string): null {
-    this.faults.push({ kind, message: this.#message, text });
+  #fault(kind: FaultKind, text: string, details: FaultDetails = {}): null {
+    this.faults.push({ kind, message: this.#message, text, ...details });
     return null;
+  }
+
+  #missing(key: string, expected: string, suffix = ""): null {
+    return this.#fault("shape", `is missing key "${key}"${suffix}`, {
+      found: `no "${key}"`,
+      expected,
+      fix: `add "${key}": ${expected}`,
+    });
+  }
+
+  /** "has content 7, expected a text": what stands at a place, and what may stand there. */
+  #expected(
+    place: string,
+    value: unknown,
+    expected: string,
+    { kind = "content", after = "" }: { kind?: FaultKind; after?: string } = {},
+  ): null {
+    const found = describe(value);
+    return this.#fault(kind, `${place} ${found}${after}, expected ${expected}`, {
+      found: `${place.replace(/^(has|is) ?/, "")} ${found}${after}`.trim(),
+      expected,
+      fix: `write ${expected}`,
+    });
   }
 }
 

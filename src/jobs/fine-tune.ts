@@ -2,11 +2,13 @@
 // repeated after a crash, so a job is taken up wherever its status says. It knows no HTTP and no tensor.
 import { join } from "node:path";
 import { countExamples } from "../data/dataset.ts";
+import { checkFiles } from "../data/preflight/check-files.ts";
+import type { Finding } from "../data/preflight/report.ts";
 import { DatasetError, messageOf, TunesmithError } from "../errors.ts";
 import type { BlobStore } from "../store/blobs.ts";
 import type { FileStore } from "../store/files.ts";
 import type { FineTuningQueue } from "../store/fine-tuning-queue.ts";
-import type { Job, JobError } from "../store/fine-tuning-rows.ts";
+import type { Job, JobError, NewEvent } from "../store/fine-tuning-rows.ts";
 import type { Lease } from "../store/leases.ts";
 import type { ModelStore } from "../store/models.ts";
 import { loraOf } from "../training/checkpoint.ts";
@@ -65,6 +67,12 @@ export interface FineTuneDependencies {
  * failed, so that the others behind it get their turn. High, because power cuts and restarts by force count too.
  */
 const MAX_ATTEMPTS = 20;
+
+/**
+ * Characters of a file that are looked at for warnings before a job starts: 10,000 ordinary rows, and seconds. `tunesmith check`
+ * looks at all.
+ */
+const MAX_CHECKED_CHARACTERS = 8_000_000;
 
 /** Makes the function that a worker runs for each fine-tuning job. */
 export function createFineTune(dependencies: FineTuneDependencies): RunJob<Job> {
@@ -129,6 +137,7 @@ export function createFineTune(dependencies: FineTuneDependencies): RunJob<Job> 
     await initialAdapterOf(job);
     const examples = await readData(job, "training_file", job.trainingFileId, signal);
     if (job.validationFileId !== null) await readData(job, "validation_file", job.validationFileId, signal);
+    const warnings = await dataWarnings(job, signal);
     const resolved = resolveHyperparameters(
       {
         nEpochs: job.hyperparameters.n_epochs,
@@ -148,7 +157,7 @@ export function createFineTune(dependencies: FineTuneDependencies): RunJob<Job> 
       from: ["validating_files"],
       to: "queued",
       changes: { hyperparameters },
-      events: [{ key: "validated", message: "Files validated, moving job to queued state" }],
+      events: [...warnings, { key: "validated", message: "Files validated, moving job to queued state" }],
     });
     if (!moved) throw new LeaseLost();
     return hyperparameters;
@@ -170,6 +179,25 @@ export function createFineTune(dependencies: FineTuneDependencies): RunJob<Job> 
       fileId,
     });
     return count(path, { param, method: job.method, signal });
+  }
+
+  /** What is odd about chats that can be trained on; pairs have no rules. A fault of a rule is the log's, not the job's. */
+  async function dataWarnings(job: Job, signal: AbortSignal): Promise<NewEvent[]> {
+    if (job.method !== "supervised") return [];
+    const path = (param: DataParam) => join(directoryOf(job.id), DATA_FILES[param]);
+    try {
+      const { findings } = await checkFiles({
+        trainingFile: path("training_file"),
+        validationFile: job.validationFileId === null ? null : path("validation_file"),
+        maxCheckedCharacters: MAX_CHECKED_CHARACTERS,
+        signal,
+      });
+      return findings.filter(({ severity }) => severity === "warning").map(toEvent);
+    } catch (error) {
+      signal.throwIfAborted();
+      logger.warn({ job: job.id, error: messageOf(error) }, "The data could not be looked at for warnings.");
+      return [];
+    }
   }
 
   /** Completes the job directory; one that an earlier server completed is kept as it is. */
@@ -197,6 +225,15 @@ export function createFineTune(dependencies: FineTuneDependencies): RunJob<Job> 
     await writeRecipe(directory, recipe);
     return recipe;
   }
+}
+
+function toEvent({ kind, file, message, fix, count, places }: Finding): NewEvent {
+  return {
+    key: `finding-${file}-${kind}`,
+    level: "warn",
+    message: `${file === "training_file" ? "Training" : "Validation"} file: ${message}. ${fix}`,
+    data: { kind, param: file, count, lines: places.map(({ line }) => line) },
+  };
 }
 
 function buildRecipe(

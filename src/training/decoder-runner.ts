@@ -24,7 +24,7 @@ import type { RowWeights } from "./row-weights.ts";
  * A pass of more tokens runs layer by layer and computes each layer twice. One graph for all is a third faster and keeps what
  * the backward pass needs of every layer, about 1.5 MB a token of a 135M model.
  */
-const WHOLE_STEP_TOKENS = 1100;
+export const WHOLE_STEP_TOKENS = 1100;
 
 export interface PassResult {
   /** Sum of -log p over the pass's supervised tokens, in nats. */

@@ -295,6 +295,7 @@ export async function fuzzCases(server: TestServer, headers: Record<string, stri
       },
     },
     { id: "listKeys", query: { ...page, project_id: project.id } },
+    { id: "createPreflight", body: { ...job, validation_file: training.id, suffix: "a" } },
     { id: "createProject", body: { name: "p", id: null } },
     { id: "listProjects", query: page },
   ];

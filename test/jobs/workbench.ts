@@ -46,9 +46,12 @@ export function recordingLogger(): Logger & { lines: string[] } {
   return { lines, info: record, warn: record, error: record };
 }
 
-const ONE_EXAMPLE =
+export const ONE_EXAMPLE =
   '{"messages":[{"role":"user","content":"One taco"},{"role":"assistant","content":"Coming"}]}\n';
-export const TEN_EXAMPLES = ONE_EXAMPLE.repeat(10);
+/** All different, so that a job has nothing to warn of. */
+export const TEN_EXAMPLES = Array.from({ length: 10 }, (_, i) =>
+  ONE_EXAMPLE.replace("taco", `taco with sauce ${i}`),
+).join("");
 
 export type Workbench = Awaited<ReturnType<typeof openWorkbench>>;
 

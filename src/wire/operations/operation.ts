@@ -7,6 +7,7 @@ export const TAGS = [
   "Uploads",
   "Fine-tuning",
   "Graders",
+  "Preflight",
   "Models",
   "Chat",
   "Responses",

@@ -11,6 +11,7 @@ import {
   projectList,
   projectObject,
 } from "../keys.ts";
+import { preflightObject, preflightRequest } from "../preflight.ts";
 import { createWebhookRequest, newWebhookObject, webhookDeleted, webhookList } from "../webhooks.ts";
 import type { Operation } from "./operation.ts";
 
@@ -19,6 +20,18 @@ const health = z.object({ status: z.enum(["ok", "stopping"]) }).meta({ id: "Heal
 const openApi = z.looseObject({ openapi: z.string() }).meta({ id: "OpenApiDocument" });
 
 export const OWN_OPERATIONS: readonly Operation[] = [
+  {
+    method: "POST",
+    path: "/tunesmith/preflight",
+    id: "createPreflight",
+    tag: "Preflight",
+    summary: "Check a job before it starts",
+    description:
+      "Takes what creating a job takes, and answers every fault, what is odd about the data, what the model will see and what the job will cost. Nothing is made.",
+    body: preflightRequest,
+    example: { model: "gpt-4o-mini", training_file: "file-abc123" },
+    answer: preflightObject,
+  },
   {
     method: "POST",
     path: "/tunesmith/webhooks",

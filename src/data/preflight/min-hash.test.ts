@@ -1,0 +1,49 @@
+import fc from "fast-check";
+import { describe, expect, it } from "vitest";
+import { nearPairs, signatureOf, similarity } from "./min-hash.ts";
+
+const words = fc.array(fc.stringMatching(/^[a-z]{3,8}$/), { minLength: 40, maxLength: 120 });
+const always = () => true;
+
+/** Share of word triples in common, counted. */
+function jaccard(a: readonly string[], b: readonly string[]): number {
+  const triples = (list: readonly string[]) =>
+    new Set(list.slice(2).map((word, i) => `${list[i]} ${list[i + 1]} ${word}`));
+  const [left, right] = [triples(a), triples(b)];
+  const common = [...left].filter((each) => right.has(each)).length;
+  return common / (left.size + right.size - common);
+}
+
+describe("MinHash", () => {
+  it("estimates the share of common shingles within five standard errors", () => {
+    fc.assert(
+      fc.property(words, words, fc.nat(40), (first, second, cut) => {
+        const mixed = [...first.slice(0, first.length - cut), ...second.slice(0, cut)];
+        const [a, b] = [signatureOf(first.join(" ")), signatureOf(mixed.join(" "))];
+        fc.pre(a !== null && b !== null);
+        const truth = jaccard(first, mixed);
+        const error = Math.max(0.03, Math.sqrt((truth * (1 - truth)) / 128));
+        expect(Math.abs(similarity(a, b) - truth)).toBeLessThan(5 * error);
+      }),
+      { seed: 7, numRuns: 200 },
+    );
+  });
+
+  it("pairs a text with its earliest near copy, and nothing else", async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.uniqueArray(words, { minLength: 3, maxLength: 8 }), async (texts) => {
+        const originals = texts.map((text, i) => [`text${i}`, ...text.map((word) => `${word}${i}`)]);
+        const copy = [...(originals[1] as string[]), "again"];
+        const signatures = [...originals, copy].map((text) => signatureOf(text.join(" ")));
+        fc.pre(signatures.every((each) => each !== null));
+        expect(await nearPairs(signatures, always)).toEqual([[1, originals.length]]);
+        expect(await nearPairs(signatures, () => false)).toEqual([]);
+      }),
+      { seed: 7, numRuns: 50 },
+    );
+  });
+
+  it("judges no short text", () => {
+    expect(signatureOf("one two three four five six seven eight nine ten")).toBeNull();
+  });
+});

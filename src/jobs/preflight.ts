@@ -1,0 +1,100 @@
+// What a job would do, said before it starts: the check of its files, its hyperparameters as numbers, its cost. Changes
+// nothing and writes nothing.
+import { checkFiles, findExample } from "../data/preflight/check-files.ts";
+import type { PreflightReport } from "../data/preflight/report.ts";
+import { showRow, type ShownRow } from "../data/preflight/token-facts.ts";
+import { checkDataset, type Example } from "../data/dataset.ts";
+import { estimateCost, measureSpeed, openPreflightModel } from "../training/preflight.ts";
+import { recipeOf, resolveHyperparameters, type RequestedHyperparameters } from "./hyperparameters.ts";
+
+export interface PreflightOptions {
+  trainingFile: string;
+  validationFile?: string | null;
+  /** Null: judged without tokens and cost. */
+  baseModel: { id: string; path: string } | null;
+  hyperparameters: RequestedHyperparameters;
+  threads: number;
+  /** Take the time from training steps on some rows. */
+  measure: boolean;
+  signal?: AbortSignal;
+}
+
+/** Rows that a measurement trains on, spread evenly over the file. */
+const MEASURED_ROWS = 24;
+
+/** Share of a machine's memory that a run may take; the rest is the server's and the system's. */
+const USABLE_MEMORY = 0.85;
+
+const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`;
+
+/** Throws Unavailable when a file cannot be read, UnsupportedModel, Cancelled. */
+export async function preflight(options: PreflightOptions): Promise<PreflightReport> {
+  const { trainingFile, validationFile, baseModel, signal } = options;
+  const recipe = recipeOf(baseModel?.id ?? "");
+  const model = baseModel === null ? null : await openPreflightModel(baseModel.path, recipe.maxLength);
+  const report = await checkFiles({ trainingFile, validationFile, encoding: model?.encoding, signal });
+  const [training] = report.files;
+  if (baseModel === null)
+    report.limits.push(
+      "The base model is not on this machine, so tokens and cost were not looked at. Fetch it with `tunesmith models pull`.",
+    );
+  if (baseModel === null || model === null || training === undefined || training.tokens === null)
+    return { ...report, baseModel: baseModel?.id ?? null, cost: null };
+  const { nEpochs, batchSize, learningRateMultiplier } = resolveHyperparameters(
+    options.hyperparameters,
+    training.examples,
+  );
+  const tokensPerSecond = options.measure
+    ? await measureSpeed(baseModel.path, await sampleRows(trainingFile, training.examples, signal), {
+        ...model,
+        lora: recipe.lora,
+        batchSize,
+        threads: options.threads,
+        ...(signal === undefined ? {} : { signal }),
+      })
+    : null;
+  const cost = estimateCost({
+    config: model.config,
+    lora: recipe.lora,
+    tokens: training.tokens,
+    examples: training.examples,
+    epochs: nEpochs,
+    batchSize,
+    learningRateMultiplier,
+    tokensPerSecond,
+  });
+  if (cost.memoryBytes > cost.machineMemoryBytes * USABLE_MEMORY) {
+    report.findings.unshift({
+      kind: "too_little_memory",
+      severity: "warning",
+      file: "training_file",
+      message: `Training needs about ${gigabytes(cost.memoryBytes)}, this machine has ${gigabytes(cost.machineMemoryBytes)}`,
+      fix: "Use a smaller base model, or shorten the longest rows.",
+      count: 0,
+      places: [],
+    });
+  }
+  return { ...report, baseModel: baseModel.id, cost };
+}
+
+/** One line as the model sees it. Throws DatasetError where the line is bad. */
+export async function showLine(
+  path: string,
+  line: number,
+  { baseModel, signal }: { baseModel: { id: string; path: string }; signal?: AbortSignal },
+): Promise<ShownRow> {
+  const example = await findExample(path, line, signal);
+  const { encoding } = await openPreflightModel(baseModel.path, recipeOf(baseModel.id).maxLength);
+  return showRow(example, encoding);
+}
+
+async function sampleRows(path: string, count: number, signal?: AbortSignal): Promise<Example[]> {
+  const rows: Example[] = [];
+  const gap = Math.max(1, Math.floor(count / MEASURED_ROWS));
+  let index = 0;
+  await checkDataset(path, signal, (example) => {
+    if (index % gap === 0 && rows.length < MEASURED_ROWS) rows.push(example);
+    index += 1;
+  });
+  return rows;
+}

@@ -1,0 +1,52 @@
+import { statSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { expect, it } from "vitest";
+import { openBaseModel } from "../model/base-model.ts";
+import { LORA_TARGETS } from "../model/lora-targets.ts";
+import { LoraParameters } from "./lora-parameters.ts";
+import { estimateCost } from "./preflight.ts";
+
+const goldens = (path: string) => fileURLToPath(new URL(`../../test/goldens/${path}`, import.meta.url));
+const model = await openBaseModel(goldens("tiny-llama"));
+const lora = { rank: 8, alpha: 16, dropout: 0, targetModules: LORA_TARGETS };
+const spread = { count: 10, min: 50, p10: 50, median: 50, p90: 50, max: 50, mean: 50 };
+const tokens = {
+  tokensPerRow: spread,
+  supervisedPerRow: spread,
+  tokens: 500,
+  supervisedTokens: 300,
+  trainedTokens: 450,
+  maxLength: 2048,
+  truncatedRows: 0,
+  truncatedTokens: 0,
+  endTokenRows: 10,
+  longest: { line: 1, tokens: 50 },
+};
+const inputs = {
+  ...{ config: model.config, lora, tokens, examples: 10, epochs: 3, batchSize: 4 },
+  learningRateMultiplier: 2,
+  tokensPerSecond: 100,
+};
+
+it("counts what training makes", () => {
+  const cost = estimateCost(inputs);
+  const parameters = new LoraParameters(model.config, lora);
+  expect(cost.trainableParameters).toBe(parameters.data.length);
+  expect(cost).toMatchObject({ steps: 9, trainedTokens: 1350, adapterBytes: parameters.data.length * 4 });
+  // Weights in float32 and a header.
+  const { size } = statSync(goldens("tiny-llama/model.safetensors"));
+  expect(cost.baseParameters * 4).toBeLessThanOrEqual(size);
+  expect(cost.baseParameters * 4).toBeGreaterThan(size * 0.9);
+});
+
+it("takes the time from a measured speed, and says where it has none", () => {
+  expect(estimateCost(inputs)).toMatchObject({ seconds: 20, secondsFrom: "measured" });
+  expect(estimateCost({ ...inputs, tokensPerSecond: null })).toMatchObject({ secondsFrom: "assumed" });
+});
+
+it("needs more memory for longer rows, up to where they run layer by layer", () => {
+  const memory = (longest: number) =>
+    estimateCost({ ...inputs, tokens: { ...tokens, longest: { line: 1, tokens: longest } } }).memoryBytes;
+  expect(memory(1000)).toBeGreaterThan(memory(400));
+  expect(memory(2000)).toBe(memory(1100));
+});

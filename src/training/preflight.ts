@@ -1,0 +1,160 @@
+// What a run would need before it starts: the model's own tokenizer and template for counting tokens, and the figures of the
+// run. Times come from training steps on a few of the rows, or, unmeasured, from an assumed speed, and say which.
+import { totalmem } from "node:os";
+import type { Example } from "../data/dataset.ts";
+import { createChatTemplate } from "../data/chat-template.ts";
+import { PASS_TOKENS } from "../data/batches.ts";
+import type { CostEstimate, TokenFacts } from "../data/preflight/report.ts";
+import type { RowEncoding } from "../data/preflight/token-facts.ts";
+import { encodeExample } from "../data/supervised-example.ts";
+import { createTokenizer } from "../data/tokenizer.ts";
+import { openBaseModel } from "../model/base-model.ts";
+import { loadDecoderWeights } from "../model/decoder-weights.ts";
+import type { ModelConfig } from "../model/model-config.ts";
+import { loraShapes, tensorShapes } from "../model/tensor-shapes.ts";
+import { DecoderRunner, WHOLE_STEP_TOKENS } from "./decoder-runner.ts";
+import { LoraParameters, type LoraPlan } from "./lora-parameters.ts";
+import { AdamW } from "./optimizer.ts";
+import { SUPERVISED_LOSS } from "./loss.ts";
+import { trainStep } from "./train-step.ts";
+
+export interface PreflightModel {
+  encoding: RowEncoding;
+  config: ModelConfig;
+}
+
+/** Reads headers, tokenizer and template; no weights. Throws UnsupportedModel. */
+export async function openPreflightModel(path: string, maxLength: number): Promise<PreflightModel> {
+  const model = await openBaseModel(path);
+  try {
+    return {
+      config: model.config,
+      encoding: {
+        tokenizer: createTokenizer(model.tokenizer),
+        template: createChatTemplate(model.tokenizer),
+        maxLength: Math.min(maxLength, model.config.maxPositions),
+      },
+    };
+  } finally {
+    await model.close();
+  }
+}
+
+/** Multiplications and additions a second of an ordinary desktop's processor in matrix products. */
+const ASSUMED_FLOPS = 120e9;
+/** A token costs 2 operations a parameter forward and 2 backward: frozen weights need no gradient of their own. */
+const FLOPS_A_PARAMETER = 4;
+/** Process, runtime and compiled graphs, before weights and activations. */
+const PROCESS_BYTES = 250e6;
+/** Activations of a token, by layer and hidden width: 1.6 MB at 30 layers of 576 (docs/log.md). */
+const ACTIVATION_BYTES = 1.6e6 / (30 * 576);
+/** A job's start: loading the weights and compiling the graphs. Seconds. */
+const START_SECONDS = 5;
+
+export interface CostInputs {
+  config: ModelConfig;
+  lora: LoraPlan;
+  tokens: TokenFacts;
+  examples: number;
+  epochs: number;
+  batchSize: number;
+  learningRateMultiplier: number;
+  /** Tokens trained on a second, measured here; null: assumed. */
+  tokensPerSecond: number | null;
+}
+
+export function estimateCost(inputs: CostInputs): CostEstimate {
+  const { config, lora, tokens, examples, epochs, batchSize, learningRateMultiplier } = inputs;
+  const baseParameters = [...tensorShapes(config).values()]
+    .map((shape) => shape.reduce((product, size) => product * size, 1))
+    .reduce((sum, count) => sum + count, 0);
+  const trainableParameters =
+    config.layerCount *
+    lora.targetModules
+      .map((target) => loraShapes(config, target, lora.rank))
+      .reduce((sum, { a, b }) => sum + a[0] * a[1] + b[0] * b[1], 0);
+  const longest = Math.min(tokens.longest.tokens, tokens.maxLength);
+  const passTokens = Math.min(Math.max(PASS_TOKENS, longest), WHOLE_STEP_TOKENS);
+  const activationBytes = passTokens * ACTIVATION_BYTES * config.layerCount * config.hiddenSize;
+  const speed = inputs.tokensPerSecond ?? ASSUMED_FLOPS / (FLOPS_A_PARAMETER * baseParameters);
+  return {
+    epochs,
+    batchSize,
+    learningRateMultiplier,
+    steps: Math.ceil(examples / batchSize) * epochs,
+    trainableParameters,
+    baseParameters,
+    // float32; the header with names and shapes is some kilobytes.
+    adapterBytes: trainableParameters * 4,
+    trainedTokens: tokens.trainedTokens * epochs,
+    // Weights, the optimizer's two moments, gradients and parameters, and one pass.
+    memoryBytes: Math.round(
+      PROCESS_BYTES + baseParameters * 4 + trainableParameters * 4 * 4 + activationBytes,
+    ),
+    machineMemoryBytes: totalmem(),
+    seconds: Math.round(START_SECONDS + (tokens.tokens * epochs) / speed),
+    secondsFrom: inputs.tokensPerSecond === null ? "assumed" : "measured",
+  };
+}
+
+/** Steps that warm up (graphs are compiled at the first pass of each kind) and are not counted. */
+const WARM_UP_STEPS = 2;
+
+/**
+ * Trains a few steps on rows of the file and throws the result away: tokens a second, those without loss included. Loads the
+ * weights and takes the memory of a run. Null without a row to train on.
+ */
+export async function measureSpeed(
+  path: string,
+  rows: readonly Example[],
+  options: {
+    encoding: RowEncoding;
+    lora: LoraPlan;
+    batchSize: number;
+    threads: number;
+    signal?: AbortSignal;
+  },
+): Promise<number | null> {
+  const { encoding, lora, batchSize, threads, signal } = options;
+  const examples = rows
+    .map(({ messages, tools }) => encodeExample(messages, tools, encoding))
+    .filter(({ supervisedTokens }) => supervisedTokens > 0);
+  if (examples.length === 0) return null;
+  const model = await openBaseModel(path);
+  const weights = loadDecoderWeights(model, encoding.maxLength);
+  await model.close();
+  const parameters = new LoraParameters(model.config, lora);
+  parameters.initialize(0);
+  const optimizer = new AdamW(parameters.data.length, {
+    beta1: 0.9,
+    beta2: 0.999,
+    epsilon: 1e-8,
+    weightDecay: 0,
+  });
+  const runner = new DecoderRunner({ config: model.config, weights, parameters, lora, threads });
+  try {
+    return await timeSteps();
+  } finally {
+    await runner.release();
+  }
+
+  async function timeSteps(): Promise<number> {
+    let [tokens, milliseconds] = [0, 0];
+    for (let step = 0; step * batchSize < examples.length + WARM_UP_STEPS * batchSize; step++) {
+      // The warm-up takes the first rows, which are then measured as well.
+      const start = Math.max(0, step - WARM_UP_STEPS) * batchSize;
+      const batch = examples.slice(start, start + batchSize);
+      const begin = performance.now();
+      await trainStep(SUPERVISED_LOSS, runner, parameters, optimizer, batch, {
+        learningRate: 1e-6,
+        clipNorm: 1,
+        dropoutStream: [0, 0, step],
+        ...(signal === undefined ? {} : { signal }),
+      });
+      if (step < WARM_UP_STEPS) continue;
+      milliseconds += performance.now() - begin;
+      tokens += batch.reduce((sum, example) => sum + example.tokens.length, 0);
+    }
+    return tokens / (milliseconds / 1000);
+  }
+}
