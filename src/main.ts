@@ -1,6 +1,5 @@
-// The composition root: builds every room from the configuration and wires them. The only file that knows all rooms; it holds
-// wiring, start and stop, and no logic of any room.
-import { existsSync, readdirSync } from "node:fs";
+// The composition root: builds every room from the configuration and wires them. With the folder of its name, the only code that
+// knows all rooms; it holds wiring, start and stop, and no logic of any room.
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import type { FastifyBaseLogger, FastifyInstance } from "fastify";
@@ -9,10 +8,9 @@ import { createApp } from "./api/app.ts";
 import type { GraderMeans } from "./api/graders.ts";
 import type { BaseModelCatalogue } from "./api/model-directory.ts";
 import { OwnRequests } from "./api/own-requests.ts";
-import { toPreflightObject } from "./api/preflight.ts";
 import { checkExposure, loadConfig, packageVersion, trainerEnvironment, unknownVariables } from "./config.ts";
 import type { Config } from "./config.ts";
-import { InvalidRequest, messageOf, NotFound, Unavailable } from "./errors.ts";
+import { messageOf } from "./errors.ts";
 import { countExamples } from "./data/dataset.ts";
 import { createBatchRun } from "./jobs/batch.ts";
 import { sweepEndedJobs } from "./jobs/clean-up.ts";
@@ -20,19 +18,22 @@ import { PythonGraders } from "./evals/python-graders.ts";
 import { openWordNet } from "./evals/wordnet.ts";
 import type { Dispatch } from "./jobs/dispatch.ts";
 import { createFineTune } from "./jobs/fine-tune.ts";
-import { preflight, showLine } from "./jobs/preflight.ts";
+import { preflight } from "./jobs/preflight.ts";
 import { createSlots } from "./jobs/slots.ts";
 import { embeddedTrainer } from "./jobs/trainer-process.ts";
 import { createWebhookDelivery } from "./jobs/webhook-delivery.ts";
 import { createWebhookSender } from "./jobs/webhook-request.ts";
 import { createWorker } from "./jobs/worker.ts";
 import type { Worker } from "./jobs/worker.ts";
-import { CATALOGUE, catalogueEntry, DEFAULT_BASE_MODEL } from "./model/catalogue.ts";
-import type { ModelKind } from "./model/catalogue.ts";
-import type { Progress } from "./model/download.ts";
-import { modelDirectory, resolveBaseModel } from "./model/resolve-base-model.ts";
-import type { ResolvedBaseModel } from "./model/resolve-base-model.ts";
-import { shareWork } from "./model/shared-work.ts";
+import {
+  baseModelCatalogue,
+  checkAliases,
+  embeddingCatalogue,
+  localModel,
+  sourcesOf,
+} from "./main/base-models.ts";
+import { toHyperparameters } from "./main/check-data.ts";
+import { resolveBaseModel } from "./model/resolve-base-model.ts";
 import { EncoderEngine } from "./serving/embedding-engine.ts";
 import type { EmbeddingEngine } from "./serving/embedding-engine.ts";
 import { EmbeddedEngine } from "./serving/embedded-engine.ts";
@@ -59,8 +60,6 @@ import { UploadStore } from "./store/uploads.ts";
 import { ResponseStore } from "./store/responses.ts";
 import { WebhookStore } from "./store/webhooks.ts";
 import { ProjectStore } from "./store/projects.ts";
-import type { RequestedHyperparameters } from "./wire/fine-tuning.ts";
-import type { PreflightObject, ShownRowObject } from "./wire/preflight.ts";
 
 /** What a worker is made from. */
 export interface WorkerParts {
@@ -321,108 +320,6 @@ export async function startServer(
   }
 }
 
-export interface CheckDataOptions {
-  trainingFile: string;
-  validationFile?: string | undefined;
-  /** A base model, an alias or a path; left out: the default one, where it is on this machine. */
-  model?: string | undefined;
-  hyperparameters: RequestedHyperparameters;
-  measure: boolean;
-  signal: AbortSignal;
-}
-
-/** The check of data files on this machine, as the server would make it. */
-export async function checkData(options: CheckDataOptions): Promise<PreflightObject> {
-  const { trainingFile, validationFile, hyperparameters, measure, signal } = options;
-  const config = loadConfig();
-  return toPreflightObject(
-    await preflight({
-      trainingFile,
-      validationFile: validationFile ?? null,
-      baseModel: await modelToCheckWith(config, options.model, signal),
-      hyperparameters: toHyperparameters(hyperparameters),
-      threads: config.threads === 0 ? availableParallelism() : config.threads,
-      measure,
-      signal,
-    }),
-  );
-}
-
-/** One line of a data file as the base model sees it. */
-export async function showDataRow(
-  path: string,
-  line: number,
-  options: { model?: string | undefined; signal: AbortSignal },
-): Promise<ShownRowObject> {
-  const config = loadConfig();
-  const model = await modelToCheckWith(config, options.model, options.signal);
-  if (model === null) {
-    throw new InvalidRequest(
-      `The base model ${DEFAULT_BASE_MODEL} is not on this machine, and without one there are no tokens to show. Fetch it with "tunesmith models pull ${DEFAULT_BASE_MODEL}".`,
-    );
-  }
-  const row = await showLine(path, line, { baseModel: model, signal: options.signal });
-  return {
-    line,
-    token_count: row.tokenCount,
-    supervised_tokens: row.supervisedTokens,
-    truncated_tokens: row.truncatedTokens,
-    tokens: row.tokens,
-  };
-}
-
-/** The corrected copy of a data file. */
-export { mendFile } from "./data/preflight/mend.ts";
-
-/** Throws where a model was asked for by name and is not on this machine. */
-async function modelToCheckWith(
-  config: Config,
-  name: string | undefined,
-  signal: AbortSignal,
-): Promise<ResolvedBaseModel | null> {
-  if (name === undefined) return localModel(config, DEFAULT_BASE_MODEL, signal);
-  let id = name;
-  while (catalogueEntry(id) === undefined && Object.hasOwn(config.modelAliases, id))
-    id = config.modelAliases[id] as string;
-  return resolveBaseModel(id, { ...sourcesOf(config), signal, offline: true });
-}
-
-/** Null where it is not on this machine; nothing is fetched. */
-async function localModel(
-  config: Config,
-  id: string,
-  signal: AbortSignal,
-): Promise<ResolvedBaseModel | null> {
-  try {
-    return await resolveBaseModel(id, { ...sourcesOf(config), signal, offline: true });
-  } catch (error) {
-    if (error instanceof Unavailable || error instanceof NotFound) return null;
-    throw error;
-  }
-}
-
-function toHyperparameters(requested: RequestedHyperparameters) {
-  return {
-    nEpochs: requested.n_epochs,
-    batchSize: requested.batch_size,
-    learningRateMultiplier: requested.learning_rate_multiplier,
-  };
-}
-
-/** Fetches a base model into the home folder, or finds it there. */
-export async function pullBaseModel(
-  name: string,
-  options: { signal?: AbortSignal; onProgress?: (doneBytes: number, totalBytes: number) => void } = {},
-): Promise<ResolvedBaseModel> {
-  const { signal, onProgress } = options;
-  return resolveBaseModel(name, {
-    ...sourcesOf(loadConfig()),
-    signal,
-    onProgress:
-      onProgress && ((progress: Progress) => onProgress(progress.receivedBytes, progress.totalBytes)),
-  });
-}
-
 function createJobWorker(parts: WorkerParts): Worker {
   const { config, logger } = parts;
   const { homeDirectory, organization } = config;
@@ -462,94 +359,12 @@ function createBatchWorkers(parts: {
   return Array.from({ length: BATCH_WORKERS }, () => createWorker({ queue: batchQueue, run, logger }));
 }
 
-/** The base models that clients may name: those of the catalogue, and what the operator put under models or into an alias. A client's path is never opened. */
-function baseModelCatalogue(config: Config): BaseModelCatalogue {
-  const aliased = new Set(
-    Object.values(config.modelAliases).filter(
-      (model) => !Object.hasOwn(config.modelAliases, model) && isOfKind("text", model) !== false,
-    ),
-  );
-  const installed = (): string[] => {
-    try {
-      const entries = readdirSync(join(config.homeDirectory, "models"), { withFileTypes: true });
-      return entries
-        .filter((entry) => entry.isDirectory() && !entry.name.startsWith("."))
-        .map(({ name }) => name)
-        .filter((name) => isOfKind("text", name) !== false);
-    } catch {
-      return []; // nothing was ever downloaded
-    }
-  };
-  const isKnown = (id: string) =>
-    isOfKind("text", id) === true || aliased.has(id) || installed().includes(id);
-  return {
-    list: () =>
-      [...new Set([...namesOfKind("text"), ...aliased, ...installed()])].map((id) => ({
-        id,
-        created: BASE_MODELS_CREATED,
-      })),
-    isKnown,
-    resolve: shareWork((id, signal) => resolveBaseModel(id, { ...sourcesOf(config), signal })),
-  };
-}
-
-/** The catalogue's models that make embeddings. */
-function embeddingCatalogue(config: Config): BaseModelCatalogue {
-  return {
-    list: () => namesOfKind("embedding").map((id) => ({ id, created: BASE_MODELS_CREATED })),
-    isKnown: (id) => isOfKind("embedding", id) === true,
-    resolve: shareWork((id, signal) => resolveBaseModel(id, { ...sourcesOf(config), signal })),
-  };
-}
-
-const namesOfKind = (wanted: ModelKind): string[] =>
-  CATALOGUE.filter(({ kind }) => kind === wanted).map(({ id }) => id);
-
-/** Null for a model that is not in the catalogue. */
-function isOfKind(wanted: ModelKind, id: string): boolean | null {
-  const entry = catalogueEntry(id);
-  return entry === undefined ? null : entry.kind === wanted;
-}
-
 /** What graders may use. Throws InvalidRequest when the folder of WordNet is none. */
 async function graderMeans(config: Config): Promise<GraderMeans> {
   const { pythonGraders: mode, pythonInterpreter: interpreter, wordNetDirectory } = config;
   return {
     python: mode === "off" ? null : new PythonGraders({ mode, interpreter }),
     synonyms: wordNetDirectory === null ? null : await openWordNet(wordNetDirectory),
-  };
-}
-
-/** Throws InvalidRequest for an alias that would never be looked at; one that leads to nothing yet is only named in the log. */
-function checkAliases({ modelAliases, homeDirectory }: Config, logger: FastifyBaseLogger): void {
-  for (const [alias, model] of Object.entries(modelAliases)) {
-    if (catalogueEntry(alias) !== undefined) {
-      throw new InvalidRequest(
-        `TUNESMITH_MODEL_ALIASES: '${alias}' is the name of a base model and cannot stand for '${model}'. Take another name for the alias.`,
-      );
-    }
-    const isThere =
-      Object.hasOwn(modelAliases, model) ||
-      catalogueEntry(model) !== undefined ||
-      existsSync(model) ||
-      existsSync(modelDirectory(homeDirectory, model));
-    if (!isThere) {
-      logger.warn(
-        { alias, model },
-        "This alias stands for a model that is neither in the catalogue, nor under models in the home folder, nor a path that exists",
-      );
-    }
-  }
-}
-
-/** Clients want a time of creation; for files somebody else made, any fixed one is as good. Unix seconds. */
-const BASE_MODELS_CREATED = Date.UTC(2025, 0, 1) / 1000;
-
-function sourcesOf(config: Config) {
-  return {
-    homeDirectory: config.homeDirectory,
-    hubUrl: config.hubUrl,
-    hubToken: config.hubToken ?? undefined,
   };
 }
 

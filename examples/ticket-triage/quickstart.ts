@@ -13,7 +13,8 @@ import { formatCount, formatDuration, formatTable } from "../../src/cli/terminal
 import type { Terminal } from "../../src/cli/terminal.ts";
 import { loadConfig } from "../../src/config.ts";
 import { messageOf } from "../../src/errors.ts";
-import { createServer, pullBaseModel } from "../../src/main.ts";
+import { createServer } from "../../src/main.ts";
+import { pullBaseModel } from "../../src/main/base-models.ts";
 import { DEFAULT_PROJECT } from "../../src/wire/ids.ts";
 import { answerTickets, readTickets, score } from "./evaluate.ts";
 import type { Answer, Score } from "./evaluate.ts";

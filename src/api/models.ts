@@ -46,6 +46,7 @@ function toModelObject(model: ListedModel): ModelObject {
     object: "model",
     created: model.created,
     owned_by: model.ownedBy,
+    shutdown_date: null,
     tunesmith: { base_model: model.baseModel },
   };
 }

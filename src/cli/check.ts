@@ -36,7 +36,7 @@ export async function check(
   if (validationFile !== undefined) await requireFile(validationFile);
   if (options.fix !== undefined) return fix(trainingFile, options.fix, terminal, json);
   if (options.show !== undefined) return show(trainingFile, options.show, options, terminal, json);
-  const { checkData } = await import("../main.ts");
+  const { checkData } = await import("../main/check-data.ts");
   const report = await checkData({
     trainingFile,
     validationFile,
@@ -61,7 +61,7 @@ async function show(
   terminal: Terminal,
   json: boolean,
 ): Promise<number> {
-  const { showDataRow } = await import("../main.ts");
+  const { showDataRow } = await import("../main/check-data.ts");
   const row = await showDataRow(path, line, { model, signal: terminal.signal });
   if (html !== undefined) await writeFile(html, rowPage(row, path));
   if (json) terminal.stdout.write(`${JSON.stringify(row)}\n`);
@@ -73,7 +73,7 @@ async function show(
 async function fix(path: string, target: string, terminal: Terminal, json: boolean): Promise<number> {
   if (await isSameFile(path, target))
     throw new InvalidRequest(`"${target}" is the file itself: name another one, so that nothing is lost.`);
-  const { mendFile } = await import("../main.ts");
+  const { mendFile } = await import("../main/check-data.ts");
   const mended = await mendFile(path, target, terminal.signal);
   if (json) {
     terminal.stdout.write(

@@ -27,7 +27,7 @@ export async function serve(options: ServeOptions, terminal: Terminal, json: boo
 
 /** Fetches a base model into this machine's cache. */
 export async function pullModel(name: string, terminal: Terminal, json: boolean): Promise<number> {
-  const { pullBaseModel } = await import("../main.ts");
+  const { pullBaseModel } = await import("../main/base-models.ts");
   const progress = json ? null : await createByteProgress(terminal, name);
   try {
     const model = await pullBaseModel(name, {

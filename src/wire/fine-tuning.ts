@@ -8,7 +8,7 @@ import {
   metadataFilter,
   pageQuery,
 } from "./list.ts";
-import { addFault, decimal, integer, metadata, notImplemented, storedText } from "./validation.ts";
+import { addFault, decimal, integer, metadata, onlyHarmless, storedText } from "./validation.ts";
 
 export const JOB_STATUSES = [
   "validating_files",
@@ -80,7 +80,10 @@ export const createJobRequest = z
     method: methodRequest.nullish(),
     /** Deprecated: the same as method.supervised.hyperparameters. */
     hyperparameters: hyperparametersRequest.nullish(),
-    integrations: notImplemented([]),
+    integrations: onlyHarmless(
+      [[]],
+      "'{param}': this server has no Weights & Biases to send to. The metrics of every step are in the job's events and its result file.",
+    ),
     metadata: metadata.nullish(),
   })
   .superRefine((request, context) => {

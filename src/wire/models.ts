@@ -7,6 +7,7 @@ export const modelObject = z
     object: z.literal("model"),
     created: z.int(),
     owned_by: z.string(),
+    shutdown_date: z.null().describe("Models of this server stay until they are deleted."),
     /** Our addition: the local base model that really answers under this name. */
     tunesmith: z.object({ base_model: z.string() }).optional(),
   })

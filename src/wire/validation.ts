@@ -107,6 +107,11 @@ function checkRange(
  * else is refused by name, because a parameter must not be accepted and ignored.
  */
 export function notImplemented(...harmless: readonly unknown[]) {
+  return onlyHarmless(harmless, "'{param}' is not implemented by this server.");
+}
+
+/** The same in words of its own, `{param}` for the path; what to send instead is added. */
+export function onlyHarmless(harmless: readonly unknown[], words: string) {
   const allowed = new Set(harmless.map((value) => JSON.stringify(value)));
   return z
     .unknown()
@@ -116,7 +121,7 @@ export function notImplemented(...harmless: readonly unknown[]) {
       const choices = ["null", ...allowed].join(" or ");
       addFault(context, {
         code: "unsupported_parameter",
-        message: `Unsupported parameter: '{param}' is not implemented by this server. Leave it out or send ${choices}.`,
+        message: `Unsupported parameter: ${words} Leave it out or send ${choices}.`,
       });
     })
     .meta({

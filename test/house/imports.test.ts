@@ -27,7 +27,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
 /** Packages only some rooms or files may import; Node's own modules and all others are free. */
 const PACKAGE_OWNERS: Readonly<Record<string, RegExp>> = {
   "onnxruntime-node": /^src\/runtime\/session\.ts$/,
-  fastify: /^src\/(api\/|main\.ts$)/,
+  fastify: /^src\/(api\/|main\.ts$|main\/)/,
   "@fastify/multipart": /^src\/api\//,
   kysely: /^src\/store\//,
   libsql: /^src\/store\//,

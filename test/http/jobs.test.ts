@@ -191,7 +191,7 @@ test.each([
     { integrations: [{ type: "wandb" }] },
     "integrations",
     "unsupported_parameter",
-    "Unsupported parameter: 'integrations' is not implemented by this server. Leave it out or send null or [].",
+    "Unsupported parameter: 'integrations': this server has no Weights & Biases to send to. The metrics of every step are in the job's events and its result file. Leave it out or send null or [].",
   ],
   [
     { metadata: { a: 1 } },

@@ -32,7 +32,7 @@ test("the list holds fine-tuned models, OpenAI's names and base models, and says
   );
   const bases = new Set(models.map((each) => each.tunesmith?.base_model));
   expect(bases).toEqual(new Set([BASE_MODEL, "all-minilm-l6-v2"]));
-  expect(models[0]).toMatchObject({ object: "model", owned_by: "personal" });
+  expect(models[0]).toMatchObject({ object: "model", owned_by: "personal", shutdown_date: null });
 });
 
 test.each([
