@@ -296,9 +296,11 @@ export async function openDatabase(path: string, flush = flushOf(path)): Promise
 }
 
 function flushOf(path: string): Flush {
-  if (path === ":memory:") return Object.assign(async () => undefined, { close: async () => undefined });
-  return createFlush(path);
+  return path === ":memory:" ? NO_FLUSH : createFlush(path);
 }
+
+/** For a database that need not outlive its process: one in memory, or a test's whose clock stands still. */
+export const NO_FLUSH: Flush = Object.assign(async () => undefined, { close: async () => undefined });
 
 /** Runs the migrations that this database has not seen, all in one transaction: it is at the old version or at the new one. */
 function migrate(sqlite: Sqlite.Database, path: string): void {

@@ -10,7 +10,7 @@ import { createFineTune, type FineTuneDependencies } from "../../src/jobs/fine-t
 import type { TrainerProgram } from "../../src/jobs/trainer-process.ts";
 import { createWorker, SYSTEM_CLOCK, type Clock, type Logger } from "../../src/jobs/worker.ts";
 import { BlobStore, type BlobStoreOptions } from "../../src/store/blobs.ts";
-import { openDatabase } from "../../src/store/database.ts";
+import { NO_FLUSH, openDatabase } from "../../src/store/database.ts";
 import { FileStore } from "../../src/store/files.ts";
 import { FineTuningQueue } from "../../src/store/fine-tuning-queue.ts";
 import type { Job, NewJob } from "../../src/store/fine-tuning-rows.ts";
@@ -66,7 +66,9 @@ export async function openWorkbench(
   const home = options.home ?? mkdtempSync(join(tmpdir(), "tunesmith-jobs-"));
   const clock = options.clock ?? FAST_CLOCK;
   const now = (): number => clock.now();
-  const database = await openDatabase(join(home, "tunesmith.sqlite"));
+  // Where time moves only when told to, nothing may wait for the disk.
+  const flush = options.clock === undefined ? undefined : NO_FLUSH;
+  const database = await openDatabase(join(home, "tunesmith.sqlite"), flush);
   const files = new FileStore(database, now);
   const blobs = new BlobStore({
     directory: join(home, "files"),
