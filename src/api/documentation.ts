@@ -37,7 +37,7 @@ export function documentationRoutes({ version }: { version: string }) {
         "referrer-policy": "no-referrer",
         "cache-control": "no-cache",
       });
-      return make().page.replaceAll(ORIGIN, escaped(`${request.protocol}://${request.host}`));
+      return make().page.replaceAll(ORIGIN, () => escaped(`${request.protocol}://${request.host}`));
     },
   };
 }

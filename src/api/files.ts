@@ -11,7 +11,7 @@ import { listWithIds } from "../wire/list.ts";
 import type { ListWithIds } from "../wire/list.ts";
 import { parseRequest } from "../wire/validation.ts";
 import type { Once } from "./idempotency.ts";
-import { receiveUpload } from "./upload.ts";
+import { keptUnlessRefused, receiveUpload } from "./upload.ts";
 
 export function fileRoutes(parts: {
   files: FileStore;
@@ -36,14 +36,8 @@ export function fileRoutes(parts: {
       return once(request, reply, {
         content: upload,
         discard,
-        create: async () => {
-          try {
-            return toFileObject(await files.createUpload({ id, ...upload }));
-          } catch (error) {
-            await discard();
-            throw error;
-          }
-        },
+        create: async () =>
+          toFileObject(await keptUnlessRefused(files.createUpload({ id, ...upload }), discard)),
       });
     },
 

@@ -151,6 +151,19 @@ export async function receivePart(
   return receiveForm(request, options, use, admit);
 }
 
+/**
+ * Waits for the row of bytes that are written, and discards them when it is refused. After any other failure the row may stand all
+ * the same, committed but not flushed: bytes without a row are swept, a row without bytes could not be helped.
+ */
+export async function keptUnlessRefused<T>(row: Promise<T>, discard: () => Promise<void>): Promise<T> {
+  try {
+    return await row;
+  } catch (error) {
+    if (error instanceof TunesmithError) await discard();
+    throw error;
+  }
+}
+
 const partTooLarge = (maxBytes: number) =>
   new InvalidRequest(
     `Part is too large: expected at most ${maxBytes} bytes (${maxBytes / 2 ** 20} MB). Send it as several parts.`,

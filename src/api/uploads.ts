@@ -14,7 +14,7 @@ import { parseRequest } from "../wire/validation.ts";
 import { Busy } from "./error-answers.ts";
 import { toFileObject } from "./files.ts";
 import type { Once } from "./idempotency.ts";
-import { cleanFilename, lifeSeconds, receivePart } from "./upload.ts";
+import { cleanFilename, keptUnlessRefused, lifeSeconds, receivePart } from "./upload.ts";
 
 export function uploadRoutes(parts: {
   uploads: UploadStore;
@@ -25,7 +25,7 @@ export function uploadRoutes(parts: {
   once: Once;
 }) {
   const { uploads, blobs, partBlobs, once } = parts;
-  /** Completions at work: a client that asks again for the same one gets its answer. */
+  /** Completions, and cancellations, at work: a client that asks again for the same completion gets its answer. */
   const completions = new Map<string, { wish: string; answer: Promise<UploadObject> }>();
 
   async function existingUpload(request: FastifyRequest): Promise<PartedUpload> {
@@ -40,19 +40,26 @@ export function uploadRoutes(parts: {
     const chosen = chooseParts(upload, stored, wish.part_ids);
     const md5 = wish.md5 === null ? null : { expected: wish.md5, hash: createHash("md5") };
     const fileId = newId("file");
-    let completed;
+    let written;
     try {
-      const written = await blobs.write(fileId, joined(chosen, partBlobs, md5?.hash), {
-        maxBytes: upload.bytes,
-      });
+      written = await blobs.write(fileId, joined(chosen, partBlobs, md5?.hash), { maxBytes: upload.bytes });
       if (md5 !== null) checkMd5(upload, md5);
-      completed = await uploads.complete(upload.id, { fileId, ...written });
     } catch (error) {
       await blobs.delete(fileId);
       throw error;
     }
+    const completed = await keptUnlessRefused(uploads.complete(upload.id, { fileId, ...written }), () =>
+      blobs.delete(fileId),
+    );
     await deleteBlobs(stored);
     return toUploadObject(completed.upload, completed.file);
+  }
+
+  async function cancel(id: string): Promise<UploadObject> {
+    const stored = await uploads.partsOf(id);
+    const cancelled = await uploads.cancel(id);
+    await deleteBlobs(stored);
+    return toUploadObject(cancelled);
   }
 
   /** Of parts that nobody can name any more; what cannot be removed now is swept later. */
@@ -84,14 +91,8 @@ export function uploadRoutes(parts: {
       return once(request, reply, {
         content: { bytes, sha256 },
         discard,
-        create: async () => {
-          try {
-            return toPartObject(await uploads.addPart({ id, uploadId, bytes }));
-          } catch (error) {
-            await discard();
-            throw error;
-          }
-        },
+        create: async () =>
+          toPartObject(await keptUnlessRefused(uploads.addPart({ id, uploadId, bytes }), discard)),
       });
     },
 
@@ -115,13 +116,16 @@ export function uploadRoutes(parts: {
     cancel: async (request: FastifyRequest): Promise<UploadObject> => {
       const { id } = await existingUpload(request);
       if (completions.has(id)) throw beingCompleted(id);
-      const stored = await uploads.partsOf(id);
-      const cancelled = await uploads.cancel(id);
-      await deleteBlobs(stored);
-      return toUploadObject(cancelled);
+      const cancelling = cancel(id).finally(() => completions.delete(id));
+      // A completion that begins meanwhile would lose its parts under its hands.
+      completions.set(id, { wish: CANCELLATION, answer: cancelling });
+      return cancelling;
     },
   };
 }
+
+/** In place of what a completion asks for; no JSON is this. */
+const CANCELLATION = "cancellation";
 
 /** The parts in the client's order. Throws InvalidRequest when they are not this upload's, or not its size. */
 function chooseParts(
@@ -174,7 +178,7 @@ async function* joined(
 
 function beingCompleted(id: string): Busy {
   return new Busy(
-    `Upload ${id} is being completed. Wait for that answer; if the completion fails, the upload is pending again.`,
+    `Upload ${id} is being completed or cancelled. Wait for that answer; if a completion fails, the upload is pending again.`,
     { code: "upload_being_completed" },
   );
 }

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { openDatabase } from "./database.ts";
-import { shareFlush } from "./durable-dialect.ts";
+import { shareFlush, stopAtFailure } from "./durable-dialect.ts";
 import { WebhookStore } from "./webhooks.ts";
 
 const webhook = (url: string) => ({ url, eventTypes: [] });
@@ -66,6 +66,34 @@ test("calls during a flush share the next one, which begins after them; one fail
   expect(begun).toEqual(["flush 1", "flush 2"]);
   releases[1]?.();
   await Promise.all([second, third]);
+});
+
+test("a disk that failed once is not believed again; a lack of file handles passes", async () => {
+  const told = ["open", "ok", "EIO", "ok"];
+  const flush = stopAtFailure(async () => {
+    const next = told.shift();
+    if (next === "open") throw new Error("EMFILE");
+    return async () => {
+      if (next === "EIO") throw new Error(next);
+    };
+  });
+  await expect(flush()).rejects.toThrow("EMFILE");
+  await flush();
+  await expect(flush()).rejects.toThrow("look at the disk");
+  await expect(flush()).rejects.toThrow("look at the disk");
+  expect(told).toEqual(["ok"]);
+});
+
+test("what was read after a failed flush is not told as safe", async () => {
+  let isBroken = true;
+  const database = await openWith(async () => {
+    if (isBroken) throw new Error("EIO");
+  });
+  const webhooks = new WebhookStore(database);
+  await expect(webhooks.create("p", webhook("http://a"))).rejects.toThrow("EIO");
+  await expect(webhooks.list("p")).rejects.toThrow("EIO");
+  isBroken = false;
+  expect(await webhooks.list("p")).toHaveLength(1);
 });
 
 test("the log of a real database is flushed and closed", async () => {

@@ -48,7 +48,14 @@ class DurableDriver extends SqliteDriver {
     this.#flushedChanges = changes;
     // First, so that others work while the disk does.
     await super.releaseConnection();
-    if (hasWritten) await this.#flush();
+    if (!hasWritten) return;
+    try {
+      await this.#flush();
+    } catch (error) {
+      // Whoever asks next must not be told of what may be lost as if it were safe.
+      this.#flushedChanges = -1;
+      throw error;
+    }
   }
 
   override async destroy(): Promise<void> {
@@ -62,11 +69,34 @@ class DurableDriver extends SqliteDriver {
  * flushed. SQLite holds no locks on this file, which closing it here would free.
  */
 export function createFlush(path: string): Flush {
-  let log: Promise<FileHandle> | null = null;
-  const sync = async () => (await (log ??= open(`${path}-wal`, "r+"))).datasync();
-  return Object.assign(shareFlush(sync), {
-    close: async () => void (await (await log?.catch(() => null))?.close()),
+  let log: FileHandle | null = null;
+  const sync = stopAtFailure(async () => {
+    const handle = (log ??= await open(`${path}-wal`, "r+"));
+    return () => handle.datasync();
   });
+  return Object.assign(shareFlush(sync), { close: async () => void (await log?.close()) });
+}
+
+/**
+ * A disk tells of a failed flush once and takes the pages for clean afterwards: the next flush would succeed over a hole that ends
+ * recovery there. So a failure stays one until the server is started again, which reads what the disk really has. Failing to
+ * `prepare`, for want of file handles, is no such failure.
+ */
+export function stopAtFailure(prepare: () => Promise<() => Promise<void>>): () => Promise<void> {
+  let failure: Error | null = null;
+  return async () => {
+    if (failure !== null) throw failure;
+    const flush = await prepare();
+    try {
+      await flush();
+    } catch (cause) {
+      failure = new Error(
+        "The disk failed to keep the database's log. What was written since may be lost; look at the disk, then start the server again.",
+        { cause },
+      );
+      throw failure;
+    }
+  };
 }
 
 /** Calls that come while one is at work share the next: the one at work may have begun before what they wrote. */

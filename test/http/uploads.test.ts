@@ -253,7 +253,7 @@ test("completions at the same time are carried out once", async () => {
   expect(await filesOf(server, "files")).toHaveLength(1);
 });
 
-test("a completion that fails half-way leaves a pending upload, no file and no bytes of one", async () => {
+test("a completion that fails half-way leaves a pending upload and no file; its bytes are swept", async () => {
   const server = await testServer();
   const { id } = await begin(server, 4);
   const parts = [await addPart(server, id, "ab"), await addPart(server, id, "cd")];
@@ -262,9 +262,36 @@ test("a completion that fails half-way leaves a pending upload, no file and no b
   uploads.complete = async () => Promise.reject(new Error("the process dies here"));
   expect((await complete(server, id, parts)).statusCode).toBe(500);
   uploads.complete = real;
-  expect(await filesOf(server, "files")).toEqual([]);
   expect((await server.app.inject("/v1/files")).json<{ data: object[] }>().data).toEqual([]);
+  for (const left of await filesOf(server, "files")) await utimes(join(server.home, "files", left), 1, 1);
+  await sweepBlobs(server.stores, Date.now());
+  expect(await filesOf(server, "files")).toEqual([]);
   expect((await complete(server, id, parts)).json()).toMatchObject({ status: "completed" });
+});
+
+test("a completion whose commit stands, though the disk did not answer for it, keeps its bytes", async () => {
+  const server = await testServer();
+  const { id } = await begin(server, 4);
+  const parts = [await addPart(server, id, "ab"), await addPart(server, id, "cd")];
+  const { uploads } = server.stores;
+  const real = uploads.complete.bind(uploads);
+  uploads.complete = async (...args) => {
+    await real(...args);
+    throw new Error("EIO");
+  };
+  expect((await complete(server, id, parts)).statusCode).toBe(500);
+  const [file] = (await server.app.inject("/v1/files")).json<{ data: { id: string }[] }>().data;
+  expect((await server.app.inject(`/v1/files/${file?.id}/content`)).body).toBe("abcd");
+});
+
+test("a completion that comes while its upload is cancelled is told to wait", async () => {
+  const server = await testServer();
+  const { id } = await begin(server, 2);
+  const part = await addPart(server, id, "ab");
+  const cancelled = server.app.inject({ method: "POST", url: `/v1/uploads/${id}/cancel` });
+  const completed = complete(server, id, [part]);
+  expect((await cancelled).json()).toMatchObject({ status: "cancelled" });
+  expect([400, 409]).toContain((await completed).statusCode);
 });
 
 test("expired uploads leave the disk, and a pending one keeps its parts", async () => {
@@ -286,10 +313,11 @@ test("expired uploads leave the disk, and a pending one keeps its parts", async 
   expect(errorOf(await complete(server, old.id, [oldPart]))["code"]).toBe("upload_expired");
 });
 
-test("an upload whose hour ends while it is completed becomes a file", async () => {
+test("an upload whose hour ends while it is completed becomes a file, which has all of its life before it", async () => {
   let now = Date.now();
   const server = await testServer({}, { now: () => now });
-  const { id } = await begin(server, 2);
+  const expires_after = { anchor: "created_at", seconds: 3600 };
+  const { id } = await begin(server, 2, { expires_after });
   const part = await addPart(server, id, "ab");
   const { partBlobs, uploads } = server.stores;
   const read = partBlobs.read.bind(partBlobs);
@@ -298,5 +326,9 @@ test("an upload whose hour ends while it is completed becomes a file", async () 
     await uploads.expire();
     return read(partId);
   };
-  expect((await complete(server, id, [part])).json()).toMatchObject({ status: "completed" });
+  const completed = (await complete(server, id, [part])).json<UploadObject>();
+  expect(completed).toMatchObject({ status: "completed" });
+  expect(completed.file?.expires_at).toBe(Math.floor(now / 1000) + expires_after.seconds);
+  const kept = await server.app.inject(`/v1/files/${completed.file?.id}`);
+  expect(kept.statusCode).toBe(200);
 });
