@@ -21,7 +21,18 @@ export function continued(
     ids.add(id);
     return toConversationItem(item, id);
   });
-  return [...earlier, ...added];
+  return [...earlier.map(withoutLogprobs), ...added];
+}
+
+/** They describe the answer that was, and say nothing to the next one, but may be many times its text. */
+export function withoutLogprobs<Item extends ConversationItem>(item: Item): Item {
+  if (item.type !== "message" || item.role !== "assistant") return item;
+  return { ...item, content: item.content.map((part) => ({ ...part, logprobs: [] })) };
+}
+
+/** Whether an item of an answer is a call whose arguments the answer's end cut off: no template can show it to a model. */
+export function isCutOffCall(item: ConversationItem): boolean {
+  return item.type === "function_call" && !isJsonObject(item.arguments);
 }
 
 function toConversationItem(item: ResponseInputItem, id: string): ConversationItem {
@@ -36,7 +47,7 @@ function toConversationItem(item: ResponseInputItem, id: string): ConversationIt
   }
   const type = "message";
   if (item.role === "assistant") {
-    const texts = typeof item.content === "string" ? [item.content] : item.content.map(({ text }) => text);
+    const texts = typeof item.content === "string" ? [item.content] : item.content.map(toSaidText);
     const content = texts.map((text) => ({
       type: "output_text" as const,
       text,
@@ -49,6 +60,10 @@ function toConversationItem(item: ResponseInputItem, id: string): ConversationIt
     typeof item.content === "string" ? [{ type: "input_text" as const, text: item.content }] : item.content;
   return { id, type, status, content, role: item.role };
 }
+
+type SaidPart = Exclude<Extract<ResponseInputItem, { role: "assistant" }>["content"], string>[number];
+
+const toSaidText = (part: SaidPart): string => (part.type === "refusal" ? part.refusal : part.text);
 
 /** A message, and the results of the functions it calls, which follow it in the order of the calls. */
 interface Turn {
@@ -118,7 +133,8 @@ function toToolCall(item: ConversationItem & { type: "function_call" }): ToolCal
   };
 }
 
-function isJsonObject(text: string): boolean {
+/** Whether a text is the JSON of an object. */
+export function isJsonObject(text: string): boolean {
   try {
     const value: unknown = JSON.parse(text);
     return typeof value === "object" && value !== null && !Array.isArray(value);

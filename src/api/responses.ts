@@ -7,7 +7,12 @@ import type { ChatEngine } from "../serving/engine.ts";
 import { unknownCursor } from "../store/page.ts";
 import type { ResponseStore, StoredResponse } from "../store/responses.ts";
 import { listWithIds } from "../wire/list.ts";
-import type { ConversationItem, RequestItem, ResponseInputItem } from "../wire/response-items.ts";
+import type {
+  ConversationItem,
+  RequestItem,
+  ResponseInputItem,
+  ResponseOutputItem,
+} from "../wire/response-items.ts";
 import {
   countResponseTokensRequest,
   createResponseRequest,
@@ -27,7 +32,7 @@ import { eventStream, resumed, whenClientLeaves } from "./chat.ts";
 import { errorAnswer } from "./error-answers.ts";
 import type { ModelDirectory } from "./model-directory.ts";
 import { failedResponse, newResponse, toAnswerRequest, toPrompt } from "./response-answers.ts";
-import { continued, toMessages } from "./response-conversation.ts";
+import { continued, isCutOffCall, toMessages, withoutLogprobs } from "./response-conversation.ts";
 import { endOf, responseEvents, streamLines } from "./response-stream.ts";
 
 export function responseRoutes(parts: {
@@ -64,27 +69,50 @@ export function responseRoutes(parts: {
         "invalid_value",
       );
     }
+    if (output.some(isCutOffCall)) {
+      throw refuse(
+        `Invalid 'previous_response_id': the response ${id} ends with a function call that was cut off in the middle of its arguments, from which no model can go on. Go on from the response before it, or ask again with a larger 'max_output_tokens'.`,
+        "invalid_value",
+      );
+    }
     return bounded(continued([...previous.input, ...output], input));
   }
 
   /** The items with those in place of references that they lead to. */
   async function referred(projectId: string, items: readonly RequestItem[]): Promise<ResponseInputItem[]> {
-    const all: ResponseInputItem[] = [];
-    for (const item of items) {
-      if (item.type !== "item_reference") {
-        all.push(item);
-        continue;
-      }
-      const kept = await responses.outputItem(projectId, item.id);
-      if (kept === null) {
+    const ids = new Set(items.flatMap((item) => (item.type === "item_reference" ? [item.id] : [])));
+    const kept = new Map<string, { item: ResponseOutputItem; bytes: number }>();
+    let bytes = 0;
+    const add = (more: number): void => {
+      bytes += more;
+      if (bytes > MAX_CONVERSATION_BYTES) throw tooLong(`more than ${MAX_CONVERSATION_BYTES}`);
+    };
+    for await (const found of responses.outputItems(projectId, [...ids])) {
+      const item = withoutLogprobs(found);
+      const size = Buffer.byteLength(JSON.stringify(item));
+      kept.set(item.id, { item, bytes: size });
+      add(size);
+    }
+    // An item may be referred to many times.
+    bytes = 0;
+    return items.map((item): ResponseInputItem => {
+      if (item.type !== "item_reference") return item;
+      const found = kept.get(item.id);
+      if (found === undefined) {
         throw new NotFound(
           `Item with id '${item.id}' not found. Items are not persisted when \`store\` is set to false. Try again with \`store\` set to true, or remove this item from your input.`,
           { param: "input" },
         );
       }
-      all.push(kept);
-    }
-    return all;
+      if (isCutOffCall(found.item)) {
+        throw new InvalidRequest(
+          `Invalid 'input': the item ${item.id} is a function call that was cut off in the middle of its arguments, from which no model can go on. Remove it, or ask again with a larger 'max_output_tokens'.`,
+          { param: "input", code: "invalid_value" },
+        );
+      }
+      add(found.bytes);
+      return found.item;
+    });
   }
 
   async function found(request: FastifyRequest): Promise<StoredResponse> {
@@ -199,7 +227,11 @@ const MAX_CONVERSATION_BYTES = 4 * 1024 * 1024;
 function bounded(items: ConversationItem[]): ConversationItem[] {
   const bytes = Buffer.byteLength(JSON.stringify(items));
   if (bytes <= MAX_CONVERSATION_BYTES) return items;
-  throw new InvalidRequest(
+  throw tooLong(String(bytes));
+}
+
+function tooLong(bytes: string): InvalidRequest {
+  return new InvalidRequest(
     `Your input exceeds the context window of every model: with what came before it, it has ${bytes} bytes as JSON, expected at most ${MAX_CONVERSATION_BYTES}. Please reduce the length of the input.`,
     { param: "input", code: "context_length_exceeded" },
   );

@@ -16,6 +16,9 @@ export const RESPONSE_LIFE_SECONDS = 30 * 24 * 60 * 60;
 /** Rows that one statement of the sweep removes: a larger one would hold up every request meanwhile. */
 const SWEPT_RESPONSES = 500;
 
+/** Answers that are read at once: each may have megabytes. */
+const READ_RESPONSES = 8;
+
 const UNFINISHED: readonly ResponseStatus[] = ["queued", "in_progress"];
 
 export class ResponseStore {
@@ -62,19 +65,33 @@ export class ResponseStore {
     };
   }
 
-  /** An item of a kept answer, by its own id. Null: there is none. */
-  async outputItem(projectId: string, id: string): Promise<ResponseOutputItem | null> {
-    const row = await this.#database
+  /**
+   * Items of kept answers by their own ids, in any order; those that there are none of are left out. Every answer is read once,
+   * a few at a time, so that a caller who has had enough can stop.
+   */
+  async *outputItems(projectId: string, ids: readonly string[]): AsyncGenerator<ResponseOutputItem> {
+    if (ids.length === 0) return;
+    const wanted = new Set(ids);
+    const places = await this.#database
       .selectFrom("responseItems")
-      .innerJoin("responses", "responses.sequence", "responseItems.response")
-      .select("responses.response")
-      .where("responseItems.projectId", "=", projectId)
-      .where("responseItems.id", "=", id)
-      .where("responses.createdAt", ">", this.#horizon())
-      .executeTakeFirst();
-    if (row === undefined) return null;
-    const { output } = JSON.parse(row.response) as ResponseObject;
-    return output.find((item) => item.id === id) ?? null;
+      .select("response")
+      .distinct()
+      .where("projectId", "=", projectId)
+      .where("id", "in", ids)
+      .execute();
+    for (let start = 0; start < places.length; start += READ_RESPONSES) {
+      const some = places.slice(start, start + READ_RESPONSES).map(({ response }) => response);
+      const rows = await this.#database
+        .selectFrom("responses")
+        .select("response")
+        .where("sequence", "in", some)
+        .where("createdAt", ">", this.#horizon())
+        .execute();
+      for (const row of rows) {
+        const { output } = JSON.parse(row.response) as ResponseObject;
+        yield* output.filter(({ id }) => wanted.has(id));
+      }
+    }
   }
 
   /** Replaces a response that has not ended. False: it has, or it is gone. */

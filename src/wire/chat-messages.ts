@@ -8,31 +8,65 @@ const partTypes = z.discriminatedUnion("type", [textPart]);
 const content = z.union([z.string(), z.array(partTypes).min(1)]);
 const name = z.string().min(1).max(64).nullish();
 
+/** A refusal is what the assistant said, like any other text. */
+const refusalPart = z
+  .strictObject({ type: z.literal("refusal"), refusal: z.string() })
+  .transform(({ refusal }) => ({ type: "text" as const, text: refusal }));
+const saidParts = z.array(z.discriminatedUnion("type", [textPart, refusalPart])).min(1);
+const said = z.union([z.string(), saidParts]).nullish();
+
 const toolCall = z.strictObject({
   id: z.string().min(1),
   type: z.literal("function"),
-  function: z.strictObject({ name: z.string().min(1), arguments: z.string() }),
+  function: z
+    .strictObject({
+      name: z.string().min(1),
+      arguments: z.string(),
+      // The official clients' reading of the arguments. It describes the answer that was, and goes no further.
+      parsed_arguments: z.unknown().optional(),
+    })
+    .transform(({ name, arguments: args }) => ({ name, arguments: args })),
   // What a stream's chunks hold beside it, when a client puts them together itself.
   index: z.number().nullish(),
 });
+
+/** With refusals among its texts. */
+interface AssistantMessage {
+  role: "assistant";
+  content?: z.infer<typeof said>;
+  name?: z.infer<typeof name>;
+  tool_calls?: z.infer<typeof toolCall>[] | null | undefined;
+  function_call?: z.infer<typeof functionCall> | null | undefined;
+}
 
 const message = z
   .discriminatedUnion("role", [
     z.strictObject({ role: z.literal("system"), content, name }),
     z.strictObject({ role: z.literal("developer"), content, name }),
     z.strictObject({ role: z.literal("user"), content, name }),
-    z.strictObject({
-      role: z.literal("assistant"),
-      content: content.nullish(),
-      name,
-      // A client sends earlier answers back as they came, so what such an answer holds must pass.
-      refusal: notImplemented(),
-      annotations: notImplemented([]),
-      audio: notImplemented(),
-      tool_calls: z.array(toolCall).nullish(),
-      function_call: functionCall.nullish(),
-    }),
-    z.strictObject({ role: z.literal("tool"), content, tool_call_id: z.string().min(1) }),
+    z
+      .strictObject({
+        role: z.literal("assistant"),
+        content: said,
+        name,
+        // A client sends earlier answers back as they came, so what such an answer holds must pass.
+        refusal: z.string().nullish(),
+        annotations: notImplemented([]),
+        audio: notImplemented(),
+        tool_calls: z.array(toolCall).nullish(),
+        function_call: functionCall.nullish(),
+        // The official clients' reading of the content. It describes the answer that was, and goes no further.
+        parsed: z.unknown().optional(),
+      })
+      .transform(({ role, content, name, refusal, tool_calls, function_call }): AssistantMessage => ({
+        role,
+        content: withRefusal(content, refusal ?? null),
+        name,
+        tool_calls,
+        function_call,
+      })),
+    // The name is the function's, which its call has too.
+    z.strictObject({ role: z.literal("tool"), content, tool_call_id: z.string().min(1), name }),
     z.strictObject({
       role: z.literal("function"),
       content: z.string().nullish(),
@@ -91,6 +125,13 @@ export const messages = z
     }
     if (open.length > 0) addFault(context, unanswered(open));
   });
+
+/** All that the assistant said. */
+function withRefusal(content: z.infer<typeof said>, refusal: string | null): typeof content {
+  if (refusal === null) return content;
+  if (content === null || content === undefined) return refusal;
+  return typeof content === "string" ? content + refusal : [...content, { type: "text", text: refusal }];
+}
 
 function unanswered(open: readonly { id: string; from: number }[]) {
   const [first] = open;

@@ -14,7 +14,11 @@ const answerText = z.strictObject({
   annotations: notImplemented([]),
   /** They describe the answer that was, and say nothing to the next one. */
   logprobs: z.array(z.unknown()).nullish(),
+  /** The official clients' reading of the text: the same. */
+  parsed: z.unknown().optional(),
 });
+/** What the assistant said, like any other text. */
+const answerRefusal = z.strictObject({ type: z.literal("refusal"), refusal: z.string() });
 
 /** Ids that clients send back; new items get their own. */
 const itemId = z.string().min(1).max(128).nullish();
@@ -33,7 +37,7 @@ const message = z.discriminatedUnion("role", [
   z.strictObject({
     ...heard,
     role: z.literal("assistant"),
-    content: z.union([z.string(), z.array(z.discriminatedUnion("type", [answerText])).min(1)]),
+    content: z.union([z.string(), z.array(z.discriminatedUnion("type", [answerText, answerRefusal])).min(1)]),
     phase: notImplemented(),
   }),
 ]);
@@ -45,6 +49,8 @@ const functionCall = z.strictObject({
   name: z.string().min(1).max(128),
   /** A JSON text. */
   arguments: z.string(),
+  /** The official clients' reading of them, which describes the answer that was. */
+  parsed_arguments: z.unknown().optional(),
   status,
   namespace: notImplemented(),
   caller: notImplemented(),

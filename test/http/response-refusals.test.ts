@@ -29,7 +29,7 @@ test.each<[object, string, string | null, RegExp | string]>([
     { input: [{ role: "assistant", content: [{ type: "input_text", text: "x" }] }] },
     "input[0].content[0].type",
     "invalid_value",
-    "Invalid value for 'input[0].content[0].type': 'input_text'. Supported values are: 'output_text'.",
+    "Invalid value for 'input[0].content[0].type': 'input_text'. Supported values are: 'output_text', 'refusal'.",
   ],
   [
     { input: [{ type: "reasoning", summary: [] }] },
