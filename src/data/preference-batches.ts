@@ -15,6 +15,12 @@ export interface BatchPair {
  */
 export const PASS_COST_TOKENS = 40;
 
+/**
+ * Attention scores of a pass of several pairs, a head: those of one row of `PASS_TOKENS`. What rows share is computed once, but
+ * attention lays it out in every row, so that the tokens alone would let many rows of a long prompt into one pass.
+ */
+const MAX_PASS_SCORES = PASS_TOKENS ** 2;
+
 /** The rows of pairs in the order they have in a pass: preferred, rejected, and so on. */
 export function rowsOfPairs(pairs: readonly BatchPair[]): BatchExample[] {
   return pairs.flatMap(({ preferred, rejected }) => [preferred, rejected]);
@@ -65,6 +71,7 @@ function isCheaper(together: readonly BatchPair[], apart: readonly (readonly Bat
   const tokens = computedTokens(together);
   return (
     tokens <= PASS_TOKENS &&
+    attentionScores(together) <= MAX_PASS_SCORES &&
     tokens <= sum(computedTokens) + PASS_COST_TOKENS &&
     paddingScores(together) - sum(paddingScores) <= MAX_PADDING_SCORES
   );
@@ -79,8 +86,12 @@ export function computedTokens(pairs: readonly BatchPair[]): number {
 
 function paddingScores(pairs: readonly BatchPair[]): number {
   const rows = rowsOfPairs(pairs);
-  const scores = rows.reduce((sum, { tokens }) => sum + tokens.length ** 2, 0);
-  return rows.length * longest(pairs) ** 2 - scores;
+  return attentionScores(pairs) - rows.reduce((sum, { tokens }) => sum + tokens.length ** 2, 0);
+}
+
+/** Scores of the pass of these pairs, padding and shared tokens included: every row counts as the longest. */
+export function attentionScores(pairs: readonly BatchPair[]): number {
+  return 2 * pairs.length * longest(pairs) ** 2;
 }
 
 function longest(pairs: readonly BatchPair[]): number {

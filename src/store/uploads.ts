@@ -46,6 +46,12 @@ const MAX_PENDING_UPLOADS = 1_000;
 /** Bytes that an upload's parts may hold, as a multiple of its size: a client that repeats a part leaves its first one unused. */
 const MAX_STORED_RATIO = 2;
 
+/** Counted from the creation, as clients are told; a completion that ends beyond that gives the file its life from then on. */
+function endOfLife(createdAt: number, ttlSeconds: number, now: number): number {
+  const end = createdAt + ttlSeconds;
+  return end > now ? end : now + ttlSeconds;
+}
+
 export class UploadStore {
   /** Uploads that this process is making into files: they do not expire meanwhile. */
   readonly completing = new Set<string>();
@@ -150,7 +156,7 @@ export class UploadStore {
         bytes: blob.bytes,
         sha256: blob.sha256,
         createdAt,
-        expiresAt: fileTtlSeconds === null ? null : createdAt + fileTtlSeconds,
+        expiresAt: fileTtlSeconds === null ? null : endOfLife(createdAt, fileTtlSeconds, this.#seconds()),
       });
       const row = await end(transaction, id, { status: "completed", fileId: file.id });
       return { upload: this.#toUpload(row), file };

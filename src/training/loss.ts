@@ -15,7 +15,7 @@ export interface Measured {
 export interface Loss<Example, Metrics extends Measured> {
   /** The metrics' names in reports. */
   readonly names: Readonly<Record<keyof Metrics, MetricName>>;
-  /** Cuts a step's examples into passes; the gradients of all of them together are those of the examples' mean loss. */
+  /** Cuts examples into passes, none laid out yet; the gradients of all of them together are those of the examples' mean loss. */
   passes(examples: readonly Example[]): LossPass<Example>[];
   /** Over the examples of passes, by what the runner made of each. */
   measure(passes: readonly LossPass<Example>[], results: readonly PassResult[]): Metrics;
@@ -24,9 +24,11 @@ export interface Loss<Example, Metrics extends Measured> {
 }
 
 export interface LossPass<Example> {
-  examples: readonly Example[];
-  pass: SupervisedPass;
-  weights: RowWeights;
+  readonly examples: readonly Example[];
+  /** Laid out anew by each reading and not kept: of a whole validation set, one pass at a time is in memory. */
+  readonly pass: SupervisedPass;
+  /** Of the pass's loss rows; as `pass`, made by each reading. */
+  readonly weights: RowWeights;
 }
 
 /** Loss in mean nats per supervised token; accuracy as the share of them that was the most likely token. */
@@ -39,10 +41,15 @@ export const SUPERVISED_LOSS: Loss<BatchExample, LossMetrics> = {
   names: { loss: "Loss", accuracy: "MeanTokenAccuracy" },
   passes: (examples) => {
     const weight = 1 / countSupervised(examples);
-    return splitIntoPasses(examples).map((rows) => {
-      const pass = supervisedPass(rows);
-      return { examples: rows, pass, weights: uniformWeights(weight, pass.targets.length) };
-    });
+    return splitIntoPasses(examples).map((rows) => ({
+      examples: rows,
+      get pass() {
+        return supervisedPass(rows);
+      },
+      get weights() {
+        return uniformWeights(weight, countSupervised(rows));
+      },
+    }));
   },
   measure: (_, results) => {
     const supervised = results.reduce((sum, result) => sum + result.supervised, 0);

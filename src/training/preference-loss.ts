@@ -45,12 +45,17 @@ export function preferenceLoss(beta: number): Loss<ReferencedPair, PreferenceMet
     },
     passes: (pairs) => {
       const share = 1 / pairs.length;
-      return splitPairsIntoPasses(pairs).map((examples) => {
-        const rows = pairsOfLossRows(examples);
-        const referenceMargins = examples.map(({ reference }) => reference.preferred - reference.rejected);
-        const weights = pairWeights({ rows, beta, referenceMargins, share });
-        return { examples, pass: supervisedPass(rowsOfPairs(examples)), weights };
-      });
+      return splitPairsIntoPasses(pairs).map((examples) => ({
+        examples,
+        get pass() {
+          return supervisedPass(rowsOfPairs(examples));
+        },
+        get weights() {
+          const rows = pairsOfLossRows(examples);
+          const referenceMargins = examples.map(({ reference }) => reference.preferred - reference.rejected);
+          return pairWeights({ rows, beta, referenceMargins, share });
+        },
+      }));
     },
     measure: (passes, results) => {
       const each = passes.flatMap(({ examples }, i) => {

@@ -53,13 +53,22 @@ const preferenceHyperparametersRequest = hyperparametersRequest
 
 const HYPERPARAMETER_NAMES = ["n_epochs", "batch_size", "learning_rate_multiplier"] as const;
 
-const methodRequest = z
+const METHOD_TYPES = ["supervised", "dpo", "reinforcement"] as const;
+
+/** Leaves out the methods that `type` does not name. */
+function onlyNamedMethod(method: unknown): unknown {
+  if (typeof method !== "object" || method === null || Array.isArray(method)) return method;
+  const { type } = method as { type?: unknown };
+  const others = new Set<unknown>(METHOD_TYPES.filter((name) => name !== type));
+  return Object.fromEntries(Object.entries(method).filter(([name]) => !others.has(name)));
+}
+
+const namedMethodRequest = z
   .strictObject({
-    type: z.enum(["supervised", "dpo", "reinforcement"]),
+    type: z.enum(METHOD_TYPES),
     supervised: z.strictObject({ hyperparameters: hyperparametersRequest.nullish() }).nullish(),
     dpo: z.strictObject({ hyperparameters: preferenceHyperparametersRequest.nullish() }).nullish(),
-    // Only the member named by `type` means anything; OpenAI ignores the others, and its own client's tests send all three.
-    reinforcement: z.unknown().optional().describe('Without meaning beside type "supervised" or "dpo".'),
+    reinforcement: z.unknown().optional().describe("Not implemented."),
   })
   .superRefine((method, context) => {
     if (method.type !== "reinforcement") return;
@@ -68,7 +77,11 @@ const methodRequest = z
       path: ["type"],
       message: `Unsupported value: '{param}' does not support '${method.type}' on this server yet. Use 'supervised' or 'dpo'.`,
     });
-  });
+  })
+  .describe("Only the member that `type` names means anything; the others are ignored, whatever they hold.");
+
+// As OpenAI does, whose own client's tests send all three members.
+const methodRequest = z.preprocess(onlyNamedMethod, namedMethodRequest);
 
 export const createJobRequest = z
   .strictObject({

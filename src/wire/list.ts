@@ -47,14 +47,17 @@ export function pageQuery(page: { defaultLimit: number; maxLimit: number }) {
   });
 }
 
-/** Turns `metadata[key]=value` members of a flat query into one `metadata` object; `metadata=null` becomes null. */
+/**
+ * Turns `metadata[key]=value` members of a flat query into one `metadata` object; `metadata=null` becomes null, and so does
+ * `metadata=`, which OpenAI's Node client sends for null.
+ */
 export function gatherMetadata(query: Record<string, unknown>): Record<string, unknown> {
   const flat: Record<string, unknown> = {};
   const pairs: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(query)) {
     const key = /^metadata\[(.*)\]$/s.exec(name)?.[1];
     if (key !== undefined) Object.defineProperty(pairs, key, { value, enumerable: true });
-    else flat[name] = name === "metadata" && value === "null" ? null : value;
+    else flat[name] = name === "metadata" && (value === "null" || value === "") ? null : value;
   }
   return Object.keys(pairs).length === 0 ? flat : { ...flat, metadata: pairs };
 }

@@ -1,4 +1,5 @@
 // Fine-tuning jobs over HTTP, with a test in the worker's place.
+import OpenAI from "openai";
 import { expect, test } from "vitest";
 import { jobCheckpointObject, jobEventObject, jobObject } from "../../src/wire/fine-tuning.ts";
 import { BASE_MODEL, succeedJob, testServer, upload } from "./harness.ts";
@@ -182,6 +183,24 @@ test.each([
     "Unsupported value: 'method.type' does not support 'reinforcement' on this server yet. Use 'supervised' or 'dpo'.",
   ],
   [
+    { method: { type: "reinforcement", supervised: { foo: 1 }, dpo: 7 } },
+    "method.type",
+    "unsupported_value",
+    "Unsupported value: 'method.type' does not support 'reinforcement' on this server yet. Use 'supervised' or 'dpo'.",
+  ],
+  [
+    { method: { type: "supervised", magic: {} } },
+    "method.magic",
+    "unknown_parameter",
+    "Unknown parameter: 'method.magic'.",
+  ],
+  [
+    { method: "supervised" },
+    "method",
+    "invalid_type",
+    "Invalid type for 'method': expected an object, but got a string instead.",
+  ],
+  [
     { method: { type: "magic" } },
     "method.type",
     "invalid_value",
@@ -225,6 +244,17 @@ test.each([
   expect(answer.json()).toEqual({ error: { message, type: "invalid_request_error", param, code } });
   expect((await get(server, "")).data).toEqual([]);
 });
+
+test.each([{ hyperparameters: { beta: 9 } }, { foo: 1 }, "text", 7, null])(
+  "a supervised job ignores what the other methods hold: %j",
+  async (other) => {
+    const server = await testServer();
+    const method = { supervised: { hyperparameters: { n_epochs: 2 } }, dpo: other, reinforcement: other };
+    const job = await createdJob(server, { method: { type: "supervised", ...method } });
+    const hyperparameters = { n_epochs: 2, batch_size: "auto", learning_rate_multiplier: "auto" };
+    expect(job.method).toEqual({ type: "supervised", supervised: { hyperparameters } });
+  },
+);
 
 test("a file uploaded for something else cannot be trained on", async () => {
   const server = await testServer();
@@ -341,6 +371,14 @@ test("lists of jobs and events go newest first and have neither first_id nor las
   expect(second.has_more).toBe(false);
   expect((await get(server, "?metadata[n]=1")).data.map(({ id }) => id)).toEqual([ids[1]]);
   expect((await get(server, "?metadata=null")).data).toEqual([]);
+  const plain = (await createdJob(server)).id;
+  expect((await get(server, "?metadata=null")).data.map(({ id }) => id)).toEqual([plain]);
+  const client = new OpenAI({ baseURL: `${await server.listen()}/v1`, apiKey: "any" });
+  for (const metadata of [null, { n: "0" }]) {
+    const { data } = await client.fineTuning.jobs.list({ metadata });
+    expect(data.map(({ id }) => id)).toEqual([metadata === null ? plain : ids[2]]);
+  }
+  expect((await get(server, "?metadata=")).data.map(({ id }) => id)).toEqual([plain]);
   const events = await get(server, `/${ids[0]}/events?limit=1`);
   expect(events.has_more).toBe(true);
   const rest = await get(server, `/${ids[0]}/events?limit=1&after=${events.data[0]?.id}`);

@@ -35,14 +35,20 @@ test("a job by preference echoes its method, and null where supervised jobs have
 
 test("what is left out is auto, and what the other methods hold means nothing", async () => {
   const server = await testServer();
-  const others = {
-    supervised: { hyperparameters: { n_epochs: 9 } },
-    reinforcement: { grader: { type: "string_check" } },
-  };
+  const others = [
+    {
+      supervised: { hyperparameters: { n_epochs: 9 } },
+      reinforcement: { grader: { type: "string_check" } },
+    },
+    { supervised: { foo: 1 }, reinforcement: 7 },
+    { supervised: { hyperparameters: { n_epochs: "many" } } },
+  ];
   const auto = { n_epochs: "auto", batch_size: "auto", learning_rate_multiplier: "auto", beta: "auto" };
   for (const given of [{}, { dpo: {} }, { dpo: null }, { dpo: { hyperparameters: null } }]) {
-    const job = await createdJob(server, { method: { type: "dpo", ...others, ...given } });
-    expect(job.method).toEqual({ type: "dpo", dpo: { hyperparameters: auto } });
+    for (const other of others) {
+      const job = await createdJob(server, { method: { type: "dpo", ...other, ...given } });
+      expect(job.method).toEqual({ type: "dpo", dpo: { hyperparameters: auto } });
+    }
   }
 });
 

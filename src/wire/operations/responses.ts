@@ -65,6 +65,7 @@ export const RESPONSE_OPERATIONS: readonly Operation[] = [
     tag,
     summary: "Cancel a response in the background",
     answer: responseObject,
+    errors: [400],
   },
   {
     method: "GET",
