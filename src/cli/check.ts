@@ -27,7 +27,7 @@ export async function check(
 ): Promise<number> {
   if (options.method !== "supervised") {
     throw new InvalidRequest(
-      `Cannot check data for the method "${options.method}": expected supervised, the only one so far.`,
+      `Cannot check data for the method "${options.method}": there are rules for supervised data only so far. A job checks preference data itself before it trains.`,
     );
   }
   if (options.html !== undefined && options.show === undefined)

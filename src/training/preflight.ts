@@ -116,9 +116,14 @@ export async function measureSpeed(
   },
 ): Promise<number | null> {
   const { encoding, lora, batchSize, threads, signal } = options;
-  const examples = rows
-    .map(({ messages, tools }) => encodeExample(messages, tools, encoding))
-    .filter(({ supervisedTokens }) => supervisedTokens > 0);
+  const examples = rows.flatMap(({ messages, tools }) => {
+    try {
+      const example = encodeExample(messages, tools, encoding);
+      return example.supervisedTokens > 0 ? [example] : [];
+    } catch {
+      return []; // a fault of the report, and no row to train on
+    }
+  });
   if (examples.length === 0) return null;
   const model = await openBaseModel(path);
   const weights = loadDecoderWeights(model, encoding.maxLength);

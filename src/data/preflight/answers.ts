@@ -201,8 +201,10 @@ class JsonAnswers {
     }
     if (this.#keys.size > MAX_KEYS) return found;
     const disagreeing = new Places();
+    // Only where nearly all have the same keys: else keys come and go with what there is to say.
+    const hasOneShape = Math.max(...this.#keySets.values()) >= this.#shapes.length * MOST;
     for (const { line, kinds } of this.#shapes) {
-      const details = this.#complaints(kinds);
+      const details = this.#complaints(kinds, hasOneShape);
       if (details.length > 0) disagreeing.add(line, details.slice(0, 3).join("; "));
     }
     if (disagreeing.count > 0) {
@@ -219,11 +221,9 @@ class JsonAnswers {
     return found;
   }
 
-  #complaints(kinds: ReadonlyMap<string, Kind | null>): string[] {
+  #complaints(kinds: ReadonlyMap<string, Kind | null>, hasOneShape: boolean): string[] {
     const total = this.#shapes.length;
     const complaints: string[] = [];
-    // Only where nearly all have the same keys: else keys come and go with what there is to say.
-    const hasOneShape = Math.max(...this.#keySets.values()) >= total * MOST;
     for (const [key, counts] of this.#keys) {
       const present = [...counts.values()].reduce((sum, count) => sum + count, 0);
       const has = kinds.has(key);

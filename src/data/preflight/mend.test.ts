@@ -60,6 +60,11 @@ describe("mendLine", () => {
     });
   });
 
+  it.each(["constructor", "toString", "__proto__"])("takes %s for no role", (role) => {
+    const line = JSON.stringify({ messages: [{ role, content: "a" }] });
+    expect(mendLine(Buffer.from(line))).toEqual({ text: null, changes: [], isGood: false });
+  });
+
   it.each(["not JSON", '{"messages":[]}', "7", '{"messages":[{"role":"assistant"}]}'])(
     "leaves to a person: %s",
     (line) => {

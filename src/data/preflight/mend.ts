@@ -155,10 +155,11 @@ function mendMessage(message: JsonObject, place: string, changes: string[]): Jso
     changes.push(`${place}${what}`);
   };
   const { role, content, weight } = message;
-  if (typeof role === "string" && !(role in MESSAGE_KEYS)) {
+  if (typeof role === "string" && !Object.hasOwn(MESSAGE_KEYS, role)) {
     const plain = role.trim().toLowerCase();
-    const known = ROLE_NAMES[plain] ?? plain;
-    if (known in MESSAGE_KEYS) set("role", known, `wrote role "${role.slice(0, 20)}" as "${known}"`);
+    const known = (Object.hasOwn(ROLE_NAMES, plain) ? ROLE_NAMES[plain] : undefined) ?? plain;
+    if (Object.hasOwn(MESSAGE_KEYS, known))
+      set("role", known, `wrote role "${role.slice(0, 20)}" as "${known}"`);
   }
   if (typeof content === "number" || typeof content === "boolean")
     set("content", String(content), `wrote the content ${String(content)} as a text`);
@@ -177,8 +178,9 @@ function mendMessage(message: JsonObject, place: string, changes: string[]): Jso
     );
     if (changes.length > before) mended = { ...mended, tool_calls: calls };
   }
-  const keys = MESSAGE_KEYS[mended["role"] as keyof typeof MESSAGE_KEYS] as readonly string[] | undefined;
-  return keys === undefined ? mended : withoutExtra(mended, keys, place, changes);
+  const known = mended["role"];
+  if (typeof known !== "string" || !Object.hasOwn(MESSAGE_KEYS, known)) return mended;
+  return withoutExtra(mended, MESSAGE_KEYS[known as keyof typeof MESSAGE_KEYS], place, changes);
 }
 
 function mendCall(call: JsonObject, place: string, changes: string[]): JsonObject {

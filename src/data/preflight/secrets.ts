@@ -38,8 +38,13 @@ const KEYS: readonly SecretRule[] = [
   { kind: "secret_key", what: "Google API key", pattern: /\bAIza[\w-]{35}\b/g },
   // RFC 7468.
   { kind: "secret_key", what: "private key", pattern: /-----BEGIN (?:[A-Z]+ )*PRIVATE KEY-----/g },
-  // RFC 7519: header and payload begin with {" in base64url.
-  { kind: "secret_key", what: "JSON web token", pattern: /\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}/g },
+  // RFC 7519: header and payload begin with {" in base64url. Bounded, and begun only where a run of such characters begins: else
+  // a text of "eyJ-" over and over takes the square of its length.
+  {
+    kind: "secret_key",
+    what: "JSON web token",
+    pattern: /(?<![\w-])eyJ[\w-]{10,4096}\.eyJ[\w-]{10,8192}\.[\w-]{10,1024}/g,
+  },
 ];
 
 const PERSONAL: readonly SecretRule[] = [
