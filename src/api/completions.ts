@@ -1,13 +1,13 @@
 // /v1/completions: text that a model goes on from, for one prompt or many; whole answers and server-sent events. The shapes are
 // made in completion-answers.ts.
-import { Readable } from "node:stream";
+import type { Readable } from "node:stream";
 import type { FastifyReply, FastifyRequest } from "fastify";
 import { InvalidRequest, Unavailable } from "../errors.ts";
 import type { ChatEngine, CompletionEvent, TextRequest } from "../serving/engine.ts";
 import { createCompletionRequest } from "../wire/completions.ts";
 import type { Completion, CompletionChunk, CreateCompletionRequest } from "../wire/completions.ts";
 import { parseRequest } from "../wire/validation.ts";
-import { resumed, whenClientLeaves } from "./chat.ts";
+import { eventStream, resumed, whenClientLeaves } from "./chat.ts";
 import {
   newCompletionHead,
   ShownTokens,
@@ -85,12 +85,7 @@ export function completionRoutes(parts: {
           return envelope;
         },
       });
-      void reply
-        .type("text/event-stream; charset=utf-8")
-        .header("cache-control", "no-cache")
-        // Proxies that gather small writes would turn a stream into one late answer.
-        .header("x-accel-buffering", "no");
-      return Readable.from(lines, { objectMode: false });
+      return eventStream(reply, lines);
     },
   };
 }

@@ -2,6 +2,7 @@
 // Pure; where a conversation is stored it does not know.
 import type { ChatMessage, ToolCall } from "../data/chat-message.ts";
 import { InvalidRequest } from "../errors.ts";
+import { isObjectText } from "../wire/chat-messages.ts";
 import { newId } from "../wire/ids.ts";
 import type { ConversationItem, ResponseInputItem } from "../wire/response-items.ts";
 
@@ -32,7 +33,7 @@ export function withoutLogprobs<Item extends ConversationItem>(item: Item): Item
 
 /** Whether an item of an answer is a call whose arguments the answer's end cut off: no template can show it to a model. */
 export function isCutOffCall(item: ConversationItem): boolean {
-  return item.type === "function_call" && !isJsonObject(item.arguments);
+  return item.type === "function_call" && !isObjectText(item.arguments);
 }
 
 function toConversationItem(item: ResponseInputItem, id: string): ConversationItem {
@@ -120,7 +121,7 @@ export function toMessages(instructions: string | null, items: readonly Conversa
 }
 
 function toToolCall(item: ConversationItem & { type: "function_call" }): ToolCall {
-  if (!isJsonObject(item.arguments)) {
+  if (!isObjectText(item.arguments)) {
     throw fault(
       `Invalid 'arguments' of the function call ${item.call_id}: expected the JSON text of an object.`,
       "invalid_value",
@@ -131,16 +132,6 @@ function toToolCall(item: ConversationItem & { type: "function_call" }): ToolCal
     type: "function",
     function: { name: item.name, arguments: item.arguments },
   };
-}
-
-/** Whether a text is the JSON of an object. */
-export function isJsonObject(text: string): boolean {
-  try {
-    const value: unknown = JSON.parse(text);
-    return typeof value === "object" && value !== null && !Array.isArray(value);
-  } catch {
-    return false;
-  }
 }
 
 const fault = (message: string, code: string | null = null) =>

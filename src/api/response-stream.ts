@@ -13,7 +13,7 @@ import type {
 import type { ResponseObject } from "../wire/responses.ts";
 import { Tally } from "./chat.ts";
 import { endedResponse, failedResponse, toTextPart } from "./response-answers.ts";
-import { isJsonObject } from "./response-conversation.ts";
+import { isObjectText } from "../wire/chat-messages.ts";
 
 export interface AnswerOptions {
   /** Unix seconds. */
@@ -119,7 +119,7 @@ class Output {
       id: newId("functionCall"),
       type: "function_call" as const,
       // The engine reads a call only with an object as arguments, unless the answer's end cuts them off.
-      status: isJsonObject(args) ? ("completed" as const) : ("incomplete" as const),
+      status: isObjectText(args) ? ("completed" as const) : ("incomplete" as const),
       arguments: args,
       call_id: newId("toolCall"),
       name,

@@ -142,8 +142,8 @@ function unanswered(open: readonly { id: string; from: number }[]) {
   };
 }
 
-/** Whether a text is the JSON of an object. */
-function isObjectText(text: string): boolean {
+/** Whether a text is the JSON of an object, as arguments of calls are. */
+export function isObjectText(text: string): boolean {
   try {
     const value: unknown = JSON.parse(text);
     return typeof value === "object" && value !== null && !Array.isArray(value);
