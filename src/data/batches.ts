@@ -28,6 +28,11 @@ export const MAX_PADDING_SCORES = 20_000;
 const WHOLE_ROW_TOKENS = 256;
 const QUERY_BLOCKS = 4;
 
+/** How many blocks of queries this many tokens of a row attend in. */
+function blocksOf(tokens: number): number {
+  return tokens > WHOLE_ROW_TOKENS ? QUERY_BLOCKS : 1;
+}
+
 /** The order in which an epoch visits `count` examples, and the cut into steps; the same for the same seed and epoch. */
 export function epochBatches(count: number, batchSize: number, seed: number, epoch: number): number[][] {
   const order = shuffle(
@@ -74,7 +79,7 @@ export interface PassLayout {
   tokens: Int32Array;
   rowCount: number;
   rowLength: number;
-  /** Blocks of queries in attention; divides rowLength. */
+  /** Blocks of queries in attention; divides rowLength less the shared tokens. */
   queryBlocks: number;
   /** [N]: place of each token in its row. */
   positions: BigInt64Array;
@@ -86,6 +91,8 @@ export interface PassLayout {
   blockMask: Float32Array;
   /** Leading tokens that all rows share; they are the first flat tokens. */
   sharedTokens: number;
+  /** Blocks of queries of the shared tokens, which divide them; 0 where there are none. */
+  sharedBlocks: number;
 }
 
 export interface LayoutOptions {
@@ -101,7 +108,7 @@ export function layOut(rows: readonly Int32Array[], options: LayoutOptions = {})
   const { firstPosition = 0, queryBlocks = 1, sharedTokens = 0 } = options;
   const count = rows.reduce((sum, row) => sum + row.length - sharedTokens, sharedTokens);
   const longest = Math.max(...rows.map((row) => row.length));
-  const rowLength = Math.ceil(longest / queryBlocks) * queryBlocks;
+  const rowLength = sharedTokens + Math.ceil((longest - sharedTokens) / queryBlocks) * queryBlocks;
   const layout: PassLayout = {
     tokens: new Int32Array(count),
     rowCount: rows.length,
@@ -112,6 +119,7 @@ export function layOut(rows: readonly Int32Array[], options: LayoutOptions = {})
     flatIndex: new Int32Array(count),
     blockMask: new Float32Array(rows.length * rowLength),
     sharedTokens,
+    sharedBlocks: sharedTokens === 0 ? 0 : blocksOf(sharedTokens),
   };
   let next = 0;
   for (const [b, row] of rows.entries()) {
@@ -147,11 +155,9 @@ export interface SupervisedPass {
  */
 export function supervisedPass(examples: readonly BatchExample[]): SupervisedPass {
   const rows = examples.map(({ tokens }) => tokens.subarray(0, tokens.length - 1));
-  const isLong = rows.some((row) => row.length > WHOLE_ROW_TOKENS);
-  const layout = layOut(rows, {
-    queryBlocks: isLong ? QUERY_BLOCKS : 1,
-    sharedTokens: sharedBeginning(examples),
-  });
+  const sharedTokens = sharedBeginning(examples);
+  const ownTokens = Math.max(...rows.map((row) => row.length)) - sharedTokens;
+  const layout = layOut(rows, { queryBlocks: blocksOf(ownTokens), sharedTokens });
   const lossRows: number[] = [];
   const targets: number[] = [];
   for (const [b, { tokens, supervised }] of examples.entries()) {
@@ -173,10 +179,11 @@ export function sharedBeginning(examples: readonly BatchExample[]): number {
     const firstTarget = supervised.indexOf(1, 1);
     return (firstTarget < 0 ? tokens.length - 1 : firstTarget) - 1;
   });
-  return commonBeginning(
+  const common = commonBeginning(
     examples.map(({ tokens }) => tokens),
     Math.min(...limits),
   );
+  return common - (common % blocksOf(common));
 }
 
 /** How many leading tokens, up to `limit`, are the same in all of several rows; of a single row, none. */

@@ -1,66 +1,87 @@
-// Dimensions of a tensor: a number, or a named size that is only known when a graph runs. Products of named sizes are
-// written as canonical monomials ("3*B*T"), so that two spellings of the same size are the same string.
+// Dimensions of a tensor: a number, or a named size that is only known when a graph runs. Sums of products of named sizes are
+// written as canonical polynomials ("3*B*T", "C+4*U"), so that two spellings of the same size are the same string.
 
-/** A size: a positive integer, a name ("T") or a canonical product ("3*B*T"). */
+/** A size: a positive integer, a name ("T") or a canonical polynomial of names ("3*B*T", "C+4*U"). */
 export type Dimension = number | string;
 export type Shape = readonly Dimension[];
 
-interface Monomial {
-  coefficient: number;
-  /** Sorted, with repeats. */
-  names: string[];
+/** Coefficients by sorted names joined by "*"; "" for the part without a name. */
+type Polynomial = ReadonlyMap<string, number>;
+
+function parse(dimension: Dimension): Polynomial {
+  if (typeof dimension === "number") return collect([["", dimension]]);
+  return collect(
+    dimension.split("+").map((term) => {
+      const factors = term.split("*");
+      const numbers = factors.filter((factor) => /^\d+$/.test(factor));
+      const names = factors.filter((factor) => !/^\d+$/.test(factor));
+      return [names.sort().join("*"), numbers.reduce((all, one) => all * Number(one), 1)];
+    }),
+  );
 }
 
-function parse(dimension: Dimension): Monomial {
-  if (typeof dimension === "number") return { coefficient: dimension, names: [] };
-  const monomial: Monomial = { coefficient: 1, names: [] };
-  for (const factor of dimension.split("*")) {
-    if (/^\d+$/.test(factor)) monomial.coefficient *= Number(factor);
-    else monomial.names.push(factor);
-  }
-  monomial.names.sort();
-  return monomial;
+/** Adds up like terms and drops those that are zero. */
+function collect(terms: readonly (readonly [names: string, coefficient: number])[]): Polynomial {
+  const sum = new Map<string, number>();
+  for (const [names, coefficient] of terms) sum.set(names, (sum.get(names) ?? 0) + coefficient);
+  return new Map([...sum].filter(([, coefficient]) => coefficient !== 0));
 }
 
-function format({ coefficient, names }: Monomial): Dimension {
-  if (coefficient === 0 || names.length === 0) return coefficient;
-  return [...(coefficient === 1 ? [] : [String(coefficient)]), ...names].join("*");
+function format(polynomial: Polynomial): Dimension {
+  const terms = [...polynomial].sort(([a], [b]) => (a < b ? -1 : 1));
+  const [first, ...others] = terms;
+  if (first === undefined) return 0;
+  if (others.length === 0 && first[0] === "") return first[1];
+  return terms
+    .map(([names, coefficient]) =>
+      names === "" ? String(coefficient) : coefficient === 1 ? names : `${coefficient}*${names}`,
+    )
+    .join("+");
 }
+
+const namesOf = (term: string): string[] => (term === "" ? [] : term.split("*"));
 
 /** The product of sizes in canonical form; of none, 1. */
 export function product(dimensions: Shape): Dimension {
-  const total: Monomial = { coefficient: 1, names: [] };
-  for (const dimension of dimensions) {
-    const factor = parse(dimension);
-    total.coefficient *= factor.coefficient;
-    total.names.push(...factor.names);
-  }
-  total.names.sort();
-  return format(total);
-}
-
-/** `whole / part`, or null where `part` does not divide `whole` for every value of the names. */
-export function quotient(whole: Dimension, part: Dimension): Dimension | null {
-  const dividend = parse(whole);
-  const divisor = parse(part);
-  if (divisor.coefficient === 0 || dividend.coefficient % divisor.coefficient !== 0) return null;
-  const names = [...dividend.names];
-  for (const name of divisor.names) {
-    const at = names.indexOf(name);
-    if (at < 0) return null;
-    names.splice(at, 1);
-  }
-  return format({ coefficient: dividend.coefficient / divisor.coefficient, names });
+  const all = dimensions
+    .map(parse)
+    .reduce<Polynomial>(
+      (left, right) =>
+        collect(
+          [...left].flatMap(([a, x]) =>
+            [...right].map(([b, y]) => [[...namesOf(a), ...namesOf(b)].sort().join("*"), x * y] as const),
+          ),
+        ),
+      new Map([["", 1]]),
+    );
+  return format(all);
 }
 
 /**
- * The size of parts laid end to end: a number, a multiple of the name they share, or, for different plain names, a name of
- * its own ("S+T"). Null for sums that could be read in two ways.
+ * `whole / part`, or null where `part` does not divide `whole` for every value of the names. Of a part that is itself a sum, only
+ * the whole is known to be a multiple.
  */
-export function total(parts: Shape): Dimension | null {
-  if (parts.every((part) => typeof part === "number")) return parts.reduce((sum, part) => sum + part, 0);
-  if (parts.every((part) => part === parts[0])) return product([parts.length, ...parts.slice(0, 1)]);
-  return parts.some((part) => typeof part === "number" || part.includes("*")) ? null : parts.join("+");
+export function quotient(whole: Dimension, part: Dimension): Dimension | null {
+  const [dividend, divisor] = [parse(whole), parse(part)];
+  if (divisor.size !== 1) return divisor.size > 1 && format(dividend) === format(divisor) ? 1 : null;
+  const [[divisorNames, divisorCoefficient]] = [...divisor] as [[string, number]];
+  const terms: [string, number][] = [];
+  for (const [term, coefficient] of dividend) {
+    if (coefficient % divisorCoefficient !== 0) return null;
+    const names = namesOf(term);
+    for (const name of namesOf(divisorNames)) {
+      const at = names.indexOf(name);
+      if (at < 0) return null;
+      names.splice(at, 1);
+    }
+    terms.push([names.join("*"), coefficient / divisorCoefficient]);
+  }
+  return format(collect(terms));
+}
+
+/** The size of parts laid end to end, in canonical form. */
+export function total(parts: Shape): Dimension {
+  return format(collect(parts.flatMap((part) => [...parse(part)])));
 }
 
 /** True where both shapes have the same rank and the same sizes. */

@@ -40,17 +40,6 @@ function size(shape: Shape, axis: number): Dimension {
   return dimension;
 }
 
-/** Named sizes that are added up must be equal or plain names: "2*T+S" would read as 2 * (T + S). */
-function totalOf(sizes: Shape): Dimension {
-  const sum = total(sizes);
-  if (sum === null) {
-    throw new GraphError(
-      `named sizes along the axis must be equal or plain names, are ${formatShape(sizes)}`,
-    );
-  }
-  return sum;
-}
-
 /** Named sizes that differ are only known when the graph runs; equal parts need no sizes. */
 function needsSizes(sizes: Shape): boolean {
   return sizes.some((one) => typeof one !== "number" && one !== sizes[0]);
@@ -257,7 +246,7 @@ export const OPS: { [K in OpKind]: OpDefinition<K> } = {
       for (const input of inputs) {
         expectShape("each input", input.shape.toSpliced(place, 1), first.shape.toSpliced(place, 1));
       }
-      return [{ dtype: first.dtype, shape: first.shape.with(place, totalOf(sizes)) }];
+      return [{ dtype: first.dtype, shape: first.shape.with(place, total(sizes)) }];
     },
     encode: (_inputs, { axis }) => ({ ints: { axis } }),
   },
@@ -267,7 +256,7 @@ export const OPS: { [K in OpKind]: OpDefinition<K> } = {
       arity(inputs, needsSizes(sizes) ? 2 : 1);
       const { dtype, shape } = at(inputs, 0);
       if (inputs.length === 2) expectShape("the sizes input", at(inputs, 1).shape, [sizes.length]);
-      if (size(shape, axis) !== totalOf(sizes))
+      if (size(shape, axis) !== total(sizes))
         throw new GraphError(`sizes ${sizes.join(" + ")} are not ${size(shape, axis)}`);
       return sizes.map((one) => ({ dtype, shape: shape.with(axis < 0 ? shape.length + axis : axis, one) }));
     },

@@ -1,13 +1,12 @@
-// Grouped-query attention on flat tokens, for training and serving, with its backward pass in closed form. The R = H/K query
-// heads of a group lie beside their token, so that keys are shared by one matrix product and their gradients summed in it.
-//
-// Long rows attend in blocks of queries that see only the keys up to their own end: no work above the diagonal. Their
-// attention weights are computed again in the backward pass; keeping them would take T² numbers a head and layer.
-import { product } from "../graph/dimensions.ts";
+// Grouped-query attention on flat tokens, for training and serving. The R = H/K query heads of a group lie beside their token, so
+// that keys are shared by one matrix product and their gradients summed in it. Tokens that several rows begin with are
+// computed once: their queries stand in a row of their own, their keys and values before those of every row.
+import { product, quotient, total } from "../graph/dimensions.ts";
 import type { Dimension } from "../graph/dimensions.ts";
 import type { Graph } from "../graph/graph.ts";
-import { cutEvenly, joined } from "../graph/parts.ts";
 import type { Value } from "../graph/value.ts";
+import { causalAttention } from "./causal-attention.ts";
+import type { Heads } from "./causal-attention.ts";
 import type { ModelConfig } from "./model-config.ts";
 
 /** Inputs that all layers share. */
@@ -17,14 +16,14 @@ export interface TokenLayout {
   /** float32 [P, E/2], P > every position. */
   cos: Value;
   sin: Value;
-  /** int32 [B, T] and its inverse int32 [N]. */
+  /** int32 [B, T] and its inverse int32 [N]: of a shared token, its place in the first row. */
   blockIndex: Value;
   flatIndex: Value;
-  /** float32 [B, T, 1]: 1 for tokens, 0 for padding and further copies of shared tokens. */
+  /** float32 [B, T, 1], with shared tokens [B, Q, 1]: 1 for tokens, 0 for padding. */
   blockMask: Value;
-  /** Tokens that several rows begin with; null in serving, where nothing goes backwards. */
+  /** Tokens that all rows begin with; null where there are none, and in serving, where nothing goes backwards. */
   shared: SharedLayout | null;
-  /** Blocks of queries; T is this many times U. */
+  /** Blocks of queries; Q, the places of a row's own tokens, is this many times U. */
   queryBlocks: number;
   /**
    * float32 [R*U, T], of the last block: 0 where a token may look, a large negative number where not; a row for each of the R
@@ -35,14 +34,28 @@ export interface TokenLayout {
   past: PastLayout | null;
 }
 
-/** Where the X further copies of the C shared tokens stand, which gradients they send back. */
+/** The C shared tokens are the first flat ones; T = C + Q. */
 export interface SharedLayout {
-  /** int32 [X, C]: place in the block of each copy. */
-  copies: Value;
+  /** Blocks of queries of the shared tokens; C is this many times V. */
+  queryBlocks: number;
+  /** int32 [C]: 0 to C - 1. */
+  tokens: Value;
   /** int32 [N]: which shared token a flat token is; any where it is none. */
   index: Value;
   /** float32 [N, 1]: 1 where it is one, else 0. */
   mask: Value;
+  /** float32 [R*V, C]: causalMask of the shared tokens. */
+  causalMask: Value;
+  /** int32 [X, C]: places in the block [B, T] of the further copies, whose gradients belong to the shared tokens too. */
+  copies: Value;
+  /** int32 [B, Q]: flat token at each place of the rows' own tokens; padding names some token. */
+  ownIndex: Value;
+  /** int32 [N]: place of each of these tokens among the B*Q; any of a shared one. */
+  ownPlaces: Value;
+  /** int32 [N]: place of each token where the C shared stand before the B*Q. */
+  places: Value;
+  /** int64 [1 + queryBlocks]: C, and U for each block. */
+  keySizes: Value | null;
 }
 
 export interface PastLayout {
@@ -52,30 +65,51 @@ export interface PastLayout {
   sizes: Value;
 }
 
+/** Which of the graphs for a layout: blocks of queries of the rows' own tokens, and of the shared ones, 0 where there are none. */
+export interface AttentionForm {
+  queryBlocks: number;
+  sharedBlocks: number;
+}
+
+export const WHOLE_ROWS: AttentionForm = { queryBlocks: 1, sharedBlocks: 0 };
+
 /** Declares the inputs that all layers share. */
 export function declareLayout(
   g: Graph,
   config: ModelConfig,
-  { past, queryBlocks = 1 }: { past: boolean; queryBlocks?: number },
+  { past, form = WHOLE_ROWS }: { past: boolean; form?: AttentionForm },
 ): TokenLayout {
+  const { queryBlocks, sharedBlocks } = form;
   const half = config.headWidth / 2;
-  const U = queryBlocks === 1 ? "T" : "U";
-  const T = product([queryBlocks, U]);
   const R = config.queryHeads / config.keyValueHeads;
+  const isShared = sharedBlocks > 0;
+  // One block is the whole row.
+  const U = queryBlocks > 1 ? "U" : isShared ? "Q" : "T";
+  const own = product([queryBlocks, U]);
+  const V = sharedBlocks > 1 ? "V" : "C";
+  const C = product([sharedBlocks, V]);
+  const T = isShared ? total([C, own]) : own;
   return {
     positions: g.input("positions", "int64", [1, "N"]),
     cos: g.input("cos", "float32", ["P", half]),
     sin: g.input("sin", "float32", ["P", half]),
     blockIndex: g.input("block_index", "int32", ["B", T]),
     flatIndex: g.input("flat_index", "int32", ["N"]),
-    blockMask: g.input("block_mask", "float32", ["B", T, 1]),
-    shared: past
-      ? null
-      : {
-          copies: g.input("shared_copies", "int32", ["X", "C"]),
+    blockMask: g.input("block_mask", "float32", ["B", own, 1]),
+    shared: isShared
+      ? {
+          queryBlocks: sharedBlocks,
+          tokens: g.input("shared_tokens", "int32", [C]),
           index: g.input("shared_index", "int32", ["N"]),
           mask: g.input("shared_mask", "float32", ["N", 1]),
-        },
+          causalMask: g.input("shared_causal_mask", "float32", [product([R, V]), C]),
+          copies: g.input("shared_copies", "int32", ["X", C]),
+          ownIndex: g.input("own_index", "int32", ["B", own]),
+          ownPlaces: g.input("own_places", "int32", ["N"]),
+          places: g.input("places", "int32", ["N"]),
+          keySizes: queryBlocks > 1 ? g.input("key_sizes", "int64", [1 + queryBlocks]) : null,
+        }
+      : null,
     queryBlocks,
     causalMask: g.input("causal_mask", "float32", [product([R, U]), T]),
     past: past
@@ -97,48 +131,99 @@ export function attention(
   layout: TokenLayout,
   past: { keys: Value; values: Value } | null,
 ): Value {
-  const { keyValueHeads: K, headWidth: E } = config;
-  const R = config.queryHeads / K;
-  const { blockIndex, flatIndex } = layout;
-  const T = blockIndex.shape[1] as Dimension;
-  /** [B, T, K*width] to [B, K, T, width]. */
-  const heads = (blocks: Value, width: number): Value =>
-    g.transpose(g.reshape(blocks, ["B", T, K, width]), [0, 2, 1, 3]);
-  // A shared token's queries count in one row only, because what comes of the others is masked; its keys and values in all.
-  const blocks = g.op("Gather", [queries, blockIndex], { inverse: flatIndex });
-  const q = g.reshape(heads(blocks, R * E), ["B", K, product([R, T]), E]);
-  const [k, v] = [heads(toBlocks(g, keys, layout), E), heads(toBlocks(g, values, layout), E)];
+  const { blockIndex, flatIndex, shared, queryBlocks, causalMask } = layout;
+  const inputs = [queries, keys, values] as const;
+  if (shared !== null) return sharedAttention(g, config, inputs, layout, shared);
+  const toBlocks = (x: Value): Value => g.op("Gather", [x, blockIndex], { inverse: flatIndex });
+  const heads = toHeads(g, config, inputs.map(toBlocks));
   const context =
     layout.past === null || past === null
-      ? causalAttention(g, { q, k, v }, layout)
-      : attentionWithPast(g, { q, k, v }, past, layout.causalMask, layout.past);
-  const rows = g.transpose(g.reshape(context, ["B", K, T, R * E]), [0, 2, 1, 3]);
+      ? causalAttention(g, heads, { queryBlocks, causalMask, leading: null })
+      : attentionWithPast(g, heads, past, causalMask, layout.past);
+  const masked = g.mul(fromHeads(g, config, context, blockIndex.shape), layout.blockMask);
   // Padding must not send gradients back: it is multiplied by zero before it is left out.
-  const masked = g.mul(g.reshape(rows, ["B", T, K * R * E]), layout.blockMask);
-  const flat = g.reshape(masked, [product(["B", T]), K * R * E]);
+  const flat = g.reshape(masked, [product(blockIndex.shape), masked.shape[2] as Dimension]);
   return g.op("Gather", [flat, flatIndex], { inverse: blockIndex });
 }
 
-/** [N, W] to [B, T, W]. Backwards, a shared token gets what all its copies send. */
-function toBlocks(g: Graph, x: Value, { blockIndex, flatIndex, shared }: TokenLayout): Value {
-  const blocks = g.op("Gather", [x, blockIndex], { inverse: flatIndex });
-  if (shared === null) return blocks;
-  return g.composite(blocks, [x], (dy) => {
-    const rows = g.reshape(dy, [product(blockIndex.shape), x.shape[1] as Dimension]);
-    const own = g.op("Gather", [rows, flatIndex], { inverse: null });
-    const ofCopies = g.sum(g.op("Gather", [rows, shared.copies], { inverse: null }), [0]);
-    const more = g.op("Gather", [g.reshape(ofCopies, ["C", x.shape[1] as Dimension]), shared.index], {
-      inverse: null,
+/** The same where rows share tokens: those attend to each other once, then each row's own tokens to them and to the row's. */
+function sharedAttention(
+  g: Graph,
+  config: ModelConfig,
+  inputs: readonly [queries: Value, keys: Value, values: Value],
+  { blockIndex, flatIndex, blockMask, queryBlocks, causalMask }: TokenLayout,
+  shared: SharedLayout,
+): Value {
+  const [queries, keys, values] = inputs;
+  const C = shared.tokens.shape[0] as Dimension;
+  const Q = shared.ownIndex.shape[1] as Dimension;
+  const width = queries.shape[1] as Dimension;
+  /** Rows of a flat tensor; backwards, flat tokens that are not among them get nothing. */
+  const rowsAt = (x: Value, rows: Value, back: Value, mask: Value): Value =>
+    g.composite(g.op("Gather", [x, rows], { inverse: null }), [x], (dy) => {
+      const flat = g.reshape(dy, [product(rows.shape), x.shape[1] as Dimension]);
+      return [g.mul(g.op("Gather", [flat, back], { inverse: null }), mask)];
     });
-    return [g.add(own, g.mul(more, shared.mask))];
+  const sharedRows = (x: Value): Value =>
+    g.reshape(rowsAt(x, shared.tokens, shared.index, shared.mask), [1, C, x.shape[1] as Dimension]);
+  const isOwn = g.sub(g.constant(1), shared.mask);
+  /** [N, W] to [B, T, W]. Backwards, a shared token gets what all its copies send. */
+  const toBlocks = (x: Value): Value =>
+    g.composite(g.op("Gather", [x, blockIndex], { inverse: flatIndex }), [x], (dy) => {
+      const W = x.shape[1] as Dimension;
+      const rows = g.reshape(dy, [product(blockIndex.shape), W]);
+      const first = g.op("Gather", [rows, flatIndex], { inverse: null });
+      const copies = g.reshape(g.sum(g.op("Gather", [rows, shared.copies], { inverse: null }), [0]), [C, W]);
+      const further = g.op("Gather", [copies, shared.index], { inverse: null });
+      return [g.add(first, g.mul(further, shared.mask))];
+    });
+
+  const ofShared = causalAttention(g, toHeads(g, config, inputs.map(sharedRows)), {
+    queryBlocks: shared.queryBlocks,
+    causalMask: shared.causalMask,
+    leading: null,
   });
+  const own = rowsAt(queries, shared.ownIndex, shared.ownPlaces, isOwn);
+  const ofOwn = causalAttention(g, toHeads(g, config, [own, toBlocks(keys), toBlocks(values)]), {
+    queryBlocks,
+    causalMask,
+    leading: { count: C, block: quotient(Q, queryBlocks) as Dimension, sizes: shared.keySizes },
+  });
+  const sharedContext = g.reshape(fromHeads(g, config, ofShared, [1, C]), [C, width]);
+  const ownContext = g.mul(fromHeads(g, config, ofOwn, shared.ownIndex.shape), blockMask);
+  const ownRows = g.reshape(ownContext, [product(shared.ownIndex.shape), width]);
+  const all = g.op("Concat", [sharedContext, ownRows], { axis: 0 });
+  return g.composite(
+    g.op("Gather", [all, shared.places], { inverse: null }),
+    [sharedContext, ownContext],
+    (dy) => [
+      g.op("Gather", [dy, shared.tokens], { inverse: null }),
+      g.op("Gather", [dy, shared.ownIndex], { inverse: null }),
+    ],
+  );
 }
 
-/** q [B, K, R*T, E] with the R heads of a token side by side, k and v [B, K, T, E]. */
-interface Heads {
-  q: Value;
-  k: Value;
-  v: Value;
+/** Queries, keys and values [B, T, width] to heads. */
+function toHeads(g: Graph, config: ModelConfig, blocks: readonly Value[]): Heads {
+  const { keyValueHeads: K, headWidth: E } = config;
+  const R = config.queryHeads / K;
+  const split = (x: Value, width: number): Value => {
+    const [B, T] = x.shape as [Dimension, Dimension];
+    return g.transpose(g.reshape(x, [B, T, K, width]), [0, 2, 1, 3]);
+  };
+  const [queries, keys, values] = blocks as [Value, Value, Value];
+  const [B, Q] = queries.shape as [Dimension, Dimension];
+  const q = g.reshape(split(queries, R * E), [B, K, product([R, Q]), E]);
+  return { q, k: split(keys, E), v: split(values, E) };
+}
+
+/** [B, K, R*Q, E] to [B, Q, H*E]. */
+function fromHeads(g: Graph, config: ModelConfig, context: Value, [B, Q]: readonly Dimension[]): Value {
+  const { keyValueHeads: K, headWidth: E } = config;
+  const R = config.queryHeads / K;
+  const shape = [B, K, Q, R * E] as readonly Dimension[];
+  const rows = g.transpose(g.reshape(context, shape), [0, 2, 1, 3]);
+  return g.reshape(rows, [B, Q, K * R * E] as readonly Dimension[]);
 }
 
 function attentionWithPast(
@@ -157,61 +242,4 @@ function attentionWithPast(
     Value,
   ];
   return g.add(g.matmul(onPast, past.values), g.matmul(onNew, v));
-}
-
-/** softmax(q k' / sqrt(E) + mask) v, a block of queries at a time. */
-function causalAttention(g: Graph, heads: Heads, { queryBlocks, causalMask }: TokenLayout): Value {
-  const { q, k, v } = heads;
-  const alpha = 1 / Math.sqrt(k.shape[3] as number);
-  const cut = (x: Value, axis: number): readonly Value[] => cutEvenly(g, x, axis, queryBlocks);
-  const prefixes = (parts: readonly Value[], axis: number): Value[] =>
-    parts.map((_, i) => joined(g, parts.slice(0, i + 1), axis));
-  const [queries, keys, values] = [cut(q, 2), prefixes(cut(k, 2), 2), prefixes(cut(v, 2), 2)];
-  // The last block's mask, from its end: what a block sees before itself, it sees whole.
-  const masks = cut(causalMask, 1).map((_, i, parts) => joined(g, parts.slice(queryBlocks - 1 - i), 1));
-
-  const weigh = (i: number, scores: Value): Value => g.op("Softmax", [g.add(scores, masks[i] as Value)], {});
-  const kept = queries.map((block, i) =>
-    weigh(i, g.matmul(block, keys[i] as Value, { transB: true, alpha })),
-  );
-  const blocks = kept.map((weights, i) => g.matmul(weights, values[i] as Value));
-  const context = joined(g, blocks, 2);
-
-  return g.composite(context, [q, k, v], (dy) => {
-    // Scaled before instead of in the product, so that ONNX Runtime does not take it for the forward pass's and keep that.
-    const again = queryBlocks === 1 ? null : cut(g.mul(q, g.constant(alpha)), 2);
-    // sum(dP P) over the keys is sum(dy context) over the head's width.
-    const sums = cut(g.sum(g.mul(dy, context), [3]), 2);
-    const gradients = cut(dy, 2).map((dBlock, i) => {
-      const [query, key, value] = [queries[i], keys[i], values[i]] as [Value, Value, Value];
-      const weights =
-        again === null ? (kept[i] as Value) : weigh(i, g.matmul(again[i] as Value, key, { transB: true }));
-      const dWeights = g.matmul(dBlock, value, { transB: true });
-      const dScores = g.mul(weights, g.sub(dWeights, sums[i] as Value));
-      return {
-        q: g.matmul(dScores, key, { alpha }),
-        k: cutEvenly(g, g.matmul(dScores, query, { transA: true, alpha }), 2, i + 1),
-        v: cutEvenly(g, g.matmul(weights, dBlock, { transA: true }), 2, i + 1),
-      };
-    });
-    // Each part of the keys was seen by the blocks from its own on.
-    const sumParts = (of: "k" | "v"): Value => {
-      const parts = gradients.map((_, j) =>
-        gradients
-          .slice(j)
-          .map((gradient) => gradient[of][j] as Value)
-          .reduce(g.add),
-      );
-      return joined(g, parts, 2);
-    };
-    return [
-      joined(
-        g,
-        gradients.map((gradient) => gradient.q),
-        2,
-      ),
-      sumParts("k"),
-      sumParts("v"),
-    ];
-  });
 }

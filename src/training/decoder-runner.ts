@@ -3,8 +3,9 @@
 // handful of rows (data/batches).
 import { encodeOnnx } from "../graph/onnx.ts";
 import type { Graph } from "../graph/graph.ts";
+import { PASS_TOKENS } from "../data/batches.ts";
 import type { PassLayout, SupervisedPass } from "../data/batches.ts";
-import { causalMask } from "../model/attention-mask.ts";
+import type { AttentionForm } from "../model/attention.ts";
 import { layerFeed } from "../model/decoder.ts";
 import { embed } from "../model/decoder-weights.ts";
 import type { DecoderWeights } from "../model/decoder-weights.ts";
@@ -16,6 +17,7 @@ import { float32, int32, int64 } from "../runtime/tensor.ts";
 import type { HostTensor } from "../runtime/tensor.ts";
 import { buildHeadGraphs, HEAD_ROWS } from "./head-graphs.ts";
 import { buildLayerGraphs } from "./layer-graphs.ts";
+import { attentionForm, LayoutFeeds } from "./layout-feeds.ts";
 import { buildStepGraph } from "./step-graph.ts";
 import type { LoraParameters, LoraPlan } from "./lora-parameters.ts";
 import type { RowWeights } from "./row-weights.ts";
@@ -25,6 +27,9 @@ import type { RowWeights } from "./row-weights.ts";
  * the backward pass needs of every layer, about 1.5 MB a token of a 135M model.
  */
 export const WHOLE_STEP_TOKENS = 1100;
+
+/** A pass of long rows, or of more than `PASS_TOKENS` loss rows, computes its logits in so many parts. */
+const HEAD_PARTS = 4;
 
 export interface PassResult {
   /** Sum of -log p over the pass's supervised tokens, in nats. */
@@ -53,17 +58,18 @@ export class DecoderRunner {
   readonly #options: DecoderRunnerOptions;
   readonly #sessions = new Map<string, Promise<Session>>();
   readonly #headGraphs;
-  #causalMask: HostTensor<"float32"> | null = null;
+  readonly #layoutFeeds: LayoutFeeds;
 
   constructor(options: DecoderRunnerOptions) {
     this.#options = options;
     this.#headGraphs = buildHeadGraphs(options.config);
+    this.#layoutFeeds = new LayoutFeeds(options.config, options.weights);
   }
 
   /** Loss and accuracy of a pass, without gradients and without dropout. */
   async evaluate(pass: SupervisedPass): Promise<PassResult> {
     const session = await this.#layerSession("forward", pass.layout);
-    const shared = this.#sharedFeeds(pass.layout);
+    const shared = this.#layoutFeeds.of(pass.layout);
     let x = embed(this.#options.weights, pass.layout.tokens);
     for (const layer of this.#layers()) {
       const dropout = this.#dropout(pass.layout, layer, null);
@@ -91,7 +97,7 @@ export class DecoderRunner {
     }
     const forward = await this.#layerSession("forward", layout);
     const backward = await this.#layerSession("backward", layout);
-    const shared = this.#sharedFeeds(layout);
+    const shared = this.#layoutFeeds.of(layout);
 
     const inputs: HostTensor<"float32">[] = [];
     let x = embed(this.#options.weights, layout.tokens);
@@ -133,10 +139,10 @@ export class DecoderRunner {
     dropoutStream: DropoutStream,
   ): Promise<PassResult> {
     const { weights, parameters, config, lora } = this.#options;
-    const { queryBlocks } = layout;
-    const { form } = rowWeights;
-    const session = await this.#session(`step ${queryBlocks} ${form.name}`, () =>
-      buildStepGraph(config, lora, queryBlocks, form),
+    const form = attentionForm(layout);
+    const headParts = form.queryBlocks > 1 || lossRows.length > PASS_TOKENS ? HEAD_PARTS : 1;
+    const session = await this.#session(`step ${nameOf(form)} ${headParts} ${rowWeights.form.name}`, () =>
+      buildStepGraph(config, lora, { form, weights: rowWeights.form, headParts }),
     );
     const perLayer: Record<string, HostTensor> = {};
     for (const layer of this.#layers()) {
@@ -150,11 +156,11 @@ export class DecoderRunner {
       rowMask[row] = 1;
     }
     // The graph cuts the loss rows into as many parts: what is missing is filled up with row 0 at weight 0.
-    const places = padded(lossRows, queryBlocks);
+    const places = padded(lossRows, headParts);
     const results = await session.run({
-      ...this.#sharedFeeds(layout),
+      ...this.#layoutFeeds.of(layout),
       ...perLayer,
-      ...this.#targetFeeds(padded(targets, queryBlocks)),
+      ...this.#targetFeeds(padded(targets, headParts)),
       ...rowWeights.feeds(places.length),
       x: embed(weights, layout.tokens),
       loss_rows: int32(places, [places.length]),
@@ -188,39 +194,17 @@ export class DecoderRunner {
     return session;
   }
 
-  #layerSession(direction: "forward" | "backward", { queryBlocks }: PassLayout): Promise<Session> {
+  #layerSession(direction: "forward" | "backward", layout: PassLayout): Promise<Session> {
     const { config, lora } = this.#options;
+    const form = attentionForm(layout);
     return this.#session(
-      `${direction} ${queryBlocks}`,
-      () => buildLayerGraphs(config, lora, queryBlocks)[direction],
+      `${direction} ${nameOf(form)}`,
+      () => buildLayerGraphs(config, lora, form)[direction],
     );
   }
 
   #layerFeeds(layer: number): Feeds {
     return { ...this.#options.weights.layers[layer], ...this.#options.parameters.layers[layer] };
-  }
-
-  #sharedFeeds(layout: PassLayout): Feeds {
-    const { rowCount: B, rowLength: T, queryBlocks, tokens } = layout;
-    const { cos, sin } = this.#options.weights;
-    return {
-      cos,
-      sin,
-      positions: int64(layout.positions, [1, tokens.length]),
-      block_index: int32(layout.blockIndex, [B, T]),
-      flat_index: int32(layout.flatIndex, [tokens.length]),
-      block_mask: float32(layout.blockMask, [B, T, 1]),
-      ...sharedTokenFeeds(layout),
-      causal_mask: this.#causalMaskOf(T, T / queryBlocks),
-    };
-  }
-
-  #causalMaskOf(T: number, U: number): HostTensor<"float32"> {
-    const { queryHeads, keyValueHeads } = this.#options.config;
-    const R = queryHeads / keyValueHeads;
-    const last = this.#causalMask;
-    if (last?.shape[0] === R * U && last.shape[1] === T) return last;
-    return (this.#causalMask = causalMask(T, R, U));
   }
 
   /** Masks of one layer: ones without a stream, else zeros with probability p and 1 / (1 - p). */
@@ -292,24 +276,8 @@ export class DecoderRunner {
   }
 }
 
-/** SharedLayout of model/attention. Without shared tokens one place stands in for them, at mask 0: no dimension is ever empty. */
-function sharedTokenFeeds({ rowCount, rowLength, sharedTokens, tokens }: PassLayout): Feeds {
-  const N = tokens.length;
-  const [X, C] = sharedTokens === 0 ? [1, 1] : [rowCount - 1, sharedTokens];
-  const copies = Int32Array.from({ length: X * C }, (_, i) =>
-    sharedTokens === 0 ? 0 : (Math.floor(i / C) + 1) * rowLength + (i % C),
-  );
-  return {
-    shared_copies: int32(copies, [X, C]),
-    shared_index: int32(
-      Int32Array.from({ length: N }, (_, n) => (n < sharedTokens ? n : 0)),
-      [N],
-    ),
-    shared_mask: float32(
-      Float32Array.from({ length: N }, (_, n) => (n < sharedTokens ? 1 : 0)),
-      [N, 1],
-    ),
-  };
+function nameOf({ queryBlocks, sharedBlocks }: AttentionForm): string {
+  return `${queryBlocks} ${sharedBlocks}`;
 }
 
 function outputOf(results: Fetches): HostTensor<"float32"> {

@@ -5,7 +5,7 @@ import { Graph } from "../graph/graph.ts";
 import { backward } from "../graph/backward.ts";
 import { subgraph } from "../graph/subgraph.ts";
 import type { Value } from "../graph/value.ts";
-import { declareLayout } from "../model/attention.ts";
+import { declareLayout, WHOLE_ROWS } from "../model/attention.ts";
 import { declareLayerWeights, decoderLayer } from "../model/decoder.ts";
 import type { LoraSite, LoraSites } from "../model/lora.ts";
 import type { LoraTarget } from "../model/lora-targets.ts";
@@ -40,11 +40,11 @@ export function loraMatrices({ sites }: LoraSites): Value[] {
 }
 
 /** Builds and differentiates one layer. Gradients are those of a loss whose gradient by the layer's output is `d_output`. */
-export function buildLayerGraphs(config: ModelConfig, lora: LoraPlan, queryBlocks = 1): LayerGraphs {
+export function buildLayerGraphs(config: ModelConfig, lora: LoraPlan, form = WHOLE_ROWS): LayerGraphs {
   const g = new Graph();
   const x = g.input("x", "float32", ["N", config.hiddenSize]);
   const weights = declareLayerWeights(g, config);
-  const layout = declareLayout(g, config, { past: false, queryBlocks });
+  const layout = declareLayout(g, config, { past: false, form });
   const sites = declareLora(g, config, lora);
   const { output } = decoderLayer(g, config, x, weights, layout, sites);
   const gradient = g.input("d_output", "float32", ["N", config.hiddenSize]);

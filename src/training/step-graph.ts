@@ -8,6 +8,7 @@ import { dependentsLast } from "../graph/order.ts";
 import { subgraph } from "../graph/subgraph.ts";
 import type { Value } from "../graph/value.ts";
 import { declareLayout } from "../model/attention.ts";
+import type { AttentionForm } from "../model/attention.ts";
 import { declareLayerWeights, decoderLayer, layerFeed } from "../model/decoder.ts";
 import type { ModelConfig } from "../model/model-config.ts";
 import { lossHead } from "./head-graphs.ts";
@@ -15,6 +16,13 @@ import { declareLora, loraMatrices } from "./layer-graphs.ts";
 import type { LoraPlan } from "./lora-parameters.ts";
 import { UNIFORM } from "./row-weights.ts";
 import type { WeightForm } from "./row-weights.ts";
+
+export interface StepGraphOptions {
+  form: AttentionForm;
+  weights?: WeightForm;
+  /** Equal parts of the loss rows, of which one's logits are in memory at a time. */
+  headParts?: number;
+}
 
 /**
  * Inputs: x [N, D], the layout, all weights and LoRA pairs under `layerFeed` names, those of `lossHead`, loss_rows int32 [M]
@@ -25,12 +33,11 @@ import type { WeightForm } from "./row-weights.ts";
 export function buildStepGraph(
   config: ModelConfig,
   lora: LoraPlan,
-  queryBlocks: number,
-  weights: WeightForm = UNIFORM,
+  { form, weights = UNIFORM, headParts = 1 }: StepGraphOptions,
 ): Graph {
   const { hiddenSize: D } = config;
   const g = new Graph();
-  const layout = declareLayout(g, config, { past: false, queryBlocks });
+  const layout = declareLayout(g, config, { past: false, form });
   const trainable: Value[] = [];
   let x = g.input("x", "float32", ["N", D]);
   for (let layer = 0; layer < config.layerCount; layer++) {
@@ -39,11 +46,9 @@ export function buildStepGraph(
     trainable.push(...loraMatrices(sites));
     x = decoderLayer(g, config, x, declareLayerWeights(g, config, prefix), layout, sites).output;
   }
-  // Long rows have many loss rows too.
-  const parts = queryBlocks;
-  const lossRows = g.input("loss_rows", "int32", [product([parts, "M"])]);
+  const lossRows = g.input("loss_rows", "int32", [product([headParts, "M"])]);
   const rows = g.op("Gather", [x, lossRows], { inverse: null });
-  const { outputs, dRows } = lossHead(g, config, rows, { weights, parts });
+  const { outputs, dRows } = lossHead(g, config, rows, { weights, parts: headParts });
   const rowPlaces = g.input("row_places", "int32", ["N"]);
   const rowMask = g.input("row_mask", "float32", ["N", 1]);
   const gradient = g.mul(g.op("Gather", [dRows, rowPlaces], { inverse: null }), rowMask);

@@ -1,9 +1,13 @@
 // Small configs of the three families and random feeds for layer graphs over ragged rows, for tests of graphs.
 import { layOut } from "../../src/data/batches.ts";
+import { WHOLE_ROWS } from "../../src/model/attention.ts";
+import type { AttentionForm } from "../../src/model/attention.ts";
 import type { Graph } from "../../src/graph/graph.ts";
 import { familyTraits, MODEL_FAMILIES } from "../../src/model/model-config.ts";
 import type { ModelConfig, ModelFamily } from "../../src/model/model-config.ts";
 import { createRandom } from "../../src/random.ts";
+import { float32 } from "../../src/runtime/tensor.ts";
+import { LayoutFeeds } from "../../src/training/layout-feeds.ts";
 import type { Tensor, TensorFeeds } from "../reference/interpreter.ts";
 
 /** Four query heads on two key/value heads of width 4 on a model width of 6: no two sizes are mistaken for each other. */
@@ -37,22 +41,27 @@ export interface Past {
   places: number;
 }
 
+export interface LayerFeedOptions {
+  past?: Past;
+  form?: AttentionForm;
+  /** Of each row's tokens; more than none only where the form has blocks for them. */
+  sharedTokens?: number;
+}
+
 /**
- * Feeds for a layer graph over rows of the given lengths: the layout as batches.ts makes it, everything else seeded random
+ * Feeds for a layer graph over rows of the given lengths: the layout as training makes it, everything else seeded random
  * float32 numbers. Inputs of equal name get equal numbers in every graph.
  */
 export function layerFeeds(
   graph: Graph,
   config: ModelConfig,
   rowLengths: readonly number[],
-  past: Past | null = null,
-  queryBlocks = 1,
+  { past, form = WHOLE_ROWS, sharedTokens = 0 }: LayerFeedOptions = {},
 ): Record<string, Tensor> {
   const rows = rowLengths.map((length) => new Int32Array(length));
-  const layout = layOut(rows, { queryBlocks });
+  const { queryBlocks, sharedBlocks } = form;
+  const layout = { ...layOut(rows, { queryBlocks, sharedTokens }), sharedBlocks };
   const { rowCount: B, rowLength: T, tokens } = layout;
-  const U = T / queryBlocks;
-  const R = config.queryHeads / config.keyValueHeads;
   const N = tokens.length;
   const S = past?.places ?? 0;
   const half = config.headWidth / 2;
@@ -62,22 +71,19 @@ export function layerFeeds(
   const angles = Float64Array.from({ length: config.maxPositions * half }, (_, i) => {
     return Math.floor(i / half) * config.ropeTheta ** (-(i % half) / half);
   });
+  const none = float32(new Float32Array(0), [0]);
   const feeds: Record<string, Tensor> = {
+    ...Object.fromEntries(
+      Object.entries(new LayoutFeeds(config, { cos: none, sin: none }).of(layout)).map(
+        ([name, { shape, data }]): [string, Tensor] => [
+          name,
+          { shape, data: Float64Array.from(data, Number) },
+        ],
+      ),
+    ),
     positions: { shape: [1, N], data: positions },
     cos: { shape: [config.maxPositions, half], data: angles.map((angle) => Math.fround(Math.cos(angle))) },
     sin: { shape: [config.maxPositions, half], data: angles.map((angle) => Math.fround(Math.sin(angle))) },
-    block_index: { shape: [B, T], data: Float64Array.from(layout.blockIndex) },
-    flat_index: { shape: [N], data: Float64Array.from(layout.flatIndex) },
-    block_mask: { shape: [B, T, 1], data: Float64Array.from(layout.blockMask) },
-    shared_copies: { shape: [1, 1], data: Float64Array.of(0) },
-    shared_index: { shape: [N], data: new Float64Array(N) },
-    shared_mask: { shape: [N, 1], data: new Float64Array(N) },
-    causal_mask: {
-      shape: [R * U, T],
-      data: Float64Array.from({ length: R * U * T }, (_, i) =>
-        i % T > T - U + Math.floor(i / T / R) ? -1e9 : 0,
-      ),
-    },
     past_mask: {
       shape: [B, 1, 1, S],
       data: Float64Array.from({ length: B * S }, (_, i) =>
@@ -86,7 +92,7 @@ export function layerFeeds(
     },
     past_sizes: { shape: [2], data: Float64Array.of(S, T) },
   };
-  const sizes: Record<string, number> = { N, B, T, U, S };
+  const sizes: Record<string, number> = { N, S, B };
   for (const { name, shape } of graph.inputs) {
     if (feeds[name] !== undefined) continue;
     const dimensions = shape.map((one) => sizes[one] ?? Number(one));

@@ -11,6 +11,7 @@ import type { ModelConfig } from "../../src/model/model-config.ts";
 import { buildHeadGraphs, lossHead } from "../../src/training/head-graphs.ts";
 import { UNIFORM } from "../../src/training/row-weights.ts";
 import { buildLayerGraphs } from "../../src/training/layer-graphs.ts";
+import type { LayerGraphs } from "../../src/training/layer-graphs.ts";
 import { evaluate } from "../reference/interpreter.ts";
 import type { Tensor, TensorFeeds } from "../reference/interpreter.ts";
 import { difference, FAMILIES, layerFeeds, randomTensor, rowsOf, smallConfig } from "./graph-families.ts";
@@ -39,28 +40,33 @@ function slope(
   return (8 * (moved(1) - moved(-1)) - (moved(2) - moved(-2))) / (12 * STEP);
 }
 
+/** Compares every gradient with slopes in three random directions. */
+function expectTrueGradients(graphs: LayerGraphs, feeds: TensorFeeds): void {
+  const gradients = evaluate(graphs.backward, feeds);
+  const names = Object.keys(gradients).map((name) => name.slice(2));
+  expect(names).toHaveLength(1 + 2 * LORA_TARGETS.length);
+  const lossAt = (changed: TensorFeeds): number =>
+    inner(evaluate(graphs.forward, changed)["output"] as Tensor, feeds["d_output"] as Tensor);
+  for (const name of names) {
+    for (const i of [0, 1, 2]) {
+      const direction = randomTensor(`${name} direction ${i}`, feeds[name]?.shape ?? []);
+      const found = inner(gradients[`d_${name}`] as Tensor, direction);
+      const expected = slope(lossAt, feeds, name, direction);
+      // The slope's own error on rows of five tokens: 1e-9.
+      expect(Math.abs(found - expected), name).toBeLessThan(4e-9 * Math.max(1, Math.abs(expected)));
+    }
+  }
+}
+
 const FORMS = FAMILIES.flatMap((family) => [1, 3].map((queryBlocks) => ({ family, queryBlocks })));
 
 describe.each(FORMS)("a layer of $family, queries in $queryBlocks blocks,", ({ family, queryBlocks }) => {
   const config = smallConfig(family);
-  const graphs = buildLayerGraphs(config, LORA, queryBlocks);
-  const feeds = layerFeeds(graphs.backward, config, ROWS, null, queryBlocks);
+  const form = { queryBlocks, sharedBlocks: 0 };
+  const graphs = buildLayerGraphs(config, LORA, form);
+  const feeds = layerFeeds(graphs.backward, config, ROWS, { form });
 
-  it("has the gradients that central differences show", () => {
-    const gradients = evaluate(graphs.backward, feeds);
-    const names = Object.keys(gradients).map((name) => name.slice(2));
-    expect(names).toHaveLength(1 + 2 * LORA_TARGETS.length);
-    const lossAt = (changed: TensorFeeds): number =>
-      inner(evaluate(graphs.forward, changed)["output"] as Tensor, feeds["d_output"] as Tensor);
-    for (const name of names) {
-      for (const i of [0, 1, 2]) {
-        const direction = randomTensor(`${name} direction ${i}`, feeds[name]?.shape ?? []);
-        const found = inner(gradients[`d_${name}`] as Tensor, direction);
-        const expected = slope(lossAt, feeds, name, direction);
-        expect(Math.abs(found - expected), name).toBeLessThan(1e-9 * Math.max(1, Math.abs(expected)));
-      }
-    }
-  });
+  it("has the gradients that central differences show", () => expectTrueGradients(graphs, feeds));
 
   it("gives the same on ONNX Runtime, forward and backward", async () => {
     await expectSameAsInterpreter(graphs.forward, feeds);
@@ -85,7 +91,7 @@ describe.each(FORMS)("a layer of $family, queries in $queryBlocks blocks,", ({ f
     const sums = new Map<string, Float64Array>();
     let start = 0;
     for (const length of ROWS) {
-      const alone = { ...layerFeeds(graphs.backward, config, [length], null, queryBlocks) };
+      const alone = { ...layerFeeds(graphs.backward, config, [length], { form }) };
       for (const [name, tensor] of Object.entries(feeds)) {
         if (/^(x|d_output)$|dropout$/.test(name)) alone[name] = rowsOf(tensor, start, start + length);
       }
@@ -118,6 +124,69 @@ describe.each(FORMS)("a layer of $family, queries in $queryBlocks blocks,", ({ f
   });
 });
 
+const SHARED_FORMS = FAMILIES.flatMap((family) => [
+  { family, queryBlocks: 1, sharedBlocks: 1 },
+  { family, queryBlocks: 3, sharedBlocks: 2 },
+]);
+
+describe.each(SHARED_FORMS)(
+  "a layer of $family, rows with shared tokens, in $queryBlocks and $sharedBlocks blocks,",
+  ({ family, ...form }) => {
+    const SHARED = 2;
+    const lengths = [5, 3, 4];
+    const config = smallConfig(family);
+    const graphs = buildLayerGraphs(config, LORA, form);
+    const feeds = layerFeeds(graphs.backward, config, lengths, { form, sharedTokens: SHARED });
+
+    it("has the gradients that central differences show", () => expectTrueGradients(graphs, feeds));
+
+    it("gives the same on ONNX Runtime, forward and backward", async () => {
+      await expectSameAsInterpreter(graphs.forward, feeds);
+      await expectSameAsInterpreter(graphs.backward, feeds);
+    });
+
+    it("gives what rows give that each have the shared tokens", () => {
+      const plain = buildLayerGraphs(config, LORA);
+      const apart: Record<string, Tensor> = layerFeeds(plain.backward, config, lengths);
+      /** Which flat token of the shared layout each token of the plain one is. */
+      const places: number[] = [];
+      let own = SHARED;
+      for (const length of lengths) for (let t = 0; t < length; t++) places.push(t < SHARED ? t : own++);
+      const spread = ({ shape, data }: Tensor, onlyOnce: boolean): Tensor => {
+        const width = shape[1] as number;
+        const rows = places.map((place, n) =>
+          onlyOnce && places.indexOf(place) !== n
+            ? new Float64Array(width)
+            : data.subarray(place * width, (place + 1) * width),
+        );
+        return { shape: [places.length, width], data: Float64Array.from(rows.flatMap((row) => [...row])) };
+      };
+      for (const [name, tensor] of Object.entries(feeds)) {
+        if (/^x$|dropout$/.test(name)) apart[name] = spread(tensor, false);
+        if (name === "d_output") apart[name] = spread(tensor, true);
+      }
+      const output = evaluate(graphs.forward, feeds)["output"] as Tensor;
+      expect(difference(evaluate(plain.forward, apart)["output"], spread(output, false))).toBeLessThan(1e-12);
+
+      const [together, expected] = [evaluate(graphs.backward, feeds), evaluate(plain.backward, apart)];
+      for (const [name, gradient] of Object.entries(together)) {
+        const one = expected[name] as Tensor;
+        if (name !== "d_x") {
+          expect(difference(gradient, one), name).toBeLessThan(1e-12);
+          continue;
+        }
+        const width = config.hiddenSize;
+        const sum = new Float64Array(gradient.data.length);
+        for (const [i, value] of one.data.entries()) {
+          const at = (places[Math.floor(i / width)] as number) * width + (i % width);
+          sum[at] = (sum[at] as number) + value;
+        }
+        expect(difference(gradient, { ...gradient, data: sum }), name).toBeLessThan(1e-12);
+      }
+    });
+  },
+);
+
 describe.each(FAMILIES)("a layer of %s", (family) => {
   const config = smallConfig(family);
 
@@ -132,7 +201,7 @@ describe.each(FAMILIES)("a layer of %s", (family) => {
     const wholeFeeds = layerFeeds(whole, config, lengths);
     const results = evaluate(whole, wholeFeeds);
     const places = 4;
-    const continuedFeeds = layerFeeds(continued, config, added, { lengths: pasts, places });
+    const continuedFeeds = layerFeeds(continued, config, added, { past: { lengths: pasts, places } });
     const x: number[] = [];
     const expected: number[] = [];
     let start = 0;

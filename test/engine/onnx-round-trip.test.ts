@@ -6,6 +6,7 @@ import { encodeOnnx } from "../../src/graph/onnx.ts";
 import { OPS } from "../../src/graph/ops.ts";
 import { print } from "../../src/graph/print.ts";
 import type { OpKind, Value } from "../../src/graph/value.ts";
+import { WHOLE_ROWS } from "../../src/model/attention.ts";
 import { LORA_TARGETS } from "../../src/model/lora-targets.ts";
 import { buildHeadGraphs } from "../../src/training/head-graphs.ts";
 import { buildLayerGraphs } from "../../src/training/layer-graphs.ts";
@@ -43,14 +44,14 @@ describe("a graph read back from its ONNX bytes", () => {
 
   it.each(FAMILIES)("is the same for the graphs of a %s layer, and computes the same", (family) => {
     const config = smallConfig(family);
-    for (const [dropout, queryBlocks] of [
-      [0, 1],
-      [0.1, 2],
+    for (const [dropout, form, sharedTokens] of [
+      [0, WHOLE_ROWS, 0],
+      [0.1, { queryBlocks: 2, sharedBlocks: 1 }, 1],
     ] as const) {
       const lora = { rank: 2, alpha: 3, dropout, targetModules: LORA_TARGETS };
-      const graphs = buildLayerGraphs(config, lora, queryBlocks);
+      const graphs = buildLayerGraphs(config, lora, form);
       for (const graph of Object.values(graphs) as Graph[]) expectRoundTrip(graph);
-      const feeds = layerFeeds(graphs.backward, config, [2, 3], null, queryBlocks);
+      const feeds = layerFeeds(graphs.backward, config, [2, 3], { form, sharedTokens });
       const expected = evaluate(graphs.backward, feeds);
       const found = evaluate(expectRoundTrip(graphs.backward), feeds);
       // Constants are rounded to float32 on the way.

@@ -1,6 +1,6 @@
 // Reads the bytes of onnx.ts back into a graph, so that tests can prove that nothing is lost on the way. Knows only what that
 // writer writes; field numbers are those of onnx.proto3. Gather's inverse is not in the bytes: it comes back as null.
-import { quotient } from "../../src/graph/dimensions.ts";
+import { product, quotient } from "../../src/graph/dimensions.ts";
 import type { Dimension } from "../../src/graph/dimensions.ts";
 import { Graph } from "../../src/graph/graph.ts";
 import type { DataType, OpAttributes, OpKind, Value } from "../../src/graph/value.ts";
@@ -66,6 +66,8 @@ interface NodeForm {
   has: (name: string) => boolean;
   /** The int64 vector behind the inputs. */
   vector: number[];
+  /** Shapes of the outputs, as the model states them. */
+  outputs: (readonly Dimension[])[];
 }
 
 const ATTRIBUTES: { [K in OpKind]: (form: NodeForm, inputs: readonly Value[]) => OpAttributes[K] } = {
@@ -91,14 +93,17 @@ const ATTRIBUTES: { [K in OpKind]: (form: NodeForm, inputs: readonly Value[]) =>
   Reshape: ({ vector }, [x]) => ({ shape: shapeOf((x as Value).shape, vector) }),
   Transpose: ({ ints }) => ({ permutation: ints("perm") }),
   Concat: ({ int }) => ({ axis: int("axis") }),
-  Split({ int, has, vector }, [x, sizes]) {
+  Split({ int, has, vector, outputs }, [x, sizes]) {
     const axis = int("axis");
     const whole = (x as Value).shape.at(axis) as Dimension;
     if (has("num_outputs")) {
       const count = int("num_outputs");
       return { axis, sizes: Array.from({ length: count }, () => quotient(whole, count) as Dimension) };
     }
-    return { axis, sizes: sizes === undefined ? vector : String(whole).split("+") };
+    return {
+      axis,
+      sizes: sizes === undefined ? vector : outputs.map((shape) => shape.at(axis) as Dimension),
+    };
   },
   Gather: ({ int }) => (expectOne(int("axis"), 0), { inverse: null }),
   GatherElements: ({ int }) => (expectOne(int("axis"), -1), {}),
@@ -118,16 +123,7 @@ function transposes(int: (name: string) => number): { transA: boolean; transB: b
 /** 0 repeats the dimension at the same axis, -1 takes what is left. */
 function shapeOf(from: readonly Dimension[], vector: readonly number[]): Dimension[] {
   const known = vector.map((one, i) => (one === 0 ? (from[i] as Dimension) : one));
-  const factors = (dimensions: readonly Dimension[]): string[] =>
-    dimensions.flatMap((one) => String(one).split("*"));
-  const isNumber = (factor: string): boolean => /^\d+$/.test(factor);
-  const numbers = (list: string[]): number =>
-    list.filter(isNumber).reduce((total, one) => total * Number(one), 1);
-  const [whole, used] = [factors(from), factors(known.filter((one) => one !== -1))];
-  const names = whole.filter((factor) => !isNumber(factor)).sort();
-  for (const factor of used) if (!isNumber(factor)) names.splice(names.indexOf(factor), 1);
-  const coefficient = numbers(whole) / numbers(used);
-  const rest = [...(coefficient === 1 ? [] : [String(coefficient)]), ...names].join("*");
+  const rest = quotient(product(from), product(known.filter((one) => one !== -1))) as Dimension;
   return known.map((one) => (one === -1 ? rest : one));
 }
 
@@ -146,6 +142,12 @@ export function readOnnx(model: Uint8Array): Graph {
     if (name.endsWith("_vector")) vectors.set(name, data);
     else values.set(name, g.constant(data, dtype, shape));
   }
+  const shapes = new Map(
+    [...all(body, 12), ...all(body, 13)].map(({ bytes }) => {
+      const { name, shape } = readValueInfo(bytes);
+      return [name, shape];
+    }),
+  );
   for (const field of all(body, 1)) {
     const node = readFields(field.bytes);
     const kind = text(first(node, 4).bytes);
@@ -156,7 +158,16 @@ export function readOnnx(model: Uint8Array): Graph {
       continue;
     }
     const vector = inputNames.flatMap((name) => vectors.get(name) ?? []);
-    const outputs = applyNode(g, kind as OpKind, inputs, readForm(node, vector));
+    const outputs = applyNode(
+      g,
+      kind as OpKind,
+      inputs,
+      readForm(
+        node,
+        vector,
+        outputNames.map((name) => shapes.get(name) ?? []),
+      ),
+    );
     if (outputs[0]?.node?.name !== text(first(node, 3).bytes))
       throw new Error(`a node of kind ${kind} has another name`);
     for (const [i, name] of outputNames.entries()) values.set(name, outputs[i] as Value);
@@ -186,7 +197,7 @@ function known(values: ReadonlyMap<string, Value>, name: string): Value {
   return value;
 }
 
-function readForm(node: Field[], vector: number[]): NodeForm {
+function readForm(node: Field[], vector: number[], outputs: (readonly Dimension[])[]): NodeForm {
   const attributes = new Map(
     all(node, 5).map(({ bytes }) => {
       const attribute = readFields(bytes);
@@ -204,6 +215,7 @@ function readForm(node: Field[], vector: number[]): NodeForm {
     float: (name) => first(find(name), 2).float,
     ints: (name) => all(find(name), 8).map(({ varint }) => varint),
     vector,
+    outputs,
   };
 }
 
