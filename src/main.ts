@@ -18,7 +18,7 @@ import { PythonGraders } from "./evals/python-graders.ts";
 import { openWordNet } from "./evals/wordnet.ts";
 import type { Dispatch } from "./jobs/dispatch.ts";
 import { createFineTune } from "./jobs/fine-tune.ts";
-import { preflight } from "./jobs/preflight.ts";
+import { preflightElsewhere } from "./jobs/preflight-process.ts";
 import { createSlots } from "./jobs/slots.ts";
 import { embeddedTrainer } from "./jobs/trainer-process.ts";
 import { createWebhookDelivery } from "./jobs/webhook-delivery.ts";
@@ -205,14 +205,17 @@ async function wireServer(
       embeddingEngine,
       embeddingCatalogue: overrides.embeddingCatalogue ?? embeddingCatalogue(config),
       graders: overrides.graders ?? (await graderMeans(config)),
-      runPreflight: async ({ baseModel, ...job }) =>
-        preflight({
-          ...job,
-          baseModel: await localModel(config, baseModel, job.signal),
-          hyperparameters: toHyperparameters(job.hyperparameters),
-          threads,
-          measure: false,
-        }),
+      runPreflight: async ({ baseModel, signal, ...job }) =>
+        preflightElsewhere(
+          {
+            ...job,
+            baseModel: await localModel(config, baseModel, signal),
+            hyperparameters: toHyperparameters(job.hyperparameters),
+            threads,
+            measure: false,
+          },
+          signal,
+        ),
       now,
       onJobsChanged: () => worker?.wake(),
       onBatchesChanged: () => batchWorkers.forEach((each) => each.wake()),

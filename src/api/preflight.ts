@@ -25,7 +25,7 @@ export interface PreflightJob {
 
 export type RunPreflight = (job: PreflightJob) => Promise<PreflightReport>;
 
-/** Each reads a file whole on the server's one thread; more at a time would only make all of them late. */
+/** Each is a process of its own that reads a file whole and takes a core. */
 const MAX_PREFLIGHTS = 2;
 
 export function preflightRoutes(parts: {

@@ -7,10 +7,12 @@ import {
   layOut,
   PASS_TOKENS,
   MAX_PADDING_SCORES,
+  splitByLength,
   splitIntoPasses,
   supervisedPass,
 } from "./batches.ts";
 import type { BatchExample } from "./batches.ts";
+import { PASS_COST_TOKENS, sharedBeginning } from "./beginnings.ts";
 
 /** An example of a length, every token and its mask a function of `id`. */
 function example(length: number, id = 0): BatchExample {
@@ -80,17 +82,21 @@ describe("splitIntoPasses", () => {
   });
 
   it("stays within the token budget, single longer rows excepted, and within the padding budget", () => {
-    const lengths = fc.array(fc.integer({ min: 1, max: 300 }), { minLength: 1, maxLength: 25 });
+    const rowLengths = fc.array(fc.integer({ min: 1, max: 300 }), { minLength: 1, maxLength: 25 });
     fc.assert(
-      fc.property(lengths, fc.integer({ min: 1, max: 2000 }), (sizesOfAll, passTokens) => {
-        const all = sizesOfAll.map(example);
-        for (const pass of splitIntoPasses(all, passTokens)) {
+      fc.property(rowLengths, fc.integer({ min: 1, max: 2000 }), fc.nat(2), (all, budget, shared) => {
+        for (const pass of splitByLength(
+          all.map((length) => example(length + shared)),
+          budget,
+          shared,
+        )) {
           const sizes = pass.map(({ tokens }) => tokens.length);
-          const total = sizes.reduce((sum, size) => sum + size, 0);
-          if (pass.length > 1) expect(total).toBeLessThanOrEqual(passTokens);
-          const padded = sizes.length * Math.max(...sizes) ** 2;
-          const padding = padded - sizes.reduce((sum, size) => sum + size ** 2, 0);
-          expect(padding).toBeLessThanOrEqual(MAX_PADDING_SCORES);
+          const own = sizes.map((size) => size - shared);
+          const total = own.reduce((sum, size) => sum + size, 0);
+          if (pass.length > 1) expect(total).toBeLessThanOrEqual(budget);
+          const padded = sizes.length * Math.max(...own) * Math.max(...sizes);
+          const padding = padded - sizes.reduce((sum, size) => sum + (size - shared) * size, 0);
+          expect(padding).toBeLessThanOrEqual(MAX_PADDING_SCORES * (1 + shared / PASS_COST_TOKENS));
         }
       }),
     );
@@ -100,6 +106,25 @@ describe("splitIntoPasses", () => {
     const passes = splitIntoPasses(Array.from({ length: 30 }, (_, id) => example(50, id)));
     expect(passes.map((pass) => pass.length)).toEqual([8, 8, 8, 6]);
     expect(PASS_TOKENS).toBe(400);
+  });
+
+  it("puts rows with a long beginning of their own together, more of them the longer it is", () => {
+    const withBeginning = (kind: number, length: number, id: number): BatchExample => {
+      const tokens = Int32Array.from({ length: length + 40 }, (_, t) =>
+        t < length ? kind * 10_000 + t : id * 100_000 + t,
+      );
+      return { tokens, supervised: Uint8Array.from(tokens, (_, t) => Number(t > length + 20)) };
+    };
+    const all = Array.from({ length: 40 }, (_, id) => withBeginning(id % 2, id % 2 === 0 ? 300 : 500, id));
+    const passes = splitIntoPasses(all);
+    for (const pass of passes) expect(new Set(pass.map(({ tokens }) => tokens[0])).size).toBe(1);
+    const sizes = passes.map((pass) => [sharedBeginning(pass), pass.length]);
+    expect(sizes).toEqual([
+      [300, 17],
+      [300, 3],
+      [500, 15],
+      [500, 5],
+    ]);
   });
 
   it("has nothing to split without examples, and leaves the given array as it is", () => {

@@ -1,13 +1,10 @@
 // Which examples make up which optimizer step, and how a step's rows are laid out for the decoder: tokens flat without
 // padding, rows of like length together for attention. Knows no weights and no gradients.
 import { createRandom, shuffle } from "../random.ts";
+import { groupByBeginning, PASS_COST_TOKENS, sharedBeginning } from "./beginnings.ts";
+import type { BatchExample } from "./beginnings.ts";
 
-/** What batching needs of an encoded example. */
-export interface BatchExample {
-  tokens: Int32Array;
-  /** 1 where the loss counts the token. */
-  supervised: Uint8Array;
-}
+export type { BatchExample };
 
 /**
  * Tokens of one forward and backward pass. Matrix products run near full speed from about 128 rows on; more only costs
@@ -16,8 +13,14 @@ export interface BatchExample {
 export const PASS_TOKENS = 400;
 
 /**
- * Rows of a pass are padded to the longest in attention, which wastes scores (B * T² less the sum of t²). This many cost
- * about as much as one pass more, which reads every weight from memory twice.
+ * Rows that share a beginning may fill a pass up to so many tokens, the shared ones included: the more rows, the less often the
+ * beginning is computed.
+ */
+export const MAX_SHARED_PASS_TOKENS = 1100;
+
+/**
+ * Rows of a pass are padded to the longest in attention, which wastes scores (B * T² less the sum of t²). This many cost about as
+ * much as one pass more, which reads every weight from memory twice; as much as the tokens of PASS_COST_TOKENS.
  */
 export const MAX_PADDING_SCORES = 20_000;
 
@@ -44,27 +47,51 @@ export function epochBatches(count: number, batchSize: number, seed: number, epo
   return batches;
 }
 
-/** Splits examples into passes: sorted by length, so that rows that share a pass pad little. */
-export function splitIntoPasses<T extends Pick<BatchExample, "tokens">>(
+/**
+ * Splits examples into passes: those that gain by a beginning they share go together, and all are sorted by length, so that rows
+ * that share a pass pad little.
+ */
+export function splitIntoPasses<T extends BatchExample>(
   examples: readonly T[],
   passTokens = PASS_TOKENS,
 ): T[][] {
+  const groups = groupByBeginning(examples, (sharedTokens) => ownBudget(sharedTokens, passTokens));
+  return groups.flatMap(({ examples: rows, sharedTokens }) =>
+    splitByLength(rows, ownBudget(sharedTokens, passTokens), sharedTokens),
+  );
+}
+
+/** Tokens of a pass that are not shared. */
+function ownBudget(sharedTokens: number, passTokens: number): number {
+  const scaled = (MAX_SHARED_PASS_TOKENS / PASS_TOKENS) * passTokens;
+  return Math.floor(Math.max(passTokens, Math.min(passTokens + sharedTokens, scaled - sharedTokens)));
+}
+
+/** Splits rows that share their first tokens; `budget`: tokens of a pass beside these, unless one row has more. */
+export function splitByLength<T extends Pick<BatchExample, "tokens">>(
+  examples: readonly T[],
+  budget = PASS_TOKENS,
+  sharedTokens = 0,
+): T[][] {
   const sorted = [...examples].sort((a, b) => a.tokens.length - b.tokens.length);
+  // A pass more computes the beginning once more.
+  const maxPadding = MAX_PADDING_SCORES * (1 + sharedTokens / PASS_COST_TOKENS);
   const passes: T[][] = [];
   let tokens = 0;
   let scores = 0;
   for (const example of sorted) {
     const length = example.tokens.length;
+    const own = length - sharedTokens;
     const pass = passes.at(-1);
-    tokens += length;
-    scores += length ** 2;
-    const padding = ((pass?.length ?? 0) + 1) * length ** 2 - scores;
-    if (pass !== undefined && tokens <= passTokens && padding <= MAX_PADDING_SCORES) {
+    tokens += own;
+    scores += own * length;
+    const padding = ((pass?.length ?? 0) + 1) * own * length - scores;
+    if (pass !== undefined && tokens <= budget && padding <= maxPadding) {
       pass.push(example);
     } else {
       passes.push([example]);
-      tokens = length;
-      scores = length ** 2;
+      tokens = own;
+      scores = own * length;
     }
   }
   return passes;
@@ -155,7 +182,8 @@ export interface SupervisedPass {
  */
 export function supervisedPass(examples: readonly BatchExample[]): SupervisedPass {
   const rows = examples.map(({ tokens }) => tokens.subarray(0, tokens.length - 1));
-  const sharedTokens = sharedBeginning(examples);
+  const common = sharedBeginning(examples);
+  const sharedTokens = common - (common % blocksOf(common));
   const ownTokens = Math.max(...rows.map((row) => row.length)) - sharedTokens;
   const layout = layOut(rows, { queryBlocks: blocksOf(ownTokens), sharedTokens });
   const lossRows: number[] = [];
@@ -168,35 +196,6 @@ export function supervisedPass(examples: readonly BatchExample[]): SupervisedPas
     }
   }
   return { layout, lossRows: Int32Array.from(lossRows), targets: Int32Array.from(targets) };
-}
-
-/**
- * How many leading tokens stand in every example, before the first whose next token carries loss in any of them: what the
- * decoder makes of a token depends on nothing behind it. Each row keeps an input of its own.
- */
-export function sharedBeginning(examples: readonly BatchExample[]): number {
-  const limits = examples.map(({ tokens, supervised }) => {
-    const firstTarget = supervised.indexOf(1, 1);
-    return (firstTarget < 0 ? tokens.length - 1 : firstTarget) - 1;
-  });
-  const common = commonBeginning(
-    examples.map(({ tokens }) => tokens),
-    Math.min(...limits),
-  );
-  return common - (common % blocksOf(common));
-}
-
-/** How many leading tokens, up to `limit`, are the same in all of several rows; of a single row, none. */
-export function commonBeginning(rows: readonly Int32Array[], limit: number): number {
-  const [first, ...others] = rows;
-  if (first === undefined || others.length === 0) return 0;
-  let common = Math.max(limit, 0);
-  for (const row of others) {
-    let equal = 0;
-    while (equal < common && row[equal] === first[equal]) equal += 1;
-    common = equal;
-  }
-  return common;
 }
 
 /** Tokens of the examples that the loss counts. */

@@ -2,11 +2,10 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { PASS_TOKENS, supervisedPass } from "./batches.ts";
+import { PASS_COST_TOKENS } from "./beginnings.ts";
 import {
-  attentionScores,
   computedTokens,
   countPairTokens,
-  PASS_COST_TOKENS,
   pairsOfLossRows,
   rowsOfPairs,
   splitPairsIntoPasses,
@@ -59,15 +58,6 @@ describe("splitPairsIntoPasses", () => {
     expect(splitPairsIntoPasses(different)).toHaveLength(2);
     const equal = [makePair(prompt, [5, 5]), makePair(prompt, [5, 5])];
     expect(splitPairsIntoPasses(equal)).toHaveLength(1);
-  });
-
-  it("bounds the attention scores of pairs that share a long prompt", () => {
-    const long = Array.from({ length: 7 }, () => makePair(240, [5, 5]));
-    // Their tokens would fit one pass.
-    expect(computedTokens(long)).toBeLessThanOrEqual(PASS_TOKENS);
-    for (const pass of splitPairsIntoPasses(long)) {
-      expect(attentionScores(pass)).toBeLessThanOrEqual(PASS_TOKENS ** 2);
-    }
   });
 });
 

@@ -1,6 +1,7 @@
 // How preference pairs share passes: the two rows of a pair go together, so that their prompt is computed once, and several
 // pairs where that costs less than a pass each. Knows no weights and no gradients.
-import { countSupervised, MAX_PADDING_SCORES, PASS_TOKENS, sharedBeginning } from "./batches.ts";
+import { countSupervised, MAX_PADDING_SCORES, PASS_TOKENS } from "./batches.ts";
+import { PASS_COST_TOKENS, sharedBeginning } from "./beginnings.ts";
 import type { BatchExample } from "./batches.ts";
 
 /** Two answers to one prompt; each row is the prompt and an answer, of which the answer alone is supervised. */
@@ -8,18 +9,6 @@ export interface BatchPair {
   preferred: BatchExample;
   rejected: BatchExample;
 }
-
-/**
- * What a pass of its own costs beside its tokens: about what this many tokens more do, because short matrix products run below
- * full speed and every weight is read from memory once more.
- */
-export const PASS_COST_TOKENS = 40;
-
-/**
- * Attention scores of a pass of several pairs, a head: those of one row of `PASS_TOKENS`. What rows share is computed once, but
- * attention lays it out in every row, so that the tokens alone would let many rows of a long prompt into one pass.
- */
-const MAX_PASS_SCORES = PASS_TOKENS ** 2;
 
 /** The rows of pairs in the order they have in a pass: preferred, rejected, and so on. */
 export function rowsOfPairs(pairs: readonly BatchPair[]): BatchExample[] {
@@ -71,7 +60,6 @@ function isCheaper(together: readonly BatchPair[], apart: readonly (readonly Bat
   const tokens = computedTokens(together);
   return (
     tokens <= PASS_TOKENS &&
-    attentionScores(together) <= MAX_PASS_SCORES &&
     tokens <= sum(computedTokens) + PASS_COST_TOKENS &&
     paddingScores(together) - sum(paddingScores) <= MAX_PADDING_SCORES
   );
@@ -86,12 +74,16 @@ export function computedTokens(pairs: readonly BatchPair[]): number {
 
 function paddingScores(pairs: readonly BatchPair[]): number {
   const rows = rowsOfPairs(pairs);
-  return attentionScores(pairs) - rows.reduce((sum, { tokens }) => sum + tokens.length ** 2, 0);
+  const shared = sharedBeginning(rows);
+  const ownScores = rows.reduce((sum, { tokens }) => sum + (tokens.length - shared) * tokens.length, 0);
+  return attentionScores(pairs) - shared ** 2 - ownScores;
 }
 
-/** Scores of the pass of these pairs, padding and shared tokens included: every row counts as the longest. */
-export function attentionScores(pairs: readonly BatchPair[]): number {
-  return 2 * pairs.length * longest(pairs) ** 2;
+/** Scores of the pass of these pairs, padding included: every row counts as the longest. */
+function attentionScores(pairs: readonly BatchPair[]): number {
+  const rows = rowsOfPairs(pairs);
+  const shared = sharedBeginning(rows);
+  return shared ** 2 + rows.length * (longest(pairs) - shared) * longest(pairs);
 }
 
 function longest(pairs: readonly BatchPair[]): number {

@@ -3,13 +3,13 @@
 import { execFile, fork } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { open, readFile } from "node:fs/promises";
-import { createRequire } from "node:module";
 import { constants, setPriority } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
 import { promisify } from "node:util";
 import { Unavailable } from "../errors.ts";
 import { jobPaths } from "../training/job-directory.ts";
+import { packageProgram } from "./package-program.ts";
+import type { Program } from "./package-program.ts";
 import type { Clock } from "./worker.ts";
 
 /** How a trainer ended: by exit code, by signal, or (both null) because it could not be started. */
@@ -24,10 +24,8 @@ export interface TrainerProcess {
   stop(): Promise<TrainerExit>;
 }
 
-/** What to run as the trainer: an entry file and the options of node in front of it. */
-export interface TrainerProgram {
-  entry: string;
-  nodeOptions: readonly string[];
+/** What to run as the trainer. */
+export interface TrainerProgram extends Program {
   /** Its whole environment; left out, that of this process. */
   environment?: Readonly<Record<string, string | undefined>>;
 }
@@ -41,15 +39,10 @@ const ORPHAN_POLL_MS = 200;
 /** What the trainer prints goes here: the only trace of a native crash. */
 const LOG_FILE = "trainer.log";
 
-/** The trainer of this package: TypeScript through tsx in a checkout, JavaScript in a built package. */
+/** The trainer of this package. */
 export function embeddedTrainer(environment?: TrainerProgram["environment"]): TrainerProgram {
-  const inSource = import.meta.url.endsWith(".ts");
-  const entry = new URL(`../training/trainer.${inSource ? "ts" : "js"}`, import.meta.url);
-  const surroundings = environment === undefined ? {} : { environment };
-  if (!inSource) return { entry: fileURLToPath(entry), nodeOptions: [], ...surroundings };
-  // Resolved here, not by the child: `--import tsx` looks from the working directory, which may be anywhere.
-  const tsx = pathToFileURL(createRequire(import.meta.url).resolve("tsx")).href;
-  return { entry: fileURLToPath(entry), nodeOptions: ["--import", tsx], ...surroundings };
+  const program = packageProgram("training/trainer");
+  return environment === undefined ? program : { ...program, environment };
 }
 
 /** Starts a trainer on the directory. Its IPC channel closes when this process dies, which tells it to stop. */

@@ -1,7 +1,7 @@
 // Texts or token ids to unit-length vectors with an encoder in this process: cuts long inputs into windows, gathers windows of
 // like length into passes, averages and normalizes. Knows no HTTP, and nothing of where models come from.
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { splitIntoPasses } from "../data/batches.ts";
+import { splitByLength } from "../data/batches.ts";
 import { createWordPieceTokenizer } from "../data/word-piece.ts";
 import type { WordPieceTokenizer } from "../data/word-piece.ts";
 import { Cancelled, InvalidRequest, Unavailable } from "../errors.ts";
@@ -146,7 +146,7 @@ async function embedWith(
   const windows = encoded.flatMap((ids, i): InputWindow[] =>
     cutIntoWindows(ids, windowTokens, tokenizer).map((window) => ({ ...window, input: sums[i] as Input })),
   );
-  for (const pass of splitIntoPasses(windows, PASS_TOKENS)) {
+  for (const pass of splitByLength(windows, PASS_TOKENS)) {
     // Other requests, and chat, have their turn between two passes.
     await nextTurn();
     if (signal.aborted) throw new Cancelled();

@@ -1,6 +1,7 @@
 // Runs the generation graph for one base model: reads prompts into a cache, takes decode steps for all rows of a cache.
 // It owns the base model's weights and sessions and knows neither text nor who asked.
-import { commonBeginning, layOut } from "../data/batches.ts";
+import { layOut } from "../data/batches.ts";
+import { commonBeginning } from "../data/beginnings.ts";
 import type { PassLayout } from "../data/batches.ts";
 import { encodeOnnx } from "../graph/onnx.ts";
 import { causalMask } from "../model/attention-mask.ts";
