@@ -23,7 +23,9 @@ import type { WebhookStore } from "../store/webhooks.ts";
 import { BATCH_ENDPOINTS } from "../wire/batches.ts";
 import { isDeeperThan, MAX_REQUEST_DEPTH } from "../wire/depth.ts";
 import { DEFAULT_PROJECT, newId } from "../wire/ids.ts";
+import { noQuery } from "../wire/list.ts";
 import { operationAt } from "../wire/operations.ts";
+import { parseRequest } from "../wire/validation.ts";
 import { createAuthentication, isOpen } from "./authentication.ts";
 import type { Authenticate } from "./authentication.ts";
 import { BackgroundResponses } from "./background-responses.ts";
@@ -281,6 +283,11 @@ function addHooks(
       void reply.header("openai-project", request.project);
     }
     checkClientRequestId(request);
+  });
+  // Operations with a query check it themselves.
+  app.addHook("preValidation", async (request) => {
+    const operation = request.routeOptions.config.operation ?? null;
+    if (operation !== null && operation.query === undefined) parseRequest(noQuery, request.query);
   });
   app.addHook("onResponse", async ({ raw: { socket } }) => {
     // A client would keep it for its next request, and the server would wait for that.

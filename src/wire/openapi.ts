@@ -171,12 +171,13 @@ const STATUSES: Readonly<Record<number, string>> = {
 
 /** The statuses of errors that an operation may answer. */
 export function errorStatuses(operation: Operation, scope: string | null): number[] {
-  const { path, query, body, form, errors = [], open } = operation;
+  const { path, body, form, errors = [], open } = operation;
   const takesBody = body !== undefined || form !== undefined;
   const statuses = [
     ...(open === "everybody" ? [] : [401, 403, 429]),
     ...(scope === null ? [] : [403]),
-    ...(query !== undefined || takesBody ? [400] : []),
+    // At the least for a parameter that nobody knows.
+    400,
     ...(takesBody ? [413, 415] : []),
     ...(pathParameters(path).length > 0 ? [404] : []),
     ...errors,
