@@ -41,7 +41,7 @@ import { fileRoutes } from "./files.ts";
 import { fineTuningRoutes } from "./fine-tuning.ts";
 import { graderRoutes } from "./graders.ts";
 import type { GraderMeans } from "./graders.ts";
-import { createOnce, isCreation } from "./idempotency.ts";
+import { createOnce, isCreation, mayCreate } from "./idempotency.ts";
 import type { Once } from "./idempotency.ts";
 import { keyRoutes } from "./keys.ts";
 import { preflightRoutes } from "./preflight.ts";
@@ -351,9 +351,9 @@ function send(reply: FastifyReply, answer: ErrorAnswer): void {
 }
 
 /** A route that receives a form calls `once` itself, when it knows what has arrived. */
-function createdOnce(handler: Handler, once: Once): Handler {
+function createdOnce(handler: Handler, url: string, once: Once): Handler {
   return async (request, reply) => {
-    if (request.isMultipart()) return handler(request, reply);
+    if (request.isMultipart() || !isCreation(url, request.body)) return handler(request, reply);
     const create = async () => (await handler(request, reply)) as object;
     return once(request, reply, { content: request.body, create });
   };
@@ -376,7 +376,7 @@ function addRoute(app: FastifyInstance, url: string, methods: RouteTable[string]
         operation: handler === undefined ? null : operationAt(method, url),
       },
       handler:
-        (handler !== undefined && isCreation(method, url) ? createdOnce(handler, once) : handler) ??
+        (handler !== undefined && mayCreate(method, url) ? createdOnce(handler, url, once) : handler) ??
         (async (request, reply) => {
           void reply.header("allow", allowed.join(", "));
           send(reply, wrongMethod(request.method, allowed));
