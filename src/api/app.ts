@@ -54,7 +54,7 @@ import { uploadRoutes } from "./uploads.ts";
 import { storedCompletionRoutes } from "./stored-completions.ts";
 import { responseRoutes } from "./responses.ts";
 import { webhookRoutes } from "./webhooks.ts";
-import { RateLimits } from "./rate-limits.ts";
+import { BATCH_RESERVE, RateLimits } from "./rate-limits.ts";
 import { scopeOf } from "./scopes.ts";
 
 export interface AppParts {
@@ -193,7 +193,7 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
   await app.register(multipart);
   app.decorateRequest("project", DEFAULT_PROJECT);
   app.decorateRequest("caller");
-  addHooks(app, settings, createAuthentication({ ...parts, ...settings }), parts.ownRequests);
+  addHooks(app, settings, createAuthentication({ ...parts, ...settings }), parts);
   // While the database is still there.
   app.addHook("preClose", () => background.close());
   addRateLimits(app, parts.now);
@@ -255,7 +255,7 @@ function addHooks(
   app: FastifyInstance,
   settings: AppSettings,
   authenticate: Authenticate,
-  ownRequests: OwnRequests,
+  { ownRequests, keys }: Pick<AppParts, "ownRequests" | "keys">,
 ): void {
   let isClosing = false;
   const connections = new Set<Socket>();
@@ -276,9 +276,12 @@ function addHooks(
       void reply.header("connection", "close");
       throw new Unavailable("The server is stopping. Send the request again in a moment.");
     }
-    const ownProject = ownRequests.projectOf(request);
-    if (ownProject !== null) request.project = ownProject;
-    else if (!isOpen(request)) {
+    const own = ownRequests.originOf(request);
+    if (own !== null) {
+      request.project = own.project;
+      const key = own.keyId === null ? null : await keys.get(own.keyId);
+      if (key !== null) request.caller = { key, scopes: [], isBatch: true };
+    } else if (!isOpen(request)) {
       await authenticate(request);
       void reply.header("openai-project", request.project);
     }
@@ -308,7 +311,7 @@ function addRateLimits(app: FastifyInstance, now: () => number): void {
   });
   app.addHook("onRequest", async ({ caller }) => {
     const key = caller?.key ?? null;
-    if (key !== null) limits.admit(key);
+    if (key !== null) limits.admit(key, caller?.isBatch === true ? BATCH_RESERVE : 0);
   });
   app.addHook("onSend", async ({ caller }, reply) => {
     const key = caller?.key ?? null;
