@@ -32,6 +32,7 @@ import { BackgroundResponses } from "./background-responses.ts";
 import { batchRoutes } from "./batches.ts";
 import { chatRoutes } from "./chat.ts";
 import { completionRoutes } from "./completions.ts";
+import { allowOrigins } from "./cross-origin.ts";
 import { documentationRoutes } from "./documentation.ts";
 import { embeddingRoutes } from "./embeddings.ts";
 import { errorAnswer, unknownUrl, wrongMethod } from "./error-answers.ts";
@@ -49,6 +50,7 @@ import type { RunPreflight } from "./preflight.ts";
 import { ModelDirectory } from "./model-directory.ts";
 import type { BaseModelCatalogue } from "./model-directory.ts";
 import { modelRoutes } from "./models.ts";
+import { addNotOffered } from "./not-offered.ts";
 import type { OwnRequests } from "./own-requests.ts";
 import { uploadRoutes } from "./uploads.ts";
 import { storedCompletionRoutes } from "./stored-completions.ts";
@@ -100,6 +102,8 @@ export interface AppSettings {
   resultFileEncoding: "base64" | "csv";
   emptyJobError: "null" | "object";
   webhookPrivateHosts: readonly string[];
+  /** Of the web pages that may use the server. */
+  corsOrigins: readonly string[];
 }
 
 declare module "fastify" {
@@ -193,12 +197,14 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
   await app.register(multipart);
   app.decorateRequest("project", DEFAULT_PROJECT);
   app.decorateRequest("caller");
+  allowOrigins(app, settings.corsOrigins);
   addHooks(app, settings, createAuthentication({ ...parts, ...settings }), parts);
   // While the database is still there.
   app.addHook("preClose", () => background.close());
   addRateLimits(app, parts.now);
   addErrors(app);
   for (const [url, methods] of Object.entries(routes)) addRoute(app, url, methods, once);
+  addNotOffered(app);
   const routesWithHandlers = Object.entries(routes).flatMap(([url, methods]) =>
     Object.keys(methods).map((method) => ({ method, url })),
   );
