@@ -154,6 +154,12 @@ export const SETTINGS = {
         .map((host) => host.trim().toLowerCase())
         .filter((host) => host !== ""),
   }),
+  corsOrigins: setting({
+    variable: "TUNESMITH_CORS_ORIGINS",
+    help: "Origins of web pages that may use the server from a browser, separated by commas, e.g. https://app.example.com, or * for all. Such a page needs a key, which whoever opens the page can read.",
+    default: "",
+    parse: originList,
+  }),
   logLevel: setting({
     variable: "TUNESMITH_LOG_LEVEL",
     help: `Least important messages to log: ${LOG_LEVELS.join(", ")}. The content of messages and files is never logged.`,
@@ -308,6 +314,19 @@ function httpUrl(text: string): string {
     throw new Expected("an http or https address");
   }
   return text.replace(/\/+$/, "");
+}
+
+/** As browsers send them, so that they can be compared as texts. */
+function originList(text: string): readonly string[] {
+  const origins = text
+    .split(",")
+    .map((origin) => origin.trim())
+    .filter((origin) => origin !== "");
+  const isOrigin = (text: string) => URL.canParse(text) && new URL(text).origin === text;
+  if (!origins.every((origin) => origin === "*" || isOrigin(origin))) {
+    throw new Expected("origins such as https://app.example.com, without a path, separated by commas, or *");
+  }
+  return origins;
 }
 
 /** Short keys can be guessed; a header cannot carry spaces or control characters. */

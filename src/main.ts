@@ -240,6 +240,7 @@ async function wireServer(
     ["blobs", () => sweepBlobs(stores, now())],
     ["chat completions", () => stores.chatCompletions.sweep()],
     ["responses", () => stores.responses.sweep()],
+    ["idempotency keys", () => stores.idempotency.sweep()],
   ];
   const sweep = () =>
     Promise.all(

@@ -23,13 +23,16 @@ import type { WebhookStore } from "../store/webhooks.ts";
 import { BATCH_ENDPOINTS } from "../wire/batches.ts";
 import { isDeeperThan, MAX_REQUEST_DEPTH } from "../wire/depth.ts";
 import { DEFAULT_PROJECT, newId } from "../wire/ids.ts";
+import { noQuery } from "../wire/list.ts";
 import { operationAt } from "../wire/operations.ts";
+import { parseRequest } from "../wire/validation.ts";
 import { createAuthentication, isOpen } from "./authentication.ts";
 import type { Authenticate } from "./authentication.ts";
 import { BackgroundResponses } from "./background-responses.ts";
 import { batchRoutes } from "./batches.ts";
 import { chatRoutes } from "./chat.ts";
 import { completionRoutes } from "./completions.ts";
+import { allowOrigins } from "./cross-origin.ts";
 import { documentationRoutes } from "./documentation.ts";
 import { embeddingRoutes } from "./embeddings.ts";
 import { errorAnswer, unknownUrl, wrongMethod } from "./error-answers.ts";
@@ -39,7 +42,7 @@ import { fileRoutes } from "./files.ts";
 import { fineTuningRoutes } from "./fine-tuning.ts";
 import { graderRoutes } from "./graders.ts";
 import type { GraderMeans } from "./graders.ts";
-import { createOnce, isCreation } from "./idempotency.ts";
+import { createOnce, isCreation, mayCreate } from "./idempotency.ts";
 import type { Once } from "./idempotency.ts";
 import { keyRoutes } from "./keys.ts";
 import { preflightRoutes } from "./preflight.ts";
@@ -47,12 +50,13 @@ import type { RunPreflight } from "./preflight.ts";
 import { ModelDirectory } from "./model-directory.ts";
 import type { BaseModelCatalogue } from "./model-directory.ts";
 import { modelRoutes } from "./models.ts";
+import { addNotOffered } from "./not-offered.ts";
 import type { OwnRequests } from "./own-requests.ts";
 import { uploadRoutes } from "./uploads.ts";
 import { storedCompletionRoutes } from "./stored-completions.ts";
 import { responseRoutes } from "./responses.ts";
 import { webhookRoutes } from "./webhooks.ts";
-import { RateLimits } from "./rate-limits.ts";
+import { BATCH_RESERVE, RateLimits } from "./rate-limits.ts";
 import { scopeOf } from "./scopes.ts";
 
 export interface AppParts {
@@ -98,6 +102,8 @@ export interface AppSettings {
   resultFileEncoding: "base64" | "csv";
   emptyJobError: "null" | "object";
   webhookPrivateHosts: readonly string[];
+  /** Of the web pages that may use the server. */
+  corsOrigins: readonly string[];
 }
 
 declare module "fastify" {
@@ -191,12 +197,14 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
   await app.register(multipart);
   app.decorateRequest("project", DEFAULT_PROJECT);
   app.decorateRequest("caller");
-  addHooks(app, settings, createAuthentication({ ...parts, ...settings }), parts.ownRequests);
+  allowOrigins(app, settings.corsOrigins);
+  addHooks(app, settings, createAuthentication({ ...parts, ...settings }), parts);
   // While the database is still there.
   app.addHook("preClose", () => background.close());
   addRateLimits(app, parts.now);
   addErrors(app);
   for (const [url, methods] of Object.entries(routes)) addRoute(app, url, methods, once);
+  addNotOffered(app);
   const routesWithHandlers = Object.entries(routes).flatMap(([url, methods]) =>
     Object.keys(methods).map((method) => ({ method, url })),
   );
@@ -253,7 +261,7 @@ function addHooks(
   app: FastifyInstance,
   settings: AppSettings,
   authenticate: Authenticate,
-  ownRequests: OwnRequests,
+  { ownRequests, keys }: Pick<AppParts, "ownRequests" | "keys">,
 ): void {
   let isClosing = false;
   const connections = new Set<Socket>();
@@ -274,13 +282,21 @@ function addHooks(
       void reply.header("connection", "close");
       throw new Unavailable("The server is stopping. Send the request again in a moment.");
     }
-    const ownProject = ownRequests.projectOf(request);
-    if (ownProject !== null) request.project = ownProject;
-    else if (!isOpen(request)) {
+    const own = ownRequests.originOf(request);
+    if (own !== null) {
+      request.project = own.project;
+      const key = own.keyId === null ? null : await keys.get(own.keyId);
+      if (key !== null) request.caller = { key, scopes: [], isBatch: true };
+    } else if (!isOpen(request)) {
       await authenticate(request);
       void reply.header("openai-project", request.project);
     }
     checkClientRequestId(request);
+  });
+  // Operations with a query check it themselves.
+  app.addHook("preValidation", async (request) => {
+    const operation = request.routeOptions.config.operation ?? null;
+    if (operation !== null && operation.query === undefined) parseRequest(noQuery, request.query);
   });
   app.addHook("onResponse", async ({ raw: { socket } }) => {
     // A client would keep it for its next request, and the server would wait for that.
@@ -301,7 +317,7 @@ function addRateLimits(app: FastifyInstance, now: () => number): void {
   });
   app.addHook("onRequest", async ({ caller }) => {
     const key = caller?.key ?? null;
-    if (key !== null) limits.admit(key);
+    if (key !== null) limits.admit(key, caller?.isBatch === true ? BATCH_RESERVE : 0);
   });
   app.addHook("onSend", async ({ caller }, reply) => {
     const key = caller?.key ?? null;
@@ -344,9 +360,9 @@ function send(reply: FastifyReply, answer: ErrorAnswer): void {
 }
 
 /** A route that receives a form calls `once` itself, when it knows what has arrived. */
-function createdOnce(handler: Handler, once: Once): Handler {
+function createdOnce(handler: Handler, url: string, once: Once): Handler {
   return async (request, reply) => {
-    if (request.isMultipart()) return handler(request, reply);
+    if (request.isMultipart() || !isCreation(url, request.body)) return handler(request, reply);
     const create = async () => (await handler(request, reply)) as object;
     return once(request, reply, { content: request.body, create });
   };
@@ -369,7 +385,7 @@ function addRoute(app: FastifyInstance, url: string, methods: RouteTable[string]
         operation: handler === undefined ? null : operationAt(method, url),
       },
       handler:
-        (handler !== undefined && isCreation(method, url) ? createdOnce(handler, once) : handler) ??
+        (handler !== undefined && mayCreate(method, url) ? createdOnce(handler, url, once) : handler) ??
         (async (request, reply) => {
           void reply.header("allow", allowed.join(", "));
           send(reply, wrongMethod(request.method, allowed));

@@ -16,6 +16,8 @@ export interface Caller {
   /** The key of the database; null for one of the settings, and for the owner of this machine. */
   key: ApiKey | null;
   scopes: readonly Scope[];
+  /** A line of a batch of this key's, which leaves room for the key's other requests. */
+  isBatch?: true;
 }
 
 declare module "fastify" {

@@ -42,6 +42,7 @@ export function batchRoutes(parts: {
         projectId: request.project,
         endpoint: body.endpoint,
         inputFileId: body.input_file_id,
+        keyId: request.caller?.key?.id ?? null,
         outputTtlSeconds: body.output_expires_after?.seconds ?? BATCH_OUTPUT_TTL_SECONDS,
         metadata: body.metadata ?? null,
       });

@@ -1,6 +1,6 @@
 // The page /docs: an OpenAPI document of ours as HTML, with a style of its own and no script. Pure. How one schema reads,
 // documentation-schemas.ts knows.
-import type { JsonSchema, OpenApiDocument, OpenApiOperation } from "../wire/openapi.ts";
+import type { JsonSchema, OpenApiDocument, OpenApiOperation, OpenApiParameter } from "../wire/openapi.ts";
 import { membersTable, typeText } from "./documentation-schemas.ts";
 import { escaped, formatted } from "./html-text.ts";
 
@@ -79,6 +79,7 @@ export function documentationPage(document: OpenApiDocument): string {
 <nav aria-label="Operations">
 <a href="#top"><strong>${escaped(info.title)}</strong> <span class="soft">${escaped(info.version)}</span></a>
 ${groups.map(navigationGroup).join("\n")}
+<h2><a href="#headers">Headers</a></h2>
 <h2><a href="#schemas">Schemas</a></h2>
 </nav>
 <main id="top">
@@ -86,6 +87,11 @@ ${groups.map(navigationGroup).join("\n")}
 <p>${formatted(info.description)}</p>
 <p>Send keys as <code>Authorization: Bearer …</code>. Every error is <code>{"error": {"message", "type", "param", "code"}}</code>, with all four members. For programs there is <a href="/openapi.json">openapi.json</a>, in the form of OpenAPI ${escaped(document.openapi)}.</p>
 ${groups.map((group) => `<section>\n<h2>${escaped(group.name)}</h2>\n${group.entries.map((entry) => article(entry, document)).join("\n")}\n</section>`).join("\n")}
+<section id="headers">
+<h2>Headers of requests</h2>
+<p>Each may be left out. The last one is for requests that create or change something.</p>
+${parametersTable(Object.values(components.parameters))}
+</section>
 <section id="schemas">
 <h2>Schemas</h2>
 ${Object.entries(components.schemas)
@@ -104,7 +110,8 @@ const navigationGroup = ({ name, entries }: { name: string; entries: Entry[] }) 
     .join("")}</ul>`;
 
 function article({ method, path, operation }: Entry, { components: { schemas } }: OpenApiDocument): string {
-  const { operationId, summary, description, parameters = [], requestBody, responses } = operation;
+  const { operationId, summary, description, requestBody, responses } = operation;
+  const parameters = ownParameters(operation);
   const [type = "", media] = Object.entries(requestBody?.content ?? {})[0] ?? [];
   const body = media === undefined ? null : resolved(media.schema, schemas);
   const errors = Object.entries(responses).filter(([status]) => status !== "200");
@@ -142,7 +149,12 @@ function answerText(contentType: string, schema: JsonSchema): string {
   return contentType === "text/event-stream" ? `in a stream, events of ${typeText(schema)} as ${type}` : type;
 }
 
-function parametersTable(parameters: NonNullable<OpenApiOperation["parameters"]>): string {
+/** Without headers, which many operations have in common and the page tells once. */
+function ownParameters({ parameters = [] }: OpenApiOperation): OpenApiParameter[] {
+  return parameters.flatMap((each) => ("$ref" in each ? [] : [each]));
+}
+
+function parametersTable(parameters: readonly OpenApiParameter[]): string {
   const properties = Object.fromEntries(
     parameters.map(({ name, description, schema }) => [
       name,
@@ -156,7 +168,7 @@ function parametersTable(parameters: NonNullable<OpenApiOperation["parameters"]>
 /** A command that can be pasted into a shell, but for its ids. */
 function exampleText({ method, path, operation }: Entry): string {
   const [type = "", media] = Object.entries(operation.requestBody?.content ?? {})[0] ?? [];
-  const search = (operation.parameters ?? [])
+  const search = ownParameters(operation)
     .filter((each) => each.example !== undefined)
     .map(({ name, example }) => `${name}=${encodeURIComponent(String(example))}`);
   const url = ORIGIN + path + (search.length === 0 ? "" : `?${search.join("&")}`);

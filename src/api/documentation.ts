@@ -5,6 +5,7 @@ import { openApiDocument } from "../wire/openapi.ts";
 import type { OpenApiDocument } from "../wire/openapi.ts";
 import { documentationPage, ORIGIN, STYLE } from "./documentation-page.ts";
 import { escaped } from "./html-text.ts";
+import { mayCreate } from "./idempotency.ts";
 import { scopeOf } from "./scopes.ts";
 
 /** Nothing is loaded and nothing runs: the page's own style, by its hash, is all there is. */
@@ -21,7 +22,7 @@ export function documentationRoutes({ version }: { version: string }) {
 
   function make() {
     if (made === null) {
-      const document = openApiDocument({ version, scopeOf });
+      const document = openApiDocument({ version, scopeOf, mayCreate });
       made = { document, page: documentationPage(document) };
     }
     return made;

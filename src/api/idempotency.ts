@@ -93,22 +93,33 @@ function fingerprintOf(request: FastifyRequest, content: unknown): string {
     .digest("hex");
 }
 
+/** Answers of a model that are kept as objects of their own, unless they are streamed. */
+const KEPT_ANSWERS = ["/v1/chat/completions", "/v1/responses"] as const;
+
 /**
- * Answers of a model, which may be asked for again and for which OpenAI's service has no such keys, and preflights, of which nothing
- * lasting is made. And API keys: their answers must not be kept.
+ * Answers of a model that leave nothing behind, which may be asked for again and for which OpenAI's service has no such keys, and
+ * preflights, of which nothing lasting is made. And API keys: their answers must not be kept.
  */
 const NOT_CREATIONS = [
-  "/v1/chat/completions",
   "/v1/completions",
   "/v1/embeddings",
-  "/v1/responses",
+  "/v1/responses/input_tokens",
   "/v1/moderations",
   "/v1/fine_tuning/alpha/graders",
   "/tunesmith/keys",
   "/tunesmith/preflight",
 ] as const;
 
-/** Whether a route's JSON bodies are creations, to be carried out once. Forms are received first, by routes that call `Once` themselves. */
-export function isCreation(method: string, url: string): boolean {
+/** Whether a route's JSON bodies may be creations, to be carried out once. Forms are received first, by routes that call `Once` themselves. */
+export function mayCreate(method: string, url: string): boolean {
   return method === "POST" && !NOT_CREATIONS.some((start) => url === start || url.startsWith(`${start}/`));
+}
+
+/** Whether a request to such a route is a creation. Its body has not been looked at: what is wrong with it, the route says. */
+export function isCreation(url: string, body: unknown): boolean {
+  if (!(KEPT_ANSWERS as readonly string[]).includes(url)) return true;
+  if (typeof body !== "object" || body === null) return false;
+  const { store, stream } = body as { store?: unknown; stream?: unknown };
+  // Chat keeps what it is told to, responses what they are not told to forget. A stream cannot be given twice.
+  return stream !== true && (url === "/v1/responses" ? store !== false : store === true);
 }

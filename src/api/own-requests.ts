@@ -5,9 +5,11 @@ import type { FastifyInstance, FastifyRequest } from "fastify";
 
 const SECRET_HEADER = "x-tunesmith-own-request";
 const PROJECT_HEADER = "x-tunesmith-own-project";
+const KEY_HEADER = "x-tunesmith-own-key";
 
 export interface OwnRequest {
   project: string;
+  keyId?: string | null;
   method: "GET" | "POST";
   url: string;
   body?: object;
@@ -17,30 +19,41 @@ export interface OwnRequest {
 export class OwnRequests {
   readonly #secret = randomBytes(32).toString("hex");
 
-  /** The project that a request of this process acts for; null when somebody else sent it. */
-  projectOf(request: FastifyRequest): string | null {
+  /** The project that a request of this process acts for, and the key whose limits count; null when somebody else sent it. */
+  originOf(request: FastifyRequest): { project: string; keyId: string | null } | null {
     const sent = Buffer.from(String(request.headers[SECRET_HEADER] ?? ""));
     const secret = Buffer.from(this.#secret);
     if (sent.length !== secret.length || !timingSafeEqual(sent, secret)) return null;
-    return String(request.headers[PROJECT_HEADER]);
+    const keyId = request.headers[KEY_HEADER];
+    return {
+      project: String(request.headers[PROJECT_HEADER]),
+      keyId: typeof keyId === "string" ? keyId : null,
+    };
   }
 
   /** Sends a request through the application's routes, without a socket. Rejects when the signal aborts. */
   async send(
     app: FastifyInstance,
-    { project, method, url, body, signal }: OwnRequest,
-  ): Promise<{ statusCode: number; requestId: string; body: unknown }> {
+    { project, keyId = null, method, url, body, signal }: OwnRequest,
+  ): Promise<{ statusCode: number; requestId: string; body: unknown; retryAfterMs?: number }> {
     const answer = await app.inject({
       method,
       url,
-      headers: { [SECRET_HEADER]: this.#secret, [PROJECT_HEADER]: project },
+      headers: {
+        [SECRET_HEADER]: this.#secret,
+        [PROJECT_HEADER]: project,
+        ...(keyId === null ? {} : { [KEY_HEADER]: keyId }),
+      },
       ...(body === undefined ? {} : { payload: body }),
       signal,
     });
+    // Of the answers with status 429, only those of a key's limits say when to come again.
+    const isLimit = answer.statusCode === 429 && answer.headers["retry-after"] !== undefined;
     return {
       statusCode: answer.statusCode,
       requestId: String(answer.headers["x-request-id"]),
       body: answer.json<unknown>(),
+      ...(isLimit ? { retryAfterMs: Number(answer.headers["retry-after"]) * 1000 } : {}),
     };
   }
 }

@@ -26,6 +26,27 @@ function refusalOf(run: () => void): RateLimited | null {
   }
 }
 
+test("who leaves a reserve is refused before it is touched, and others are not", () => {
+  const { clock, limits } = limitsAt();
+  const both = key(60, 1000);
+  limits.spendTokens(both, 500);
+  limits.admit(both, 0.5);
+  limits.spendTokens(both, 10);
+  expect(refusalOf(() => limits.admit(both, 0.5))).toMatchObject({ kind: "tokens", retryAfterMs: 600 });
+  limits.admit(both);
+  clock.now = 600;
+  limits.admit(both, 0.5);
+  // Requests have theirs, too; one is always enough.
+  for (let count = 0; count < 27; count++) limits.admit(both);
+  clock.now = 1200;
+  expect(refusalOf(() => [1, 2, 3].forEach(() => limits.admit(both, 0.5)))).toMatchObject({
+    kind: "requests",
+  });
+  const one = key(1, null, "key_b");
+  limits.admit(one, 0.5);
+  expect(refusalOf(() => limits.admit(one, 0.5))).toMatchObject({ retryAfterMs: 60_000 });
+});
+
 test("requests run out, and come back evenly", () => {
   const { clock, limits } = limitsAt();
   const three = key(3, null);

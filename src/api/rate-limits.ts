@@ -25,6 +25,9 @@ interface Bucket {
 /** Keys whose buckets are remembered; beyond it, the one that was idle longest starts anew with full ones. */
 const MAX_TRACKED_KEYS = 10_000;
 
+/** The part of a key's allowance that the lines of its batches leave to its other requests. */
+export const BATCH_RESERVE = 0.5;
+
 const MINUTE_MS = 60_000;
 
 export class RateLimits {
@@ -36,14 +39,15 @@ export class RateLimits {
     this.#now = now;
   }
 
-  /** Takes one request. Throws RateLimited, and takes nothing, when a limit is reached. */
-  admit(key: LimitedKey): void {
+  /** Takes one request. Throws RateLimited, and takes nothing, when a limit is reached, or its reserve (a part from 0 to 1). */
+  admit(key: LimitedKey, reserve = 0): void {
     for (const kind of ["requests", "tokens"] as const) {
       const limit = limitOf(key, kind);
       if (limit === null) continue;
       const { level } = this.#filled(key, kind, limit);
       // Tokens need any rest above zero, as their number is not known yet.
-      const missing = kind === "requests" ? 1 - level : Math.min(1, limit) - level;
+      const least = kind === "requests" ? 1 : Math.min(1, limit);
+      const missing = Math.max(least, limit * reserve) - level;
       if (missing > 0) throw reached(key, kind, limit, (missing / limit) * MINUTE_MS);
     }
     this.#take(key, "requests", 1);

@@ -69,13 +69,10 @@ export function responseRoutes(parts: {
         "invalid_value",
       );
     }
-    if (output.some(isCutOffCall)) {
-      throw refuse(
-        `Invalid 'previous_response_id': the response ${id} ends with a function call that was cut off in the middle of its arguments, from which no model can go on. Go on from the response before it, or ask again with a larger 'max_output_tokens'.`,
-        "invalid_value",
-      );
-    }
-    return bounded(continued([...previous.input, ...output], input));
+    refuseLateOutputs(output.filter(isCutOffCall), input);
+    // A call that was cut off cannot be shown to a model, and nobody could have carried it out.
+    const said = output.filter((item) => !isCutOffCall(item));
+    return bounded(continued([...previous.input, ...said], input));
   }
 
   /** The items with those in place of references that they lead to. */
@@ -219,6 +216,23 @@ export function responseRoutes(parts: {
       return { object: "response.input_tokens", input_tokens };
     },
   };
+}
+
+/** Of calls that were cut off and left out; unless the request brings the call itself. */
+function refuseLateOutputs(
+  dropped: readonly ResponseOutputItem[],
+  input: string | readonly ResponseInputItem[],
+): void {
+  if (typeof input === "string") return;
+  const callIds = new Set(dropped.flatMap((item) => (item.type === "function_call" ? [item.call_id] : [])));
+  for (const item of input) {
+    if (item.type === "function_call") callIds.delete(item.call_id);
+    if (item.type !== "function_call_output" || !callIds.has(item.call_id)) continue;
+    throw new InvalidRequest(
+      `Invalid 'input': the function call ${item.call_id} was cut off in the middle of its arguments, and the conversation goes on without it. Send no output for it, or the whole 'function_call' before the output.`,
+      { param: "input", code: "invalid_value" },
+    );
+  }
 }
 
 /** JSON of a conversation that is kept, in the background before a model has looked at it; 8,192 tokens are far less. */

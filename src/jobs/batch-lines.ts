@@ -53,10 +53,11 @@ export async function runBatchLines(options: BatchLinesOptions): Promise<void> {
   let { progress } = options;
   let reportedAtMs = clock.now();
   const journal = await BatchJournal.open(paths.journal);
+  const gate = createGate(clock, stop);
   const running = new Set<Promise<void>>();
 
-  async function run(number: number, line: BatchRequestLine): Promise<void> {
-    const output = await answer(line, options, stop);
+  async function run(number: number, line: BatchRequestLine, slot: Slot): Promise<void> {
+    const output = await answer(line, { ...options, signal: stop, slot, gate });
     if (output === null) return;
     await journal.append({ line: number, output });
     progress = withResult(progress, output);
@@ -68,11 +69,12 @@ export async function runBatchLines(options: BatchLinesOptions): Promise<void> {
   try {
     for await (const { number, text } of requestLines(paths.input, { maxLineBytes, signal: stop })) {
       if (text === null || done.has(number)) continue;
-      const giveBack = await slots.take(stop);
-      const one = run(number, parseBatchLine(text))
+      await gate.passed();
+      const slot: Slot = { giveBack: await slots.take(stop) };
+      const one = run(number, parseBatchLine(text), slot)
         .catch((error: unknown) => failed.abort(error))
         .finally(() => {
-          giveBack();
+          slot.giveBack();
           running.delete(one);
         });
       running.add(one);
@@ -89,17 +91,42 @@ export async function runBatchLines(options: BatchLinesOptions): Promise<void> {
   if (failed.signal.aborted) throw failed.signal.reason;
 }
 
+/** A line's place among those that run, which it leaves while it waits. */
+interface Slot {
+  giveBack: () => void;
+}
+
+/** Holds all lines of a batch back while the key that made it has used up its limit. */
+function createGate(clock: Clock, signal: AbortSignal) {
+  let closedUntilMs = 0;
+  return {
+    close: (forMs: number): void => {
+      closedUntilMs = Math.max(closedUntilMs, clock.now() + Math.min(forMs, LONGEST_PAUSE_MS));
+    },
+    /** Resolves when it is open, or the signal aborts. */
+    passed: async (): Promise<void> => {
+      for (;;) {
+        const leftMs = closedUntilMs - clock.now();
+        if (leftMs <= 0 || signal.aborted) return;
+        await clock.delay(leftMs, signal);
+      }
+    },
+  };
+}
+
 /** The line's result; null when it was stopped before there was one. */
 async function answer(
   line: BatchRequestLine,
-  { dispatch, batch, clock }: BatchLinesOptions,
-  signal: AbortSignal,
+  options: BatchLinesOptions & { slot: Slot; gate: ReturnType<typeof createGate> },
 ): Promise<BatchOutputLine | null> {
-  for (let attempt = 1; ; attempt += 1) {
+  const { dispatch, batch, clock, signal, slots, slot, gate } = options;
+  let attempt = 1;
+  for (;;) {
     let response: Awaited<ReturnType<Dispatch>>;
     try {
       response = await dispatch({
         project: batch.projectId,
+        keyId: batch.keyId,
         method: "POST",
         url: line.url,
         body: line.body,
@@ -109,10 +136,20 @@ async function answer(
       if (signal.aborted || error instanceof Cancelled) return null;
       throw error;
     }
-    const { statusCode, requestId, body } = response;
+    const { statusCode, requestId, body, retryAfterMs } = response;
     const isTurnedAway = statusCode === 429 || statusCode === 503;
     // Also what a server says that is being stopped.
     if (isTurnedAway && signal.aborted) return null;
+    if (retryAfterMs !== undefined) {
+      // However long that is: the batch ends with its 24 hours.
+      gate.close(retryAfterMs);
+      slot.giveBack();
+      await gate.passed();
+      const giveBack = await slots.take(signal).catch(() => null);
+      if (giveBack === null) return null;
+      slot.giveBack = giveBack;
+      continue;
+    }
     if (!isTurnedAway || attempt === MAX_LINE_ATTEMPTS) {
       return {
         id: newId("batchRequest"),
@@ -123,5 +160,6 @@ async function answer(
     }
     await clock.delay(Math.min(FIRST_PAUSE_MS * 2 ** (attempt - 1), LONGEST_PAUSE_MS), signal);
     if (signal.aborted) return null;
+    attempt += 1;
   }
 }

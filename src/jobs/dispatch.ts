@@ -7,9 +7,17 @@
  */
 export type Dispatch = (request: {
   project: string;
+  /** The API key whose limits count; left out or null: none. */
+  keyId?: string | null;
   method: "GET" | "POST";
   /** From /v1 on. */
   url: string;
   body?: object;
   signal: AbortSignal;
-}) => Promise<{ statusCode: number; requestId: string; body: unknown }>;
+}) => Promise<{
+  statusCode: number;
+  requestId: string;
+  body: unknown;
+  /** When a limit of the key has room again; left out: it was not such a limit that turned the request away. */
+  retryAfterMs?: number;
+}>;

@@ -98,6 +98,17 @@ describe("EmbeddedEngine", () => {
     await expect(answer({ messages })).rejects.toThrow(InvalidRequest);
   });
 
+  it("refuses a bias for token ids that the model does not have, and takes its last one", async () => {
+    const refused = await answer({ logitBias: new Map([[5_000_000, 1]]) }).catch((error: unknown) => error);
+    expect(refused).toMatchObject({ code: "invalid_value", param: "logit_bias" });
+    const [, size = ""] =
+      /^Invalid 'logit_bias': token 5000000 is not in this model's vocabulary of (\d+)\./.exec(
+        (refused as Error).message,
+      ) ?? [];
+    await expect(answer({ logitBias: new Map([[Number(size), 1]]) })).rejects.toThrow(`token ${size} is not`);
+    await answer({ logitBias: new Map([[Number(size) - 1, -1]]), maxTokens: 1 });
+  });
+
   it("refuses a text that no tokens could make fit before it is encoded", async () => {
     const messages = [{ role: "user" as const, content: "é".repeat(8_000_000) }];
     const start = performance.now();

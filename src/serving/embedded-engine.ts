@@ -178,6 +178,7 @@ export class EmbeddedEngine implements ChatEngine {
   ): AsyncIterable<CompletionEvent> {
     const { model, n, signal, topLogprobs: topCount } = options;
     const { tokenizer } = base.encoding;
+    requireKnownTokens(options.logitBias, base);
     if (tokens.length >= base.context) {
       throw new InvalidRequest(
         `This model's maximum context length is ${base.context} tokens. However, your ${param} resulted in ${tokens.length} tokens. Please reduce the length of the ${param}.`,
@@ -353,6 +354,15 @@ function encodeChat({ messages, tools, promptParam }: ChatPrompt, base: LoadedBa
     base,
   );
   return encodePrompt(messages, tools, base.encoding);
+}
+
+function requireKnownTokens(bias: GenerationOptions["logitBias"], { vocabSize }: LoadedBaseModel): void {
+  const stranger = [...(bias?.keys() ?? [])].find((id) => id >= vocabSize);
+  if (stranger === undefined) return;
+  throw new InvalidRequest(
+    `Invalid 'logit_bias': token ${stranger} is not in this model's vocabulary of ${vocabSize}. Its ids are those of the model's own tokenizer, whatever name it is asked for by.`,
+    { code: "invalid_value", param: "logit_bias" },
+  );
 }
 
 /** Looked at before anything is encoded: that blocks the whole server, for a minute where the text is as long as a body may be. */

@@ -7,13 +7,11 @@ export interface LogitRule {
   accept(token: number): void;
 }
 
-/** Adds a number to some tokens' logits; ids the model does not have are passed over. */
+/** Adds a number to some tokens' logits, of ids that the model has. */
 export function createBias(bias: ReadonlyMap<number, number>): LogitRule {
   return {
     apply(logits) {
-      for (const [token, change] of bias) {
-        if (token < logits.length) logits[token] = (logits[token] as number) + change;
-      }
+      for (const [token, change] of bias) logits[token] = (logits[token] as number) + change;
     },
     accept() {},
   };

@@ -135,4 +135,9 @@ describe("completeText", () => {
       /token 999999 is not in this model's vocabulary/,
     );
   });
+
+  it("refuses a bias for them", async () => {
+    const refused = complete({ logitBias: new Map([[999_999, 1]]) });
+    await expect(refused).rejects.toMatchObject({ code: "invalid_value", param: "logit_bias" });
+  });
 });

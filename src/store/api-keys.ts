@@ -86,6 +86,16 @@ export class ApiKeyStore {
     return row === undefined ? null : toApiKey(row);
   }
 
+  /** Also one that was revoked. Null: there is no such key. */
+  async get(id: string): Promise<ApiKey | null> {
+    const row = await this.#database
+      .selectFrom("apiKeys")
+      .selectAll()
+      .where("id", "=", id)
+      .executeTakeFirst();
+    return row === undefined ? null : toApiKey(row);
+  }
+
   /** Notes that the key was used, unless that was noted within the last minute. */
   async touch(key: ApiKey): Promise<void> {
     const now = this.#seconds();

@@ -15,6 +15,8 @@ export interface NewBatch {
   projectId: string;
   endpoint: string;
   inputFileId: string;
+  /** The API key that made it; null: one of the settings, or none. */
+  keyId: string | null;
   /** Life of the output files. */
   outputTtlSeconds: number;
   metadata: Record<string, string> | null;
@@ -66,6 +68,7 @@ export class BatchStore {
         createdAt,
         endpoint: batch.endpoint,
         inputFile: batch.inputFileId,
+        keyId: batch.keyId,
         outputTtlSeconds: batch.outputTtlSeconds,
         metadata: batch.metadata === null ? null : JSON.stringify(batch.metadata),
         status: "validating" satisfies BatchStatus,
@@ -167,6 +170,7 @@ export function toBatch(row: Selectable<BatchesTable>): Batch {
     createdAt: row.createdAt,
     endpoint: row.endpoint,
     inputFileId: row.inputFile,
+    keyId: row.keyId,
     outputTtlSeconds: row.outputTtlSeconds,
     metadata: row.metadata === null ? null : (JSON.parse(row.metadata) as Record<string, string>),
     status: row.status as BatchStatus,

@@ -5,6 +5,7 @@ import type { StoredChatCompletion } from "../wire/stored-completions.ts";
 import type { Database, DatabaseTransaction } from "./database.ts";
 import { unknownCursor } from "./page.ts";
 import type { Page, PageRequest } from "./page.ts";
+import { removeInPortions } from "./removal.ts";
 
 type Metadata = Record<string, string>;
 
@@ -22,9 +23,6 @@ interface ListRequest extends PageRequest {
 
 /** How long a completion is kept: OpenAI's 30 days. */
 export const COMPLETION_LIFE_SECONDS = 30 * 24 * 60 * 60;
-
-/** Rows that one statement of the sweep removes: a larger one would hold up every request meanwhile. */
-const SWEPT_ROWS = 500;
 
 /** A page ends early, and says that there is more, before its completions are longer than this together. */
 const MAX_COMPLETIONS_PAGE_BYTES = 16 * 1024 * 1024;
@@ -206,23 +204,21 @@ export class ChatCompletionStore {
     });
   }
 
-  /** Removes what is older than 30 days, a few rows at a time; other requests run in between. */
+  /** Removes what is older than 30 days. */
   async sweep(): Promise<void> {
     const cutoff = Math.floor(this.#now() / 1000) - COMPLETION_LIFE_SECONDS;
-    for (;;) {
-      const { numDeletedRows } = await this.#database
+    await removeInPortions((limit) =>
+      this.#database
         .deleteFrom("chatCompletions")
         .where("sequence", "in", (select) =>
           select
             .selectFrom("chatCompletions")
             .select("sequence")
             .where("createdAt", "<=", cutoff)
-            .limit(SWEPT_ROWS),
+            .limit(limit),
         )
-        .executeTakeFirst();
-      if (numDeletedRows < BigInt(SWEPT_ROWS)) return;
-      await new Promise((resolve) => setImmediate(resolve));
-    }
+        .executeTakeFirst(),
+    );
   }
 }
 

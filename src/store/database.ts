@@ -124,6 +124,7 @@ export interface BatchesTable {
   createdAt: Fixed<number>;
   endpoint: Fixed<string>;
   inputFile: Fixed<string>;
+  keyId: Fixed<string | null>;
   outputTtlSeconds: Fixed<number>;
   metadata: Fixed<string | null>;
   status: string;

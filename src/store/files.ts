@@ -31,6 +31,9 @@ export interface StoredFile extends NewFile {
   createdAt: number;
 }
 
+/** Rows that are read at once: a page of 10,000 in one piece would hold up every other request for as long as 20 of these. */
+const READ_FILES = 500;
+
 export class FileStore {
   readonly #database: Database;
   readonly #now: () => number;
@@ -60,22 +63,32 @@ export class FileStore {
     projectId: string,
     page: PageRequest & { order: "asc" | "desc"; purpose?: string | undefined },
   ): Promise<Page<StoredFile>> {
-    let query = this.#live()
-      .where("projectId", "=", projectId)
-      .orderBy("sequence", page.order)
-      .limit(page.limit + 1);
-    if (page.purpose !== undefined) query = query.where("purpose", "=", page.purpose);
-    if (page.after !== undefined) {
-      const cursor = await this.#database
-        .selectFrom("files")
-        .select("sequence")
-        .where("projectId", "=", projectId)
-        .where("id", "=", page.after)
-        .executeTakeFirst();
-      if (cursor === undefined) throw unknownCursor(page.after);
-      query = query.where("sequence", page.order === "asc" ? ">" : "<", cursor.sequence);
+    const { order, limit, purpose } = page;
+    let query = this.#live().where("projectId", "=", projectId).orderBy("sequence", order);
+    if (purpose !== undefined) query = query.where("purpose", "=", purpose);
+    let cursor = page.after === undefined ? null : await this.#place(projectId, page.after);
+    const rows: StoredFile[] = [];
+    for (;;) {
+      const wanted = Math.min(READ_FILES, limit + 1 - rows.length);
+      const next = cursor === null ? query : query.where("sequence", order === "asc" ? ">" : "<", cursor);
+      const some = await next.limit(wanted).execute();
+      rows.push(...some.map(toFile));
+      if (some.length < wanted || rows.length > limit) return pageOf(rows, limit);
+      cursor = some.at(-1)?.sequence ?? null;
+      await new Promise((resolve) => setImmediate(resolve));
     }
-    return pageOf((await query.execute()).map(toFile), page.limit);
+  }
+
+  /** Of a file in the order of creation, deleted or not. Throws InvalidRequest for an id that never was. */
+  async #place(projectId: string, id: string): Promise<number> {
+    const row = await this.#database
+      .selectFrom("files")
+      .select("sequence")
+      .where("projectId", "=", projectId)
+      .where("id", "=", id)
+      .executeTakeFirst();
+    if (row === undefined) throw unknownCursor(id);
+    return row.sequence;
   }
 
   /** False when there was no such file. The caller removes the blob afterwards: a crash between leaves a blob nobody sees, not a file without bytes. */

@@ -53,3 +53,28 @@ test("a project has room for 100,000 keys, and none beyond is taken", async () =
   now += 86_400_000;
   expect(await store.claim("p", "beyond", "f")).toEqual({ state: "claimed" });
 });
+
+test("a claim does not count a project's keys again, and a full project gets room as soon as there is some", async () => {
+  await sql`WITH RECURSIVE numbers (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < 99998)
+    INSERT INTO idempotency_keys (project_id, key, fingerprint, owner, created_at)
+    SELECT 'p', 'k' || number, 'f', '', ${now / 1000} FROM numbers`.execute(database);
+  await store.claim("p", "one", "f");
+  // Not seen: the count is the store's own from here on.
+  await sql`DELETE FROM idempotency_keys WHERE key = 'k1'`.execute(database);
+  expect(await store.claim("p", "two", "f")).toEqual({ state: "claimed" });
+  await expect(store.claim("p", "three", "f")).rejects.toBeInstanceOf(TooManyIdempotencyKeys);
+  now += 1000;
+  expect(await store.claim("p", "three", "f")).toEqual({ state: "claimed" });
+});
+
+test("the sweep removes keys past their life and no others", async () => {
+  await sql`WITH RECURSIVE numbers (number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < 1200)
+    INSERT INTO idempotency_keys (project_id, key, fingerprint, owner, created_at)
+    SELECT 'p', 'k' || number, 'f', '', ${now / 1000} FROM numbers`.execute(database);
+  now += 1000;
+  await store.claim("p", "young", "f");
+  now += 86_399_000;
+  await store.sweep();
+  const rows = await database.selectFrom("idempotencyKeys").select("key").execute();
+  expect(rows).toEqual([{ key: "young" }]);
+});

@@ -1,8 +1,10 @@
 // Idempotency keys: which creations a client has named, and what they answered. A name is taken before the work begins and
 // given its answer after it, so the same creation is carried out at most once, whatever happens between.
 import { randomUUID } from "node:crypto";
+import { sql } from "kysely";
 import { TunesmithError } from "../errors.ts";
-import type { Database } from "./database.ts";
+import type { Database, DatabaseTransaction } from "./database.ts";
+import { removeInPortions } from "./removal.ts";
 
 /** What a project's clients have named cannot take more room for now. The caller waits, or sends no key. */
 export class TooManyIdempotencyKeys extends TunesmithError {
@@ -32,7 +34,13 @@ const LIFE_SECONDS = 24 * 60 * 60;
 /** Keys that a project may have at a time, more than one a second all day long; bounds the table. */
 const MAX_IDEMPOTENCY_KEYS = 100_000;
 
-/** Largest answer that is kept; creations answer with about 1 KB, and with 60 KB where the metadata is as long as it may be. */
+/** Between two counts of a project that is full: each looks at all its keys. */
+const RECOUNT_SECONDS = 1;
+
+/**
+ * Largest answer that is kept; creations answer with about 1 KB, and with 60 KB where the metadata is as long as it may be. Of
+ * a model's answers, those with many log-probabilities are larger.
+ */
 const MAX_ANSWER_BYTES = 128 * 1024;
 
 export class IdempotencyStore {
@@ -40,6 +48,8 @@ export class IdempotencyStore {
   readonly #now: () => number;
   /** Claims of an earlier process can never be answered any more. */
   readonly #process = randomUUID();
+  /** How many keys each project has at most, so that a claim need not count them: some may have gone since the last count. */
+  readonly #counts = new Map<string, { most: number; countedAt: number }>();
 
   constructor(database: Database, now: () => number = Date.now) {
     this.#database = database;
@@ -52,6 +62,8 @@ export class IdempotencyStore {
     return this.#database.transaction().execute(async (transaction) => {
       await transaction
         .deleteFrom("idempotencyKeys")
+        .where("projectId", "=", projectId)
+        .where("key", "=", key)
         .where("createdAt", "<=", now - LIFE_SECONDS)
         .execute();
       const inserted = await transaction
@@ -60,13 +72,8 @@ export class IdempotencyStore {
         .onConflict((conflict) => conflict.columns(["projectId", "key"]).doNothing())
         .executeTakeFirst();
       if ((inserted.numInsertedOrUpdatedRows ?? 0n) > 0n) {
-        const { count } = await transaction
-          .selectFrom("idempotencyKeys")
-          .select((select) => select.fn.countAll<number>().as("count"))
-          .where("projectId", "=", projectId)
-          .executeTakeFirstOrThrow();
         // Thrown inside, so that the key is not taken.
-        if (count > MAX_IDEMPOTENCY_KEYS) throw tooMany();
+        if (!(await this.#hasRoom(transaction, projectId))) throw tooMany();
         return { state: "claimed" };
       }
       const row = await transaction
@@ -81,6 +88,43 @@ export class IdempotencyStore {
       }
       return { state: row.owner === this.#process ? "running" : "lost" };
     });
+  }
+
+  /** Whether the keys of a project, one just taken included, are no more than it may have. */
+  async #hasRoom(transaction: DatabaseTransaction, projectId: string): Promise<boolean> {
+    const now = this.#seconds();
+    const known = this.#counts.get(projectId);
+    if (known !== undefined) {
+      if (known.most < MAX_IDEMPOTENCY_KEYS) {
+        known.most += 1;
+        return true;
+      }
+      if (Math.abs(now - known.countedAt) < RECOUNT_SECONDS) return false;
+    }
+    const { count } = await transaction
+      .selectFrom("idempotencyKeys")
+      .select((select) => select.fn.countAll<number>().as("count"))
+      .where("projectId", "=", projectId)
+      .where("createdAt", ">", now - LIFE_SECONDS)
+      .executeTakeFirstOrThrow();
+    this.#counts.set(projectId, { most: Math.min(count, MAX_IDEMPOTENCY_KEYS), countedAt: now });
+    return count <= MAX_IDEMPOTENCY_KEYS;
+  }
+
+  /** Removes keys past their life. */
+  async sweep(): Promise<void> {
+    await removeInPortions((limit) =>
+      this.#database
+        .deleteFrom("idempotencyKeys")
+        .where(sql<number>`rowid`, "in", (select) =>
+          select
+            .selectFrom("idempotencyKeys")
+            .select(sql<number>`rowid`.as("rowid"))
+            .where("createdAt", "<=", this.#seconds() - LIFE_SECONDS)
+            .limit(limit),
+        )
+        .executeTakeFirst(),
+    );
   }
 
   /** Keeps the answer for as long as the key stands. One that is too large is lost to later requests. */

@@ -286,4 +286,6 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
   ],
   // Jobs were all supervised before there was another method; every insert names its own.
   [`ALTER TABLE fine_tuning_jobs ADD COLUMN method TEXT NOT NULL DEFAULT 'supervised'`],
+  // The key that made a batch, whose limits its lines keep to.
+  [`ALTER TABLE batches ADD COLUMN key_id TEXT`],
 ];

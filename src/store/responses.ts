@@ -3,6 +3,7 @@
 import type { ConversationItem, ResponseOutputItem } from "../wire/response-items.ts";
 import type { ResponseObject, ResponseStatus } from "../wire/responses.ts";
 import type { Database, DatabaseTransaction } from "./database.ts";
+import { removeInPortions } from "./removal.ts";
 
 export interface StoredResponse {
   response: ResponseObject;
@@ -12,9 +13,6 @@ export interface StoredResponse {
 
 /** How long a response is kept: OpenAI's 30 days. */
 export const RESPONSE_LIFE_SECONDS = 30 * 24 * 60 * 60;
-
-/** Rows that one statement of the sweep removes: a larger one would hold up every request meanwhile. */
-const SWEPT_RESPONSES = 500;
 
 /** Answers that are read at once: each may have megabytes. */
 const READ_RESPONSES = 8;
@@ -144,8 +142,8 @@ export class ResponseStore {
 
   /** Removes responses past their life. */
   async sweep(): Promise<void> {
-    for (;;) {
-      const { numDeletedRows } = await this.#database
+    await removeInPortions((limit) =>
+      this.#database
         .deleteFrom("responses")
         .where("sequence", "in", (query) =>
           query
@@ -153,13 +151,10 @@ export class ResponseStore {
             .select("sequence")
             .where("createdAt", "<=", this.#horizon())
             .orderBy("createdAt")
-            .limit(SWEPT_RESPONSES),
+            .limit(limit),
         )
-        .executeTakeFirst();
-      if (numDeletedRows < SWEPT_RESPONSES) return;
-      // Requests that came meanwhile go first.
-      await new Promise((resolve) => setImmediate(resolve));
-    }
+        .executeTakeFirst(),
+    );
   }
 
   /** What was created then, or earlier, is past its life; Unix seconds. */

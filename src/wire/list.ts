@@ -36,6 +36,9 @@ export function queryInteger(range: { min: number; max: number }) {
   return schema.meta({ type: "integer", minimum: range.min, maximum: range.max });
 }
 
+/** Of operations that take no parameters in their address. */
+export const noQuery = z.strictObject({});
+
 /** `limit` and `after`: the id of the last element already seen. */
 export function pageQuery(page: { defaultLimit: number; maxLimit: number }) {
   return z.strictObject({

@@ -10,7 +10,7 @@ export type JsonSchema = Record<string, unknown>;
 
 export interface OpenApiParameter {
   name: string;
-  in: "path" | "query";
+  in: "path" | "query" | "header";
   required: boolean;
   description?: string;
   style?: "deepObject";
@@ -24,7 +24,8 @@ export interface OpenApiOperation {
   tags: string[];
   summary: string;
   description: string;
-  parameters?: OpenApiParameter[];
+  /** References lead to headers. */
+  parameters?: (OpenApiParameter | { $ref: string })[];
   requestBody?: { required: true; content: Record<string, MediaObject> };
   responses: Record<string, { description: string; content?: Record<string, MediaObject> }>;
   security?: [];
@@ -48,10 +49,53 @@ export interface OpenApiDocument {
   security: Record<string, []>[];
   tags: { name: string }[];
   paths: Record<string, Record<string, OpenApiOperation>>;
-  components: { schemas: Record<string, JsonSchema>; securitySchemes: Record<string, JsonSchema> };
+  components: {
+    schemas: Record<string, JsonSchema>;
+    parameters: Record<string, OpenApiParameter>;
+    securitySchemes: Record<string, JsonSchema>;
+  };
 }
 
 const COMPONENTS = "#/components/schemas/";
+
+const header = (name: string, description: string, schema: JsonSchema): OpenApiParameter => ({
+  name,
+  in: "header",
+  required: false,
+  description,
+  schema: { type: "string", ...schema },
+});
+
+/** What a request may carry beside its key, wherever it goes. */
+const COMMON_HEADERS: Readonly<Record<string, OpenApiParameter>> = {
+  OpenAIProject: header(
+    "OpenAI-Project",
+    "Must be the key's own project; a key with the scope `admin` may name any.",
+    { minLength: 1 },
+  ),
+  OpenAIOrganization: header(
+    "OpenAI-Organization",
+    "Taken and compared with nothing: a server is one organization.",
+    {},
+  ),
+  XClientRequestId: header(
+    "X-Client-Request-Id",
+    "A name for the request, which the server's log has beside its own.",
+    { maxLength: 512, pattern: "^[\\x20-\\x7e]*$" },
+  ),
+};
+
+/** Of requests that create or change something. */
+const CREATION_HEADERS: Readonly<Record<string, OpenApiParameter>> = {
+  IdempotencyKey: header(
+    "Idempotency-Key",
+    "The same request with the same key within 24 hours is carried out once and answered alike. Streams, and answers that are not stored, take no notice of it.",
+    { minLength: 1, maxLength: 255, pattern: "^[\\x21-\\x7e]+$" },
+  ),
+};
+
+const references = (headers: Readonly<Record<string, OpenApiParameter>>) =>
+  Object.keys(headers).map((name) => ({ $ref: `#/components/parameters/${name}` }));
 
 /** Where JSON schemas of zod have more than they need: the bounds of safe integers, which nobody meets. */
 const SAFE_BOUNDS = { minimum: Number.MIN_SAFE_INTEGER, maximum: Number.MAX_SAFE_INTEGER };
@@ -60,12 +104,19 @@ export function openApiDocument(parts: {
   version: string;
   /** The scope that a key needs; null: any key. */
   scopeOf: (method: string, path: string) => string | null;
+  /** Whether an operation minds the header Idempotency-Key. */
+  mayCreate: (method: string, path: string) => boolean;
 }): OpenApiDocument {
   const schemas = new Schemas();
   const paths: OpenApiDocument["paths"] = {};
   for (const operation of OPERATIONS) {
-    const scope = parts.scopeOf(operation.method, operation.path);
-    (paths[operation.path] ??= {})[operation.method.toLowerCase()] = describe(operation, scope, schemas);
+    const { method, path, open } = operation;
+    const headers = [
+      ...(open === "everybody" ? [] : references(COMMON_HEADERS)),
+      ...(parts.mayCreate(method, path) ? references(CREATION_HEADERS) : []),
+    ];
+    const scope = parts.scopeOf(method, path);
+    (paths[path] ??= {})[method.toLowerCase()] = describe(operation, { scope, headers }, schemas);
   }
   return {
     openapi: "3.1.0",
@@ -82,6 +133,7 @@ export function openApiDocument(parts: {
     paths,
     components: {
       schemas: schemas.used(paths),
+      parameters: { ...COMMON_HEADERS, ...CREATION_HEADERS },
       securitySchemes: {
         bearer: {
           type: "http",
@@ -94,9 +146,17 @@ export function openApiDocument(parts: {
   };
 }
 
-function describe(operation: Operation, scope: string | null, schemas: Schemas): OpenApiOperation {
+function describe(
+  operation: Operation,
+  { scope, headers }: { scope: string | null; headers: readonly { $ref: string }[] },
+  schemas: Schemas,
+): OpenApiOperation {
   const { id, tag, summary, body, form, example, open } = operation;
-  const parameters = [...pathParameters(operation.path).map(pathParameter), ...queryOf(operation, schemas)];
+  const parameters = [
+    ...pathParameters(operation.path).map(pathParameter),
+    ...queryOf(operation, schemas),
+    ...headers,
+  ];
   const content =
     body !== undefined
       ? { "application/json": { schema: schemas.of(body), example } }
@@ -171,12 +231,13 @@ const STATUSES: Readonly<Record<number, string>> = {
 
 /** The statuses of errors that an operation may answer. */
 export function errorStatuses(operation: Operation, scope: string | null): number[] {
-  const { path, query, body, form, errors = [], open } = operation;
+  const { path, body, form, errors = [], open } = operation;
   const takesBody = body !== undefined || form !== undefined;
   const statuses = [
     ...(open === "everybody" ? [] : [401, 403, 429]),
     ...(scope === null ? [] : [403]),
-    ...(query !== undefined || takesBody ? [400] : []),
+    // At the least for a parameter that nobody knows.
+    400,
     ...(takesBody ? [413, 415] : []),
     ...(pathParameters(path).length > 0 ? [404] : []),
     ...errors,

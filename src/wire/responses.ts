@@ -282,18 +282,20 @@ export type ResponseInputTokens = z.infer<typeof responseInputTokens>;
 export const responseItemList = listWithIdsSchema(conversationItem).meta({ id: "ResponseItemList" });
 export type ResponseItemList = z.infer<typeof responseItemList>;
 
+/** What was included when it was made is there, unasked; nothing can be added afterwards. */
+const included = z.union([z.enum(HARMLESS_INCLUDES), z.array(z.enum(HARMLESS_INCLUDES))]).optional();
 /** Clients write lists of a query either way. */
-const noInclude = { include: notImplemented(), "include[]": notImplemented() };
+const includes = { include: included, "include[]": included };
 
 export const retrieveResponseQuery = z.strictObject({
-  ...noInclude,
+  ...includes,
   stream: notImplemented("false"),
   starting_after: notImplemented(),
   include_obfuscation: notImplemented("false"),
 });
 
 export const listInputItemsQuery = pageQuery({ defaultLimit: 20, maxLimit: 100 }).extend({
-  ...noInclude,
+  ...includes,
   order: z.enum(["asc", "desc"]).default("desc"),
   before: notImplemented(),
 });

@@ -151,7 +151,7 @@ test("items that are referred to count each time, until they are too much", asyn
   expect((await respond(server, { input: input(2) })).statusCode).toBe(200);
 });
 
-test("a call that was cut off is incomplete, and no response goes on from it", async () => {
+test("a call that was cut off is incomplete, and the conversation goes on without it", async () => {
   const server = await testServer();
   server.engine.answer = async function* () {
     yield { type: "prompt", promptTokens: 1 };
@@ -173,15 +173,26 @@ test("a call that was cut off is incomplete, and no response goes on from it", a
   expect(done).toEqual(["completed", "incomplete"]);
 
   const outputs = first.output.map(({ call_id }) => ({ type: "function_call_output", call_id, output: "x" }));
-  const next = await respond(server, { previous_response_id: first.id, input: outputs });
-  expect(next.statusCode).toBe(400);
-  expect(next.json()).toMatchObject({
+  const refused = await respond(server, { previous_response_id: first.id, input: outputs });
+  expect(refused.statusCode).toBe(400);
+  expect(refused.json()).toMatchObject({
     error: {
-      message: `Invalid 'previous_response_id': the response ${first.id} ends with a function call that was cut off in the middle of its arguments, from which no model can go on. Go on from the response before it, or ask again with a larger 'max_output_tokens'.`,
-      param: "previous_response_id",
+      message: `Invalid 'input': the function call ${first.output[1]?.call_id} was cut off in the middle of its arguments, and the conversation goes on without it. Send no output for it, or the whole 'function_call' before the output.`,
+      param: "input",
       code: "invalid_value",
     },
   });
+  const next = await respond(server, { previous_response_id: first.id, input: [outputs[0], user] });
+  expect(next.statusCode).toBe(200);
+  expect(server.engine.requests.at(-1)?.messages).toMatchObject([
+    { role: "user" },
+    { role: "assistant", tool_calls: [{ id: first.output[0]?.call_id, function: { arguments: "{}" } }] },
+    { role: "tool", tool_call_id: first.output[0]?.call_id },
+    { role: "user" },
+  ]);
+  const mended = { type: "function_call", call_id: first.output[1]?.call_id, name: "f", arguments: "{}" };
+  const whole = await respond(server, { previous_response_id: first.id, input: [mended, ...outputs] });
+  expect(whole.statusCode).toBe(200);
   const references = first.output.map(({ id }) => ({ type: "item_reference", id }));
   const referred = await respond(server, { input: [...references, ...outputs] });
   expect(referred.json()).toMatchObject({

@@ -137,6 +137,35 @@ test.each<[string, Partial<Create>, object]>([
   expect(server.engine.requests[0]).toMatchObject(expected);
 });
 
+test.each<[string, Partial<Create>]>([
+  ["auto", {}],
+  ["required", { tool_choice: "required" }],
+  ["named", { tool_choice: { type: "function", function: { name: "get_weather" } } }],
+])("a schema that no grammar can keep, %s: taken unless it is to be kept strictly", async (_name, choice) => {
+  const { server, client } = await connected();
+  const loose = { ...parameters, oneOf: [{ required: ["city"] }] };
+  const asking = (strict: boolean | null): Create => ({
+    model: BASE_MODEL,
+    messages: [user],
+    tools: [{ type: "function", function: { name: "get_weather", strict, parameters: loose } }],
+    ...choice,
+  });
+  for (const strict of [null, false]) {
+    await client.chat.completions.create(asking(strict));
+    // The model is shown the whole schema; its arguments are any JSON object.
+    expect(server.engine.requests.at(-1)).toMatchObject({
+      tools: [{ function: { parameters: loose } }],
+      constrainedTools: new Set(),
+    });
+  }
+  await expect(client.chat.completions.create(asking(true))).rejects.toMatchObject({
+    status: 400,
+    param: "tools[0].function.parameters",
+    code: "invalid_function_parameters",
+    message: expect.stringContaining("has 'oneOf', which is not supported") as string,
+  });
+});
+
 test("with tool_choice none the model is told of no tools", async () => {
   const { server, client } = await connected();
   await client.chat.completions.create({
@@ -218,6 +247,19 @@ test.each<[object, string, string, string]>([
     "tools[0].function.parameters",
     "invalid_function_parameters",
     "Invalid schema for function 'f': in context=(), the schema must have 'additionalProperties' and it must be false.",
+  ],
+  [
+    {
+      tools: [
+        {
+          type: "function",
+          function: { name: "f", strict: true, parameters: { ...parameters, patternProperties: {} } },
+        },
+      ],
+    },
+    "tools[0].function.parameters",
+    "invalid_function_parameters",
+    "Invalid schema for function 'f': in context=(), the schema has 'patternProperties', which is not supported.",
   ],
   [
     { tool_choice: "auto" },

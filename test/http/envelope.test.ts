@@ -206,6 +206,62 @@ test.each([
   expect(answer.statusCode).toBe(status);
 });
 
+test("web pages of the origins that are named may use the server, with a key, and read its errors", async () => {
+  const origin = "https://app.example.com";
+  const server = await testServer({ apiKeys: [KEY], corsOrigins: [origin, "http://localhost:5173"] });
+  const asking = {
+    "access-control-request-method": "POST",
+    "access-control-request-headers": "authorization,content-type,x-stainless-lang",
+  };
+  const preflight = (from: string) =>
+    server.app.inject({
+      method: "OPTIONS",
+      url: "/v1/chat/completions",
+      headers: { origin: from, ...asking },
+    });
+  const allowed = await preflight(origin);
+  expect(allowed.statusCode).toBe(204);
+  expect(allowed.headers).toMatchObject({
+    "access-control-allow-origin": origin,
+    "access-control-allow-headers": "authorization,content-type,x-stainless-lang",
+    "access-control-allow-methods": "GET, POST, DELETE",
+    vary: "Origin",
+  });
+  for (const authorization of [`Bearer ${KEY}`, "Bearer wrong"]) {
+    const { headers } = await server.app.inject({ url: "/v1/models", headers: { origin, authorization } });
+    expect(headers).toMatchObject({
+      "access-control-allow-origin": origin,
+      "access-control-expose-headers": "*",
+    });
+  }
+  const foreign = await preflight("https://evil.example");
+  expect(foreign.headers["access-control-allow-origin"]).toBeUndefined();
+  expect(foreign.statusCode).toBe(401);
+});
+
+test("all origins may be named at once", async () => {
+  const server = await testServer({ apiKeys: [KEY], corsOrigins: ["*"] });
+  const headers = { origin: "https://anywhere.example", authorization: `Bearer ${KEY}` };
+  const answer = await server.app.inject({ url: "/v1/models", headers });
+  expect(answer.statusCode).toBe(200);
+  expect(answer.headers["access-control-allow-origin"]).toBe("*");
+});
+
+test.each([
+  ["POST", "/v1/responses/compact"],
+  ["GET", "/v1/fine_tuning/model_limits"],
+] as const)("%s %s says that it is not offered", async (method, url) => {
+  const server = await testServer();
+  const answer = await server.app.inject({ method, url, ...(method === "POST" ? { payload: {} } : {}) });
+  expect(answer.statusCode).toBe(404);
+  expect(answer.json()).toMatchObject({
+    error: {
+      message: expect.stringContaining(`This server does not offer ${method} ${url}. `) as string,
+      code: "operation_not_offered",
+    },
+  });
+});
+
 test.each(["/v1/models/", "/v1//models"])("the address %s is found too", async (url) => {
   const server = await testServer();
   expect((await server.app.inject(url)).statusCode).toBe(200);

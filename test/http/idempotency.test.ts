@@ -5,7 +5,7 @@ import { expect, test } from "vitest";
 import { createServer } from "../../src/main.ts";
 import { loadConfig } from "../../src/config.ts";
 import { DEFAULT_PROJECT } from "../../src/wire/ids.ts";
-import { BASE_MODEL, createKey, form, testServer, upload } from "./harness.ts";
+import { BASE_MODEL, createKey, form, messages, testServer, upload } from "./harness.ts";
 import type { TestServer } from "./harness.ts";
 
 type Injected = Pick<TestServer, "app">;
@@ -202,7 +202,64 @@ test.each([
   expect(await countOf(server, "/v1/files")).toBe(0);
 });
 
-test("the answer with an API key's secret is never kept, and chat takes no notice", async () => {
+const idOf = (answer: { json: <T>() => T }) => answer.json<{ id: string }>().id;
+
+test.each<[string, string, object]>([
+  ["a stored chat completion", "/v1/chat/completions", { messages, store: true }],
+  ["a stored response", "/v1/responses", { input: "Hi" }],
+  ["a response in the background", "/v1/responses", { input: "Hi", background: true }],
+])("%s is made once, whatever its retries", async (_name, url, body) => {
+  const server = await testServer();
+  const send = (key: string) =>
+    server.app.inject({
+      method: "POST",
+      url,
+      payload: { model: BASE_MODEL, ...body },
+      headers: named(key),
+    });
+  const [first, second, other] = [await send("a"), await send("a"), await send("b")];
+  expect(second.body).toBe(first.body);
+  expect(second.headers["idempotent-replayed"]).toBe("true");
+  expect(idOf(other)).not.toBe(idOf(first));
+  await expect.poll(() => server.engine.requests.length).toBe(2);
+  expect((await server.app.inject(`${url}/${idOf(first)}`)).statusCode).toBe(200);
+});
+
+test("a background response that could not begin frees its key", async () => {
+  const server = await testServer();
+  const send = (body: object) =>
+    server.app.inject({
+      method: "POST",
+      url: "/v1/responses",
+      payload: { model: BASE_MODEL, background: true, ...body },
+      headers: named("a"),
+    });
+  expect((await send({ input: "Hi", previous_response_id: "resp_nobody" })).statusCode).toBe(400);
+  expect((await send({ input: "Hi" })).statusCode).toBe(200);
+});
+
+test.each<[string, string, object]>([
+  ["chat that is not stored", "/v1/chat/completions", { messages }],
+  ["a stream of a stored chat completion", "/v1/chat/completions", { messages, store: true, stream: true }],
+  ["a response that is not stored", "/v1/responses", { input: "Hi", store: false }],
+  ["a stream of a response", "/v1/responses", { input: "Hi", stream: true }],
+  ["a legacy completion", "/v1/completions", { prompt: "Hi" }],
+])("%s takes no notice of the key", async (_name, url, body) => {
+  const server = await testServer();
+  const send = () =>
+    server.app.inject({
+      method: "POST",
+      url,
+      payload: { model: BASE_MODEL, ...body },
+      headers: named("a"),
+    });
+  const [one, two] = [await send(), await send()];
+  expect([one.statusCode, two.statusCode]).toEqual([200, 200]);
+  expect(two.headers["idempotent-replayed"]).toBeUndefined();
+  expect(server.engine.requests.length + server.engine.textRequests.length).toBe(2);
+});
+
+test("the answer with an API key's secret is never kept", async () => {
   const server = await testServer();
   const refused = await server.app.inject({
     method: "POST",
@@ -212,15 +269,6 @@ test("the answer with an API key's secret is never kept, and chat takes no notic
   });
   expect(refused.statusCode).toBe(400);
   expect(errorOf(refused)["message"]).toContain("'Idempotency-Key' cannot be used here");
-  const chat = () =>
-    server.app.inject({
-      method: "POST",
-      url: "/v1/chat/completions",
-      payload: { model: BASE_MODEL, messages: [{ role: "user", content: "Hi" }] },
-      headers: named("a"),
-    });
-  const [one, two] = [await chat(), await chat()];
-  expect(one.json<{ id: string }>().id).not.toBe(two.json<{ id: string }>().id);
   expect((await createKey(server, { scopes: ["admin"] })).key).toMatch(/^sk-/);
 });
 

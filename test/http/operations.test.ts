@@ -2,12 +2,13 @@
 // accepted, and every range that the server keeps is in the document.
 import { Validator } from "@seriousme/openapi-schema-validator";
 import { describe, expect, it } from "vitest";
+import { mayCreate } from "../../src/api/idempotency.ts";
 import { scopeOf } from "../../src/api/scopes.ts";
 import { openApiDocument } from "../../src/wire/openapi.ts";
 import { OPERATIONS } from "../../src/wire/operations.ts";
 import { testServer } from "./harness.ts";
 
-const document = openApiDocument({ version: "1.2.3", scopeOf });
+const document = openApiDocument({ version: "1.2.3", scopeOf, mayCreate });
 const schemas = document.components.schemas;
 const property = (schema: string, name: string) =>
   (schemas[schema]?.["properties"] as Record<string, unknown> | undefined)?.[name];
@@ -21,6 +22,22 @@ describe("the table of operations", () => {
     const routes = app.routesWithHandlers.map(({ method, url }) => nameless(method, url));
     expect(routes.length).toBeGreaterThan(30);
     expect(OPERATIONS.map(({ method, path }) => nameless(method, path)).sort()).toEqual(routes.sort());
+  });
+
+  it("takes no parameter in an address that it does not name", async () => {
+    const { app } = await testServer();
+    const taken: string[] = [];
+    // Lists of an object's parts look for the object first.
+    for (const { method, path, query } of OPERATIONS) {
+      if (query !== undefined && path.includes("{")) continue;
+      const url = `${path.replaceAll(/\{\w+\}/g, "x")}?flavour=1`;
+      const answer = await app.inject({ method, url, ...(method === "POST" ? { payload: {} } : {}) });
+      const { error } = answer.json<{ error?: { param: unknown; code: unknown } }>();
+      if (answer.statusCode !== 400 || error?.param !== "flavour" || error.code !== "unknown_parameter") {
+        taken.push(`${method} ${url}: ${answer.body.slice(0, 200)}`);
+      }
+    }
+    expect(taken).toEqual([]);
   });
 
   it("names every operation once", () => {
@@ -80,6 +97,19 @@ describe("the OpenAPI document", () => {
     expect(property("CreateFineTuningJobRequest", "metadata")).toMatchObject({
       anyOf: [{ maxProperties: 16, propertyNames: { maxLength: 64 } }, { type: "null" }],
     });
+  });
+
+  it("names the headers that an operation minds", () => {
+    const headersOf = (path: string, method: string) =>
+      (document.paths[path]?.[method]?.parameters ?? []).flatMap((each) =>
+        "$ref" in each ? [document.components.parameters[each.$ref.split("/").at(-1) ?? ""]?.name] : [],
+      );
+    const common = ["OpenAI-Project", "OpenAI-Organization", "X-Client-Request-Id"];
+    expect(headersOf("/v1/files", "get")).toEqual(common);
+    expect(headersOf("/v1/fine_tuning/jobs", "post")).toEqual([...common, "Idempotency-Key"]);
+    expect(headersOf("/v1/responses", "post")).toContain("Idempotency-Key");
+    expect(headersOf("/v1/embeddings", "post")).toEqual(common);
+    expect(headersOf("/healthz", "get")).toEqual([]);
   });
 
   it("says which values of a parameter that is not implemented are taken", () => {

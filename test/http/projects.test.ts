@@ -42,6 +42,7 @@ async function makeObjects(server: TestServer, project?: string): Promise<Object
     projectId: project ?? DEFAULT_PROJECT,
     endpoint: "/v1/chat/completions",
     inputFileId: file.id,
+    keyId: null,
     outputTtlSeconds: 3600,
     metadata: null,
   });

@@ -1,6 +1,8 @@
 // A key's limits as clients see them: headers on every answer, 429 with the time to wait, and the official client waiting.
+import { setTimeout as delay } from "node:timers/promises";
 import OpenAI from "openai";
 import { expect, test } from "vitest";
+import { createBatch, requestLine, settled } from "./batch-harness.ts";
 import { BASE_MODEL, createKey, testServer } from "./harness.ts";
 
 async function limited(body: object) {
@@ -94,6 +96,39 @@ test("a client that leaves its stream pays for what it got", async () => {
       return Number(response.headers.get("x-ratelimit-remaining-tokens"));
     })
     .toBe(10_000 - 7 - 5);
+});
+
+test("lines of a batch count against the key that made it, and wait until half of its allowance is there", async () => {
+  const clock = { now: Date.now() };
+  const server = await testServer(
+    { apiKeys: ["sk-of-the-settings"] },
+    { now: () => clock.now, runsBatches: true },
+  );
+  const { key } = await createKey(server, { tokens_per_minute: 60_000 }, "sk-of-the-settings");
+  let promptTokens = 30_500;
+  server.engine.answer = async function* () {
+    yield { type: "prompt", promptTokens };
+    yield { type: "finish", index: 0, reason: "stop", completionTokens: 0 };
+  };
+  const client = new OpenAI({ baseURL: `${await server.listen()}/v1`, apiKey: key, maxRetries: 0 });
+  const chat = () =>
+    client.chat.completions.create({ model: BASE_MODEL, messages: [{ role: "user", content: "Hi" }] });
+  const left = async () => {
+    const { response } = await client.files.list().withResponse();
+    return Number(response.headers.get("x-ratelimit-remaining-tokens"));
+  };
+  await chat();
+  promptTokens = 100;
+  const { id } = await createBatch(client, [requestLine("one"), requestLine("two")]);
+  await settled(client, id, "in_progress");
+  // It is turned away once, and then waits.
+  await delay(200);
+  expect(server.engine.requests).toHaveLength(1);
+  await chat();
+  expect(await left()).toBe(29_400);
+  clock.now += 1000;
+  expect(await settled(client, id)).toMatchObject({ request_counts: { completed: 2, failed: 0 } });
+  expect(await left()).toBe(30_200);
 });
 
 test("the official client waits and tries again", async () => {

@@ -142,6 +142,8 @@ test.each([
   ["GET", "resp_x?stream=true", "stream"],
   ["GET", "resp_x?starting_after=1", "starting_after"],
   ["GET", "resp_x?include[]=message.output_text.logprobs", "include[]"],
+  ["GET", "resp_x?include=file_search_call.results&include=reasoning.encrypted_content", "include[1]"],
+  ["GET", "resp_x/input_items?include[]=reasoning.encrypted_content", "include[]"],
   ["GET", "resp_x/input_items?before=msg_1", "before"],
   ["GET", "resp_x/input_items?limit=101", "limit"],
   ["GET", "resp_x/input_items?order=up", "order"],

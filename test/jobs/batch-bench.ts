@@ -83,7 +83,7 @@ export async function openBatchBench(options: {
       return started;
     },
     /** A batch with lines named 1 to `count`. */
-    async create(count: number, changes: { inputFileId?: string } = {}): Promise<Batch> {
+    async create(count: number, changes: { inputFileId?: string; keyId?: string } = {}): Promise<Batch> {
       const id = newId("file");
       const text = Array.from({ length: count }, (_, i) => {
         const body = { model: "m", n: i + 1 };
@@ -102,6 +102,7 @@ export async function openBatchBench(options: {
         projectId: DEFAULT_PROJECT,
         endpoint: ENDPOINT,
         inputFileId: id,
+        keyId: null,
         outputTtlSeconds: 3600,
         metadata: null,
         ...changes,

@@ -90,6 +90,46 @@ test("a line that is turned away for the moment is tried again; other failures c
   expect(await bench.read(batch)).toMatchObject({ requestCounts: { total: 4, completed: 2, failed: 2 } });
 });
 
+test("lines whose key has used up its limit wait for as long as it takes, and leave the slots to others", async () => {
+  let isOpen = false;
+  let refused = 0;
+  bench = await openBatchBench({
+    slots: 2,
+    answer: async ({ body, keyId }) => {
+      if (keyId !== "key_limited" || isOpen) return answered(body);
+      refused += 1;
+      return { ...answered(body, 429), retryAfterMs: 5 };
+    },
+  });
+  const limited = await bench.create(6, { keyId: "key_limited" });
+  const free = await bench.create(6);
+  bench.startWorkers(2);
+  await until("the other batch has ended", ended(free));
+  // Far more often than a line is tried that something else turns away, and no line more than the slots let in.
+  await until("it has waited", () => refused > 40);
+  expect(await bench.read(limited)).toMatchObject({
+    status: "in_progress",
+    requestCounts: { total: 6, completed: 0, failed: 0 },
+  });
+  isOpen = true;
+  await until("it has ended", ended(limited));
+  expect(await bench.read(limited)).toMatchObject({ requestCounts: { total: 6, completed: 6, failed: 0 } });
+});
+
+test("a batch that waits for its key's limit can be cancelled", async () => {
+  bench = await openBatchBench({
+    slots: 2,
+    answer: async ({ body }) => ({ ...answered(body, 429), retryAfterMs: 60_000 }),
+  });
+  const batch = await bench.create(6);
+  const [worker] = bench.startWorkers();
+  await until("it has begun", async () => (await bench.status(batch)) === "in_progress");
+  await bench.batches.cancel(DEFAULT_PROJECT, batch.id);
+  worker?.wake();
+  await until("it has ended", ended(batch));
+  expect(await bench.status(batch)).toBe("cancelled");
+});
+
 test("an orderly stop in the middle, and the next start goes on with the lines that are left", async () => {
   const first = stalling(5);
   bench = await openBatchBench({ slots: 2, answer: (request) => current(request) });

@@ -62,7 +62,7 @@ export const FINE_TUNING_OPERATIONS: readonly Operation[] = [
     summary: "Cancel a fine-tuning job",
     description: "The status is `cancelled` in the answer; the trainer ends within seconds.",
     answer: jobObject,
-    errors: [400, 409],
+    errors: [409],
   },
   {
     method: "POST",
@@ -72,7 +72,7 @@ export const FINE_TUNING_OPERATIONS: readonly Operation[] = [
     summary: "Pause a fine-tuning job",
     description: "Only a job with status `running` can be paused. Its trainer ends with a checkpoint.",
     answer: jobObject,
-    errors: [400, 409],
+    errors: [409],
   },
   {
     method: "POST",
@@ -82,7 +82,7 @@ export const FINE_TUNING_OPERATIONS: readonly Operation[] = [
     summary: "Resume a fine-tuning job",
     description: "Only a job with status `paused` can be resumed. It goes on from its checkpoint.",
     answer: jobObject,
-    errors: [400, 409],
+    errors: [409],
   },
   {
     method: "GET",

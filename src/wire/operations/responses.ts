@@ -65,7 +65,6 @@ export const RESPONSE_OPERATIONS: readonly Operation[] = [
     tag,
     summary: "Cancel a response in the background",
     answer: responseObject,
-    errors: [400],
   },
   {
     method: "GET",

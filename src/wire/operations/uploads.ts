@@ -59,6 +59,6 @@ export const UPLOAD_OPERATIONS: readonly Operation[] = [
     tag,
     summary: "Cancel an upload",
     answer: uploadObject,
-    errors: [400, 409],
+    errors: [409],
   },
 ];
