@@ -12,7 +12,7 @@ from .tiny import ROPE, logits_of, tiny_configs
 
 def make_quants():
     """One tensor per type that the reader knows; the expected values are those of the gguf package."""
-    kinds = ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1"]
+    kinds = ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1"]
     random = np.random.default_rng(SEED)
     writer = gguf.GGUFWriter(GOLDENS / "quants.gguf", "llama")
     writer.add_string("general.name", "quants")
@@ -28,6 +28,20 @@ def make_quants():
         writer.add_tensor(f"sample.{kind.lower()}", packed, raw_dtype=raw)
         restored = gguf.quants.dequantize(packed, type_).astype(np.float32)
         expected.append({"name": f"sample.{kind.lower()}", "type": kind, "shape": [3, 64], "values": digits9(restored.flatten().tolist())})
+    for kind in ["Q4_K", "Q5_K", "Q6_K"]:
+        # The package cannot quantize to these. Any bytes are a block, so random ones reach every bit; only the block's own
+        # f16 scales are chosen, because random ones would be infinite or no numbers.
+        type_ = gguf.GGMLQuantizationType[kind]
+        elements, size = gguf.GGML_QUANT_SIZES[type_]
+        packed = random.integers(0, 256, (3, size), dtype=np.uint8)
+        scales = np.array([[0.0123, -0.321], [0.0, 1.5], [-3.7e-6, 9.0]], dtype=np.float16).view(np.uint8)
+        if kind == "Q6_K":
+            packed[:, -2:] = scales[:, :2]
+        else:
+            packed[:, :4] = scales
+        writer.add_tensor(f"sample.{kind.lower()}", packed, raw_dtype=type_)
+        restored = gguf.quants.dequantize(packed, type_).astype(np.float32)
+        expected.append({"name": f"sample.{kind.lower()}", "type": kind, "shape": [3, elements], "values": digits9(restored.flatten().tolist())})
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

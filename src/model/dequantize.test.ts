@@ -47,5 +47,5 @@ test("the f16 table holds every value: against Float32 arithmetic on the bits", 
 });
 
 test("names of types for messages", () => {
-  expect([0, 3, 12, 99].map(ggmlTypeName)).toEqual(["F32", "Q4_1", "Q4_K", "type 99"]);
+  expect([0, 3, 12, 10, 99].map(ggmlTypeName)).toEqual(["F32", "Q4_1", "Q4_K", "Q2_K", "type 99"]);
 });

@@ -82,6 +82,11 @@ describe("reading", () => {
       "F32",
       "Q4_0",
       "Q4_1",
+      "Q4_K",
+      "Q5_0",
+      "Q5_1",
+      "Q5_K",
+      "Q6_K",
       "Q8_0",
     ]);
     for (const expected of golden.tensors) {
@@ -177,8 +182,8 @@ describe("files that cannot be what they claim", () => {
     ],
     [
       "a type that is not read",
-      () => buildGguf({}, [{ name: "a", shape: [256], type: 14, data: new Uint8Array(210) }]),
-      'tensor "a" is stored as Q6_K; supported: F32, F16, Q4_0, Q4_1, Q8_0, BF16',
+      () => buildGguf({}, [{ name: "a", shape: [256], type: 10, data: new Uint8Array(84) }]),
+      'tensor "a" is stored as Q2_K; supported: F32, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, BF16',
     ],
     [
       "an unheard-of type",
