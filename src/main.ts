@@ -32,7 +32,6 @@ import {
   localModel,
   sourcesOf,
 } from "./main/base-models.ts";
-import { toHyperparameters } from "./main/check-data.ts";
 import { resolveBaseModel } from "./model/resolve-base-model.ts";
 import { EncoderEngine } from "./serving/embedding-engine.ts";
 import type { EmbeddingEngine } from "./serving/embedding-engine.ts";
@@ -209,7 +208,6 @@ async function wireServer(
         preflight({
           ...job,
           baseModel: await localModel(config, baseModel, job.signal),
-          hyperparameters: toHyperparameters(job.hyperparameters),
           threads,
           measure: false,
         }),

@@ -2,7 +2,13 @@
 import { open } from "node:fs/promises";
 import type { NewEvent } from "../store/fine-tuning-rows.ts";
 import { METRIC_SCOPES } from "../training/job-directory.ts";
-import type { MetricName, MetricScope, StepMetrics, TrainerEvent } from "../training/job-directory.ts";
+import type {
+  JobRecipe,
+  MetricName,
+  MetricScope,
+  StepMetrics,
+  TrainerEvent,
+} from "../training/job-directory.ts";
 import type { CheckpointMetrics } from "../wire/fine-tuning.ts";
 
 export interface TrainerEventReader {
@@ -95,6 +101,8 @@ export function toJobEvent(event: TrainerEvent): NewEvent | null {
           total_steps: event.totalSteps,
           trainable_parameters: event.trainableParameters,
           base_parameters: event.baseParameters,
+          ...(event.lora === undefined ? {} : { lora: shownLora(event.lora) }),
+          ...(event.maxLength === undefined ? {} : { max_length: event.maxLength }),
         },
       };
     case "truncated":
@@ -109,6 +117,10 @@ export function toJobEvent(event: TrainerEvent): NewEvent | null {
       // The worker writes these itself, together with the job's status.
       return null;
   }
+}
+
+function shownLora({ rank, alpha, dropout, targetModules }: JobRecipe["lora"]): object {
+  return { rank, alpha, dropout, target_modules: targetModules };
 }
 
 function truncatedMessage(event: Extract<TrainerEvent, { type: "truncated" }>): string {

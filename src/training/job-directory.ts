@@ -54,7 +54,7 @@ export interface JobRecipe {
     /** DPO alone: how strongly the model is held to the reference, the paper's β. */
     beta?: number;
   };
-  /** That of the initial adapter, where there is one. */
+  /** That of the initial adapter, where there is one, but for the dropout. */
   lora: { rank: number; alpha: number; dropout: number; targetModules: LoraTarget[] };
   /** A PEFT adapter whose weights the run starts from; left out: fresh ones, drawn from the seed. */
   initialAdapter?: {
@@ -64,6 +64,8 @@ export interface JobRecipe {
     /** Of its weights; checked before training. */
     sha256: string;
   };
+  /** Ends the run after so many epochs without a lower full validation loss; the final adapter is then the best epoch's. */
+  earlyStopping?: { patience: number };
   seed: number;
   /** Tokens; a longer example is cut at its end. */
   maxLength: number;
@@ -108,6 +110,9 @@ export type TrainerEvent =
       trainableParameters: number;
       baseParameters: number;
       examples: number;
+      lora?: JobRecipe["lora"];
+      /** Tokens at which examples are cut: the recipe's, or the model's context where that is shorter. */
+      maxLength?: number;
     }
   /** Examples of one file that are longer than the limit and were cut at their end; only where there are any. */
   | {

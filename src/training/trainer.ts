@@ -163,6 +163,8 @@ async function trainOn<Line extends object, Encoded, Example, Metrics extends Me
     trainableParameters: parameters.data.length,
     baseParameters: parameterCount(weights),
     examples: training.examples.length,
+    lora,
+    maxLength,
   });
   await train({
     ...setup,

@@ -114,6 +114,32 @@ test("create leaves out what was not given", async () => {
   });
 });
 
+test("create sends what the recipe changes, get shows it, and a wrong value is refused before anything is sent", async () => {
+  const additions = { lora: { rank: 4, target_modules: ["q_proj", "v_proj"] }, max_length: 64 };
+  const job = jobObject("queued", {
+    method: { type: "supervised", supervised: { hyperparameters: { n_epochs: 3, ...additions } } },
+  });
+  const server = await startFakeServer({
+    "POST /v1/fine_tuning/jobs": job,
+    "GET /v1/fine_tuning/jobs/ftjob-1": job,
+  });
+  close = server.close;
+  const at = ["--base-url", server.baseUrl];
+  const words = ["jobs", "create", "-m", "m", "-t", "file-abc", "--lora-targets", "q_proj,v_proj", ...at];
+  await tunesmith([...words, "--lora-rank", "4", "--max-length", "64", "--early-stopping", "2"]);
+  expect(JSON.parse(server.asked[0]?.body ?? "")).toMatchObject({
+    method: { supervised: { hyperparameters: { ...additions, early_stopping: { patience: 2 } } } },
+  });
+  const { out } = await tunesmith(["jobs", "get", "ftjob-1", ...at]);
+  expect(out).toMatch(/^lora +\{"rank":4,"target_modules":\["q_proj","v_proj"\]\}$/m);
+  expect(out).toMatch(/^max length +64$/m);
+  const asked = server.asked.length;
+  const wrong = await tunesmith([...words, "--lora-dropout", "2"]);
+  expect(wrong.code).not.toBe(0);
+  expect(wrong.err).toContain("'lora.dropout': decimal above maximum value");
+  expect(server.asked).toHaveLength(asked);
+});
+
 test("create and get know jobs by preference", async () => {
   const hyperparameters = { n_epochs: 3, batch_size: 1, learning_rate_multiplier: 2, beta: 0.3 };
   const job = jobObject("queued", {
