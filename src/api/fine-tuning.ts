@@ -250,6 +250,7 @@ function toCheckpointObject(checkpoint: JobCheckpoint, jobId: string): FineTunin
     fine_tuning_job_id: jobId,
     metrics: checkpoint.metrics,
     step_number: checkpoint.step,
+    tunesmith: { best: checkpoint.best },
   };
 }
 

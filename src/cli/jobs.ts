@@ -118,12 +118,14 @@ export async function jobsCheckpoints(context: CommandContext, id: string): Prom
       { heading: "STEP", align: "right" as const },
       { heading: "TRAIN LOSS", align: "right" as const },
       { heading: "FULL VALID LOSS", align: "right" as const },
+      { heading: "BEST" },
       { heading: "MODEL" },
     ];
     const rows = list.data.map((checkpoint) => [
       String(checkpoint.step_number),
       loss(checkpoint.metrics.train_loss),
       loss(checkpoint.metrics.full_valid_loss),
+      checkpoint.tunesmith.best ? "*" : "",
       checkpoint.fine_tuned_model_checkpoint,
     ]);
     return formatTable(columns, rows);

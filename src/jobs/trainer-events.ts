@@ -112,6 +112,12 @@ export function toJobEvent(event: TrainerEvent): NewEvent | null {
         message: truncatedMessage(event),
         data: { truncated_examples: event.examples, truncated_tokens: event.tokens },
       };
+    case "stopped":
+      return {
+        key: "stopped",
+        message: `Training stopped early at step ${event.step} of ${event.totalSteps}: the full validation loss was lowest at step ${event.bestStep}`,
+        data: { step: event.step, total_steps: event.totalSteps, best_step: event.bestStep },
+      };
     case "succeeded":
     case "failed":
       // The worker writes these itself, together with the job's status.

@@ -102,6 +102,8 @@ export interface FineTuningCheckpointsTable {
   step: Fixed<number>;
   model: Fixed<string>;
   metrics: Fixed<string>;
+  /** 1 for the one with the lowest full validation loss. */
+  best: Fixed<number>;
 }
 
 export interface ModelsTable {

@@ -33,10 +33,16 @@ export interface FinishedJob {
   resultFile: Omit<NewFile, "projectId">;
   trainedTokens: number;
   /**
-   * What the checkpoints list will show, oldest first. The last is the final model under its own name; earlier ones have names
-   * with :ckpt-step- and become models too, from their adapterDirectory.
+   * What the checkpoints list will show, oldest first. One is the final model under its own name; the others have names with
+   * :ckpt-step- and become models too, from their adapterDirectory. `best`: of the lowest full validation loss.
    */
-  checkpoints: { step: number; model: NewModel; metrics: CheckpointMetrics; createdAt?: number }[];
+  checkpoints: {
+    step: number;
+    model: NewModel;
+    metrics: CheckpointMetrics;
+    best?: boolean;
+    createdAt?: number;
+  }[];
   events: NewEvent[];
 }
 
@@ -275,6 +281,7 @@ export class FineTuningQueue {
           step: checkpoint.step,
           model: checkpoint.model.id,
           metrics: JSON.stringify(checkpoint.metrics),
+          best: checkpoint.best === true ? 1 : 0,
         })
         .execute();
     }

@@ -286,4 +286,6 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
   ],
   // Jobs were all supervised before there was another method; every insert names its own.
   [`ALTER TABLE fine_tuning_jobs ADD COLUMN method TEXT NOT NULL DEFAULT 'supervised'`],
+  // Which checkpoint of a job has the lowest full validation loss.
+  [`ALTER TABLE fine_tuning_checkpoints ADD COLUMN best INTEGER NOT NULL DEFAULT 0`],
 ];

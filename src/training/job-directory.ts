@@ -96,8 +96,8 @@ export type StepMetrics = { step: number; totalSteps: number; trainLoss: number 
 };
 
 /**
- * The last epochs whose checkpoints stay, as OpenAI keeps them: each becomes a model, the last of them the job's own. The
- * trainer removes the others as it goes.
+ * The last epochs whose checkpoints stay, as OpenAI keeps them: each becomes a model, the last of them the job's own. Of the
+ * others only the best stays (best-checkpoint.ts); the trainer removes the rest as it goes.
  */
 export const KEPT_EPOCHS = 3;
 
@@ -138,7 +138,17 @@ export type TrainerEvent =
       epochEnd: boolean;
       metrics: StepMetrics;
     }
-  | { type: "succeeded"; at: number; trainedTokens: number; seconds: number; peakRssBytes: number }
+  /** Early stopping ended the run before its last epoch. */
+  | { type: "stopped"; at: number; step: number; totalSteps: number; bestStep: number }
+  | {
+      type: "succeeded";
+      at: number;
+      trainedTokens: number;
+      /** The step whose parameters the adapter has; left out: the last one. */
+      finalStep?: number;
+      seconds: number;
+      peakRssBytes: number;
+    }
   | { type: "failed"; at: number; error: { code: string; param: string | null; message: string } };
 
 /** How the trainer process ends. */

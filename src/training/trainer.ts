@@ -47,7 +47,7 @@ export async function runTrainer(
     const started = performance.now();
     await removeTemporarySiblings(directory);
     await checkModel(recipe, signal);
-    const trainedTokens = await trainByMethod({
+    const { trainedTokens, finalStep } = await trainByMethod({
       recipe,
       directory,
       events,
@@ -61,6 +61,7 @@ export async function runTrainer(
       type: "succeeded",
       at: Date.now(),
       trainedTokens,
+      finalStep,
       seconds: (performance.now() - started) / 1000,
       peakRssBytes: process.resourceUsage().maxRSS * 1024,
     });
@@ -95,8 +96,15 @@ interface Setup {
   now: () => number;
 }
 
-/** Trains and writes the adapter; returns the tokens trained on, over all epochs. */
-async function trainByMethod(setup: Setup): Promise<number> {
+/** What is told of a run that has trained to its end. */
+interface Trained {
+  /** Over all epochs that were trained. */
+  trainedTokens: number;
+  finalStep: number;
+}
+
+/** Trains and writes the adapter. */
+async function trainByMethod(setup: Setup): Promise<Trained> {
   const { recipe } = setup;
   switch (recipe.method) {
     case "supervised":
@@ -125,7 +133,7 @@ async function trainOn<Line extends object, Encoded, Example, Metrics extends Me
     runner: DecoderRunner,
     data: ExamplesOf<Encoded>,
   ) => Promise<ExamplesOf<Example> & { loss: Loss<Example, Metrics> }>,
-): Promise<number> {
+): Promise<Trained> {
   const { recipe, directory, events, signal } = setup;
   const paths = jobPaths(directory);
   const model = await openBaseModel(recipe.baseModel.path);
@@ -166,7 +174,7 @@ async function trainOn<Line extends object, Encoded, Example, Metrics extends Me
     lora,
     maxLength,
   });
-  await train({
+  const { epochs, finalStep } = await train({
     ...setup,
     // The parameters still are those to start from, whatever checkpoint the run goes on from.
     ...(await complete(runner, { training: training.examples, validation: validation.examples })),
@@ -176,7 +184,7 @@ async function trainOn<Line extends object, Encoded, Example, Metrics extends Me
     checkpointFolder: paths.checkpoints,
   });
   await saveAdapter(paths.adapter, parameters, recipe);
-  return training.trainedTokens * recipe.hyperparameters.epochs;
+  return { trainedTokens: training.trainedTokens * epochs, finalStep };
 }
 
 /** The pairs with what the starting model makes of them. */

@@ -302,6 +302,8 @@ export const jobCheckpointObject = z
     fine_tuning_job_id: z.string(),
     metrics: checkpointMetrics,
     step_number: z.int(),
+    /** Ours. `best`: of the lowest full validation loss among the job's; false for all without a validation file. */
+    tunesmith: z.object({ best: z.boolean() }),
   })
   .meta({ id: "FineTuningJobCheckpoint" });
 export const jobCheckpointList = listWithIdsSchema(jobCheckpointObject).meta({

@@ -264,6 +264,7 @@ test("list, get, events, checkpoints, cancel", async () => {
     fine_tuning_job_id: "ftjob-1",
     metrics: { step: 80, train_loss: 0.123456 },
     step_number: 80,
+    tunesmith: { best: true },
   };
   const server = await startFakeServer({
     "GET /v1/fine_tuning/jobs": { object: "list", data: [SUCCEEDED, jobObject("running")], has_more: false },
@@ -284,7 +285,7 @@ test("list, get, events, checkpoints, cancel", async () => {
     "2026-09-21 14:13:21Z  one\n2026-09-21 14:13:22Z  error: two\n",
   );
   expect((await run("checkpoints", "ftjob-1")).out.split("\n")[1]).toBe(
-    "  80      0.1235                -  ft:x:acme::abcdEFGH",
+    "  80      0.1235                -  *     ft:x:acme::abcdEFGH",
   );
   expect(await run("cancel", "ftjob-1")).toMatchObject({ code: 0, out: "ftjob-1 is cancelled\n" });
   expect(server.asked.at(-1)?.body).toBe("");
