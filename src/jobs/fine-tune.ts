@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { countExamples } from "../data/dataset.ts";
 import { checkFiles } from "../data/preflight/check-files.ts";
 import type { Finding } from "../data/preflight/report.ts";
-import { DatasetError, messageOf, TunesmithError } from "../errors.ts";
+import { DatasetError, messageOf, OutOfSpace, TunesmithError } from "../errors.ts";
 import type { BlobStore } from "../store/blobs.ts";
 import type { FileStore } from "../store/files.ts";
 import type { FineTuningQueue } from "../store/fine-tuning-queue.ts";
@@ -28,7 +28,8 @@ import { cleanUpEnded } from "./clean-up.ts";
 import { LeaseLost } from "./lease-lost.ts";
 import { buildRecipe, continuedLora, recipeWith, resolved } from "./recipe.ts";
 import { settleSucceeded } from "./settle.ts";
-import { train } from "./train.ts";
+import { SPARE_ROOM_BYTES } from "./space-watch.ts";
+import { NoRoom, train } from "./train.ts";
 import { embeddedTrainer, type TrainerProgram } from "./trainer-process.ts";
 import { SYSTEM_CLOCK, type Clock, type Logger, type RunJob } from "./worker.ts";
 
@@ -84,9 +85,9 @@ export function createFineTune(dependencies: FineTuneDependencies): RunJob<Job> 
   const count = dependencies.countExamples ?? countExamples;
 
   return async (job, lease, signal) => {
+    let { status, hyperparameters } = job;
     try {
       if (job.attempts > MAX_ATTEMPTS) throw tooManyAttempts(job);
-      let { status, hyperparameters } = job;
       if (status === "validating_files") {
         hyperparameters = await validate(job, lease, signal);
         status = "queued";
@@ -114,12 +115,25 @@ export function createFineTune(dependencies: FineTuneDependencies): RunJob<Job> 
         if ((await queue.status(job.id)) === "cancelled") await cleanUp({ ...job, status: "cancelled" });
         return;
       }
+      if (error instanceof OutOfSpace && status !== "validating_files") {
+        await pauseForSpace(lease, error);
+        return;
+      }
       const jobError = toJobError(error);
       // The message of a fault in this program stays in the log; the job says only where to look.
       logger.error({ job: job.id, error: error instanceof Error ? error.stack : error }, "Job failed.");
       if (await queue.failJob(lease, jobError)) await cleanUp({ ...job, status: "failed" });
     }
   };
+
+  /** Nothing is lost on a full disk: what has been trained is kept, and goes on when there is room. */
+  async function pauseForSpace(lease: Lease, error: OutOfSpace): Promise<void> {
+    // Adapter and optimizer's state of one checkpoint, and the final adapter.
+    const neededBytes = SPARE_ROOM_BYTES + (error instanceof NoRoom ? 16 * error.trainableParameters : 0);
+    const message = `${error.message} The job is paused and goes on by itself once there is room, about ${Math.ceil(neededBytes / 1e6)} MB; resuming it tries at once.`;
+    logger.warn({ job: lease.jobId, error: error.message }, "The disk is full; the job is paused.");
+    await queue.pauseForSpace(lease, { code: "out_of_space", param: error.param, message }, neededBytes);
+  }
 
   function cleanUp(job: Job): Promise<boolean> {
     return cleanUpEnded({ ...dependencies, clock }, job);
@@ -245,6 +259,10 @@ function toJobError(error: unknown): JobError {
     const code =
       error.code ?? (param === "validation_file" ? "invalid_validation_file" : "invalid_training_file");
     return { code, param, message };
+  }
+  if (error instanceof OutOfSpace) {
+    const message = `${error.message} Then create the job again.`;
+    return { code: error.code ?? "out_of_space", param: error.param, message };
   }
   if (error instanceof TunesmithError) {
     return { code: error.code ?? "server_error", param: error.param, message: error.message };

@@ -50,7 +50,7 @@ export async function settleSucceeded(options: SettleOptions): Promise<void> {
     .catch((error: unknown) => {
       if (!(error instanceof OutOfSpace)) throw error;
       throw new OutOfSpace(
-        `The disk is full, so the result file of this job could not be stored. Free some space and create the job again; the checkpoints of its last epochs are kept.`,
+        `The disk is full, so the result file of this job could not be stored. Free some space.`,
         { code: "out_of_space", cause: error },
       );
     });

@@ -118,6 +118,7 @@ export function toJobEvent(event: TrainerEvent): NewEvent | null {
         message: `Training stopped early at step ${event.step} of ${event.totalSteps}: the full validation loss was lowest at step ${event.bestStep}`,
         data: { step: event.step, total_steps: event.totalSteps, best_step: event.bestStep },
       };
+    case "no_room":
     case "succeeded":
     case "failed":
       // The worker writes these itself, together with the job's status.

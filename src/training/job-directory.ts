@@ -149,6 +149,8 @@ export type TrainerEvent =
       seconds: number;
       peakRssBytes: number;
     }
+  /** There was no room for a file; the trainer has ended, and one that finds room goes on. */
+  | { type: "no_room"; at: number; message: string }
   | { type: "failed"; at: number; error: { code: string; param: string | null; message: string } };
 
 /** How the trainer process ends. */
@@ -156,7 +158,7 @@ export const TRAINER_EXIT = {
   succeeded: 0,
   /** A "failed" event says why; trying again would fail again. */
   failed: 1,
-  /** The disk is so full that not even the "failed" event could be written; trying again at once would fail again. */
+  /** The disk is full; a "no_room" event says what did not fit, where that fitted. Trying again at once would fail again. */
   outOfSpace: 74,
   /** Asked to stop (SIGTERM, or its parent is gone): a checkpoint is written and a later trainer goes on from it. */
   interrupted: 75,

@@ -72,15 +72,21 @@ export async function runTrainer(
     // The full story goes to the trainer's log; the event carries what the job's owner can act on.
     if (!(error instanceof TunesmithError))
       process.stderr.write(`${(error as Error).stack ?? messageOf(error)}\n`);
+    const isFull = error instanceof OutOfSpace;
     try {
-      await events.append({ type: "failed", at: Date.now(), error: describe(error) });
+      const at = Date.now();
+      await events.append(
+        isFull
+          ? { type: "no_room", at, message: error.message }
+          : { type: "failed", at, error: describe(error) },
+      );
       await events.flush();
     } catch (unreported) {
       // The disk is so full that not even this fits: standard error is the last way to say it.
       process.stderr.write(`${messageOf(error)}\n${messageOf(unreported)}\n`);
       if (unreported instanceof OutOfSpace) return TRAINER_EXIT.outOfSpace;
     }
-    return TRAINER_EXIT.failed;
+    return isFull ? TRAINER_EXIT.outOfSpace : TRAINER_EXIT.failed;
   } finally {
     await events.close();
   }
@@ -267,10 +273,6 @@ function parameterCount({
 }
 
 function describe(error: unknown): { code: string; param: string | null; message: string } {
-  if (error instanceof OutOfSpace) {
-    const message = `${error.message} This job has failed: once there is room, create it again.`;
-    return { code: error.code ?? "out_of_space", param: error.param, message };
-  }
   if (error instanceof TunesmithError) {
     return { code: error.code ?? "server_error", param: error.param, message: error.message };
   }

@@ -32,8 +32,8 @@ export interface Instructions {
   /** Dies by SIGKILL after so many steps and the checkpoint of the last, which it does not report. */
   stepsPerLife?: number;
   failAt?: { step: number; error: { code: string; param: string | null; message: string } };
-  /** Has no room for its events from this step on. */
-  noRoomAt?: number;
+  /** Finds the disk full at this step, in the first `lives` lives only; `says`: it has room to report that. */
+  noRoomAt?: { step: number; lives: number; says?: string };
   /** Stays at this step for ever. */
   hangAt?: number;
   /** Full validation losses by the step; left out: falling. */
@@ -104,7 +104,11 @@ for (let step = done + 1; step <= steps; step += 1) {
   if (stopping) process.exit(TRAINER_EXIT.interrupted);
   const metrics = metricsOf(step);
   const { failAt, dieAt, halfLineAt } = instructions;
-  if (instructions.noRoomAt === step) process.exit(TRAINER_EXIT.outOfSpace);
+  const { noRoomAt } = instructions;
+  if (noRoomAt?.step === step && life <= noRoomAt.lives) {
+    if (noRoomAt.says !== undefined) report({ type: "no_room", at, message: noRoomAt.says });
+    process.exit(TRAINER_EXIT.outOfSpace);
+  }
   if (failAt?.step === step) {
     report({ type: "failed", at, error: failAt.error });
     process.exit(TRAINER_EXIT.failed);
