@@ -140,9 +140,15 @@ export const SETTINGS = {
   }),
   threads: setting({
     variable: "TUNESMITH_THREADS",
-    help: "Threads that a training run computes with, and as many again that answering does; 0 takes one for each core. Results repeat bit by bit only with an equal number.",
+    help: "Threads that training computes with, and as many again that answering does; 0 takes one for each core. Results repeat bit by bit only with an equal number.",
     default: "0",
     parse: wholeNumber(0, 1024),
+  }),
+  maxConcurrentJobs: setting({
+    variable: "TUNESMITH_MAX_CONCURRENT_JOBS",
+    help: "Fine-tuning jobs that train at a time; those of several projects take turns. Each computes with its share of the threads, also while the others' are idle, so one at a time is fastest unless there are cores to spare.",
+    default: "1",
+    parse: wholeNumber(1, 64),
   }),
   webhookPrivateHosts: setting({
     variable: "TUNESMITH_WEBHOOK_PRIVATE_HOSTS",

@@ -20,10 +20,11 @@ import type { Dispatch } from "./jobs/dispatch.ts";
 import { createFineTune } from "./jobs/fine-tune.ts";
 import { preflightElsewhere } from "./jobs/preflight-process.ts";
 import { createSlots } from "./jobs/slots.ts";
+import { createSpaceWatch } from "./jobs/space-watch.ts";
 import { embeddedTrainer } from "./jobs/trainer-process.ts";
 import { createWebhookDelivery } from "./jobs/webhook-delivery.ts";
 import { createWebhookSender } from "./jobs/webhook-request.ts";
-import { createWorker } from "./jobs/worker.ts";
+import { createWorker, joinWorkers } from "./jobs/worker.ts";
 import type { Worker } from "./jobs/worker.ts";
 import {
   baseModelCatalogue,
@@ -32,8 +33,8 @@ import {
   localModel,
   sourcesOf,
 } from "./main/base-models.ts";
-import { toHyperparameters } from "./main/check-data.ts";
 import { resolveBaseModel } from "./model/resolve-base-model.ts";
+import { shareWork } from "./model/shared-work.ts";
 import { EncoderEngine } from "./serving/embedding-engine.ts";
 import type { EmbeddingEngine } from "./serving/embedding-engine.ts";
 import { EmbeddedEngine } from "./serving/embedded-engine.ts";
@@ -210,7 +211,6 @@ async function wireServer(
           {
             ...job,
             baseModel: await localModel(config, baseModel, signal),
-            hyperparameters: toHyperparameters(job.hyperparameters),
             threads,
             measure: false,
           },
@@ -325,18 +325,24 @@ export async function startServer(
 }
 
 function createJobWorker(parts: WorkerParts): Worker {
-  const { config, logger } = parts;
-  const { homeDirectory, organization } = config;
+  const { config, logger, queue } = parts;
+  const { homeDirectory, organization, maxConcurrentJobs } = config;
   const run = createFineTune({
     ...parts,
+    // A fixed share, not one of those that happen to run: the number of threads shows in the last bits of what is trained.
+    threads: Math.max(1, Math.floor(parts.threads / maxConcurrentJobs)),
     homeDirectory,
     organization,
-    resolveBaseModel: (id, signal) => resolveBaseModel(id, { ...sourcesOf(config), signal }),
+    resolveBaseModel: shareWork((id, signal) => resolveBaseModel(id, { ...sourcesOf(config), signal })),
     countExamples,
     trainer: embeddedTrainer(trainerEnvironment()),
   });
   const sweep = (signal: AbortSignal) => sweepEndedJobs({ ...parts, homeDirectory, organization }, signal);
-  return createWorker({ queue: parts.queue, run, sweep, logger });
+  const workers = Array.from({ length: maxConcurrentJobs }, (_, i) =>
+    createWorker({ queue, run, logger, ...(i === 0 ? { sweep } : {}) }),
+  );
+  const onResumed = (): void => workers.forEach((each) => each.wake());
+  return joinWorkers([...workers, createSpaceWatch({ queue, homeDirectory, onResumed, logger })]);
 }
 
 /** Batches worked on at a time, so that a small one need not wait for the end of a large one. More would wait for the same lines. */

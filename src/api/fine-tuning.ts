@@ -25,6 +25,7 @@ import type {
 import { listOf, listWithIds } from "../wire/list.ts";
 import type { List, ListWithIds } from "../wire/list.ts";
 import { parseModelName } from "../wire/model-names.ts";
+import { recipeAdditions } from "../wire/recipe.ts";
 import { parseRequest } from "../wire/validation.ts";
 import type { ModelDirectory, ResolvedBase } from "./model-directory.ts";
 
@@ -67,11 +68,17 @@ export function fineTuningRoutes(parts: {
   }
 
   /** A base model, an alias, or a fine-tuned model or checkpoint to go on from. */
-  async function trainableModel(projectId: string, model: string): Promise<ResolvedBase> {
+  async function trainableModel(
+    projectId: string,
+    model: string,
+  ): Promise<ResolvedBase & { adapterDirectory: string | null }> {
     const base = directory.resolveBase(model);
-    if (base !== null) return base;
+    if (base !== null) return { ...base, adapterDirectory: null };
     const fineTuned = await models.usable(projectId, model);
-    if (fineTuned !== null) return { name: fineTuned.id, baseModel: fineTuned.baseModel };
+    if (fineTuned !== null) {
+      const { id: name, baseModel, adapterDirectory } = fineTuned;
+      return { name, baseModel, adapterDirectory };
+    }
     throw new InvalidRequest(
       `Model ${model} is not available for fine-tuning or does not exist. GET /v1/models lists the models there are.`,
       { code: "model_not_available" },
@@ -170,7 +177,7 @@ export function fineTuningRoutes(parts: {
 function firstEvents(job: Job) {
   const created = {
     message: `Created fine-tuning job: ${job.id}`,
-    data: { base_model: job.baseModel },
+    data: { base_model: job.baseModel, ...recipeAdditions(job.hyperparameters) },
   };
   if (job.baseModel === job.model) return [created];
   return [
@@ -243,6 +250,7 @@ function toCheckpointObject(checkpoint: JobCheckpoint, jobId: string): FineTunin
     fine_tuning_job_id: jobId,
     metrics: checkpoint.metrics,
     step_number: checkpoint.step,
+    tunesmith: { best: checkpoint.best },
   };
 }
 

@@ -19,6 +19,8 @@ export interface PreflightJob {
   trainingFile: string;
   validationFile: string | null;
   baseModel: string;
+  /** What the job would go on from: a fine-tuned model and the folder of its adapter. */
+  initial: { model: string; adapterDirectory: string } | null;
   hyperparameters: RequestedHyperparameters;
   signal: AbortSignal;
 }
@@ -34,7 +36,11 @@ export function preflightRoutes(parts: {
   resolveJob: (
     projectId: string,
     body: CreateJobRequest,
-  ) => Promise<{ training: StoredFile; validation: StoredFile | null; base: ResolvedBase }>;
+  ) => Promise<{
+    training: StoredFile;
+    validation: StoredFile | null;
+    base: ResolvedBase & { adapterDirectory: string | null };
+  }>;
   blobs: BlobStore;
   stopping: AbortSignal;
 }) {
@@ -56,6 +62,10 @@ export function preflightRoutes(parts: {
             trainingFile: parts.blobs.path(training.id),
             validationFile: validation === null ? null : parts.blobs.path(validation.id),
             baseModel: base.baseModel,
+            initial:
+              base.adapterDirectory === null
+                ? null
+                : { model: base.name, adapterDirectory: base.adapterDirectory },
             hyperparameters: requestedHyperparameters(body),
             signal: AbortSignal.any([parts.stopping, whenClientLeaves(reply)]),
           }),

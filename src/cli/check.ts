@@ -2,11 +2,13 @@
 // `serve`.
 import { stat, writeFile } from "node:fs/promises";
 import { InvalidRequest, messageOf } from "../errors.ts";
+import type { RequestedHyperparameters } from "../wire/fine-tuning.ts";
 import { reportText } from "./check-text.ts";
+import { recipeMembers, type RecipeOptions } from "./recipe-options.ts";
 import { rowPage, rowText } from "./row-text.ts";
 import { EXIT, formatCount, type Terminal } from "./terminal.ts";
 
-export interface CheckOptions {
+export interface CheckOptions extends Pick<RecipeOptions, "loraRank" | "loraTargets" | "maxLength"> {
   model?: string;
   method: string;
   epochs: number | "auto";
@@ -41,11 +43,7 @@ export async function check(
     trainingFile,
     validationFile,
     model: options.model,
-    hyperparameters: {
-      n_epochs: options.epochs,
-      batch_size: options.batchSize,
-      learning_rate_multiplier: "auto",
-    },
+    hyperparameters: hyperparametersOf(options),
     measure: options.measure ?? false,
     signal: terminal.signal,
   });
@@ -54,15 +52,26 @@ export async function check(
   return report.trainable ? EXIT.success : EXIT.failure;
 }
 
+function hyperparametersOf(options: CheckOptions): RequestedHyperparameters {
+  return {
+    n_epochs: options.epochs,
+    batch_size: options.batchSize,
+    learning_rate_multiplier: "auto",
+    ...recipeMembers(options),
+  };
+}
+
 async function show(
   path: string,
   line: number,
-  { model, html }: CheckOptions,
+  options: CheckOptions,
   terminal: Terminal,
   json: boolean,
 ): Promise<number> {
+  const { model, html } = options;
   const { showDataRow } = await import("../main/check-data.ts");
-  const row = await showDataRow(path, line, { model, signal: terminal.signal });
+  const hyperparameters = hyperparametersOf(options);
+  const row = await showDataRow(path, line, { model, hyperparameters, signal: terminal.signal });
   if (html !== undefined) await writeFile(html, rowPage(row, path));
   if (json) terminal.stdout.write(`${JSON.stringify(row)}\n`);
   else if (html !== undefined) terminal.stdout.write(`Line ${line} of ${path} is at ${html}\n`);

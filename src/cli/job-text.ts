@@ -1,10 +1,12 @@
 // Jobs and their events as text, shared by the commands that print them.
 import type { FineTuningJob, FineTuningJobEvent } from "../wire/fine-tuning.ts";
+import { recipeAdditions } from "../wire/recipe.ts";
 import { formatCount, formatPairs, formatTime } from "./terminal.ts";
 
 /** A job's members, one a line. */
 export function describeJob(job: FineTuningJob): string {
   const { n_epochs, batch_size, learning_rate_multiplier, beta } = methodHyperparameters(job);
+  const additions = recipeAdditions(methodHyperparameters(job));
   const time = (seconds: number | null): string | null => (seconds === null ? null : formatTime(seconds));
   return formatPairs([
     ["id", job.id],
@@ -18,6 +20,10 @@ export function describeJob(job: FineTuningJob): string {
     ["batch size", String(batch_size)],
     ["learning-rate multiplier", String(learning_rate_multiplier)],
     ["beta", beta === undefined ? null : String(beta)],
+    ...Object.entries(additions).map(([name, value]): [string, string] => [
+      name.replaceAll("_", " "),
+      typeof value === "object" ? JSON.stringify(value) : String(value),
+    ]),
     ["seed", String(job.seed)],
     ["created", formatTime(job.created_at)],
     ["estimated finish", time(job.estimated_finish)],

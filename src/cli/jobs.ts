@@ -5,9 +5,10 @@ import type { List, ListWithIds } from "../wire/list.ts";
 import { moreNote, uploadFile } from "./files.ts";
 import { followJob } from "./follow.ts";
 import { describeJob, eventLine, jobPath } from "./job-text.ts";
+import { recipeMembers, type RecipeOptions } from "./recipe-options.ts";
 import { EXIT, formatTable, formatTime, printAnswer, printNote, type CommandContext } from "./terminal.ts";
 
-export interface CreateOptions {
+export interface CreateOptions extends RecipeOptions {
   model: string;
   trainingFile: string;
   validationFile?: string;
@@ -24,6 +25,7 @@ export interface CreateOptions {
 
 /** Creates a job; training and validation files may be file ids or local paths, which are uploaded first. */
 export async function jobsCreate(context: CommandContext, options: CreateOptions): Promise<number> {
+  const additions = recipeMembers(options);
   const trainingFile = await fileId(context, options.trainingFile);
   const validationFile =
     options.validationFile === undefined ? undefined : await fileId(context, options.validationFile);
@@ -32,6 +34,7 @@ export async function jobsCreate(context: CommandContext, options: CreateOptions
     batch_size: options.batchSize,
     learning_rate_multiplier: options.learningRateMultiplier,
     beta: options.beta,
+    ...additions,
   };
   const method = options.method ?? "supervised";
   const job = await context.client.post<FineTuningJob>("/fine_tuning/jobs", {
@@ -115,12 +118,14 @@ export async function jobsCheckpoints(context: CommandContext, id: string): Prom
       { heading: "STEP", align: "right" as const },
       { heading: "TRAIN LOSS", align: "right" as const },
       { heading: "FULL VALID LOSS", align: "right" as const },
+      { heading: "BEST" },
       { heading: "MODEL" },
     ];
     const rows = list.data.map((checkpoint) => [
       String(checkpoint.step_number),
       loss(checkpoint.metrics.train_loss),
       loss(checkpoint.metrics.full_valid_loss),
+      checkpoint.tunesmith.best ? "*" : "",
       checkpoint.fine_tuned_model_checkpoint,
     ]);
     return formatTable(columns, rows);

@@ -22,6 +22,7 @@ import {
   type CreateKeyOptions,
 } from "./keys.ts";
 import { modelsDelete, modelsList } from "./models.ts";
+import { LORA_TARGETS_HELP } from "./recipe-options.ts";
 import { JOB_METHODS } from "../wire/fine-tuning.ts";
 import type { CommandContext, Terminal } from "./terminal.ts";
 
@@ -105,6 +106,9 @@ export function buildProgram(parts: ProgramParts): Command {
     .option("-m, --model <model>", "base model or alias whose tokens are counted; must be on this machine")
     .option("--epochs <number>", 'passes over the data, or "auto"', integerOrAuto, "auto")
     .option("--batch-size <number>", 'examples per step, or "auto"', integerOrAuto, "auto")
+    .option("--lora-rank <number>", "rank of the adapters", integer(1))
+    .option("--lora-targets <list>", LORA_TARGETS_HELP, list)
+    .option("--max-length <tokens>", "where examples are cut", integer(1))
     .option("--measure", "take the time from training steps on some rows; loads the model")
     .option("--show <line>", "show one row as the model sees it, marked where it carries loss", integer(1))
     .option("--html <path>", "write the row of --show as a page")
@@ -197,6 +201,18 @@ function addJobs(program: Command, client: Client): void {
       'with dpo: how closely the model is held to its start, or "auto"',
       decimalOrAuto,
     )
+    .option("--lora-rank <number>", "rank of the adapters", integer(1))
+    .option("--lora-alpha <number>", "their strength; left out: in the usual ratio to the rank", decimal)
+    .option("--lora-dropout <number>", "share of their inputs left out while training", decimal)
+    .option("--lora-targets <list>", LORA_TARGETS_HELP, list)
+    .option("--max-length <tokens>", "where examples are cut", integer(1))
+    .option(
+      "--early-stopping <epochs>",
+      "end after so many epochs without a lower validation loss, and keep the best",
+      integer(1),
+    )
+    .option("--warmup-ratio <number>", "share of the steps in which the rate rises", decimal)
+    .option("--weight-decay <number>", "of AdamW", decimal)
     .addOption(new Option("--metadata <key=value>", "kept with the job; may be repeated").argParser(keyValue))
     .option("--follow", "follow the job to its end")
     .action(client((context, options: CreateOptions) => jobsCreate(context, options)));

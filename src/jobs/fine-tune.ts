@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { countExamples } from "../data/dataset.ts";
 import { checkFiles } from "../data/preflight/check-files.ts";
 import type { Finding } from "../data/preflight/report.ts";
-import { DatasetError, messageOf, TunesmithError } from "../errors.ts";
+import { DatasetError, messageOf, OutOfSpace, TunesmithError } from "../errors.ts";
 import type { BlobStore } from "../store/blobs.ts";
 import type { FileStore } from "../store/files.ts";
 import type { FineTuningQueue } from "../store/fine-tuning-queue.ts";
@@ -13,8 +13,9 @@ import type { Lease } from "../store/leases.ts";
 import type { ModelStore } from "../store/models.ts";
 import { loraOf } from "../training/checkpoint.ts";
 import type { JobRecipe, TrainingMethod } from "../training/job-directory.ts";
+import { requireContext } from "../training/preflight.ts";
 import { parseModelName } from "../wire/model-names.ts";
-import { learningRateOf, recipeOf, resolveHyperparameters } from "./hyperparameters.ts";
+import { recipeAdditions } from "../wire/recipe.ts";
 import {
   DATA_FILES,
   readRecipe,
@@ -25,8 +26,10 @@ import {
 } from "./job-files.ts";
 import { cleanUpEnded } from "./clean-up.ts";
 import { LeaseLost } from "./lease-lost.ts";
+import { buildRecipe, continuedLora, recipeWith, resolved } from "./recipe.ts";
 import { settleSucceeded } from "./settle.ts";
-import { train } from "./train.ts";
+import { SPARE_ROOM_BYTES } from "./space-watch.ts";
+import { NoRoom, train } from "./train.ts";
 import { embeddedTrainer, type TrainerProgram } from "./trainer-process.ts";
 import { SYSTEM_CLOCK, type Clock, type Logger, type RunJob } from "./worker.ts";
 
@@ -82,9 +85,9 @@ export function createFineTune(dependencies: FineTuneDependencies): RunJob<Job> 
   const count = dependencies.countExamples ?? countExamples;
 
   return async (job, lease, signal) => {
+    let { status, hyperparameters } = job;
     try {
       if (job.attempts > MAX_ATTEMPTS) throw tooManyAttempts(job);
-      let { status, hyperparameters } = job;
       if (status === "validating_files") {
         hyperparameters = await validate(job, lease, signal);
         status = "queued";
@@ -112,12 +115,25 @@ export function createFineTune(dependencies: FineTuneDependencies): RunJob<Job> 
         if ((await queue.status(job.id)) === "cancelled") await cleanUp({ ...job, status: "cancelled" });
         return;
       }
+      if (error instanceof OutOfSpace && status !== "validating_files") {
+        await pauseForSpace(lease, error);
+        return;
+      }
       const jobError = toJobError(error);
       // The message of a fault in this program stays in the log; the job says only where to look.
       logger.error({ job: job.id, error: error instanceof Error ? error.stack : error }, "Job failed.");
       if (await queue.failJob(lease, jobError)) await cleanUp({ ...job, status: "failed" });
     }
   };
+
+  /** Nothing is lost on a full disk: what has been trained is kept, and goes on when there is room. */
+  async function pauseForSpace(lease: Lease, error: OutOfSpace): Promise<void> {
+    // Adapter and optimizer's state of one checkpoint, and the final adapter.
+    const neededBytes = SPARE_ROOM_BYTES + (error instanceof NoRoom ? 16 * error.trainableParameters : 0);
+    const message = `${error.message} The job is paused and goes on by itself once there is room, about ${Math.ceil(neededBytes / 1e6)} MB; resuming it tries at once.`;
+    logger.warn({ job: lease.jobId, error: error.message }, "The disk is full; the job is paused.");
+    await queue.pauseForSpace(lease, { code: "out_of_space", param: error.param, message }, neededBytes);
+  }
 
   function cleanUp(job: Job): Promise<boolean> {
     return cleanUpEnded({ ...dependencies, clock }, job);
@@ -134,25 +150,16 @@ export function createFineTune(dependencies: FineTuneDependencies): RunJob<Job> 
     const message = `Validating training file: ${job.trainingFileId}${andValidation}`;
     if (!(await queue.appendEvents(lease, [{ key: "validating", message }]))) throw new LeaseLost();
     // First of all: whoever deletes the model now no longer disturbs the job.
-    await initialAdapterOf(job);
+    const initial = await initialAdapterOf(job);
+    const { lora: wanted, ...additions } = recipeAdditions(job.hyperparameters);
+    const lora =
+      initial === null || wanted === undefined
+        ? recipeWith(job.baseModel, { ...additions, ...(wanted === undefined ? {} : { lora: wanted }) }).lora
+        : continuedLora(loraOf(initial.path), wanted, job);
     const examples = await readData(job, "training_file", job.trainingFileId, signal);
     if (job.validationFileId !== null) await readData(job, "validation_file", job.validationFileId, signal);
     const warnings = await dataWarnings(job, signal);
-    const resolved = resolveHyperparameters(
-      {
-        nEpochs: job.hyperparameters.n_epochs,
-        batchSize: job.hyperparameters.batch_size,
-        learningRateMultiplier: job.hyperparameters.learning_rate_multiplier,
-        beta: job.hyperparameters.beta,
-      },
-      examples,
-    );
-    const hyperparameters = {
-      n_epochs: resolved.nEpochs,
-      batch_size: resolved.batchSize,
-      learning_rate_multiplier: resolved.learningRateMultiplier,
-      ...(resolved.beta === undefined ? {} : { beta: resolved.beta }),
-    };
+    const hyperparameters = resolved(job, examples, lora);
     const moved = await queue.moveTo(lease, {
       from: ["validating_files"],
       to: "queued",
@@ -214,14 +221,17 @@ export function createFineTune(dependencies: FineTuneDependencies): RunJob<Job> 
       });
       return { file: DATA_FILES[param], sha256 };
     };
+    const { max_length } = recipeAdditions(job.hyperparameters);
+    if (max_length !== undefined) await requireContext(baseModel, max_length, job.method);
     const initial = await initialAdapterOf(job);
-    const fresh = buildRecipe(job, baseModel, dependencies.threads, {
+    const recipe = buildRecipe(job, {
+      baseModel: { id: job.baseModel, path: baseModel.path, sha256: baseModel.sha256 },
       trainingData: await data("training_file", job.trainingFileId),
       validationData:
         job.validationFileId === null ? null : await data("validation_file", job.validationFileId),
+      threads: dependencies.threads,
+      initial: initial === null ? null : { lora: loraOf(initial.path), adapter: initial.recipe },
     });
-    const recipe: JobRecipe =
-      initial === null ? fresh : { ...fresh, lora: loraOf(initial.path), initialAdapter: initial.recipe };
     await writeRecipe(directory, recipe);
     return recipe;
   }
@@ -233,48 +243,6 @@ function toEvent({ kind, file, message, fix, count, places }: Finding): NewEvent
     level: "warn",
     message: `${file === "training_file" ? "Training" : "Validation"} file: ${message}. ${fix}`,
     data: { kind, param: file, count, lines: places.map(({ line }) => line) },
-  };
-}
-
-function buildRecipe(
-  job: Job,
-  baseModel: ResolvedBaseModel,
-  threads: number,
-  data: Pick<JobRecipe, "trainingData" | "validationData">,
-): JobRecipe {
-  const { n_epochs, batch_size, learning_rate_multiplier, beta } = job.hyperparameters;
-  if (
-    n_epochs === "auto" ||
-    batch_size === "auto" ||
-    learning_rate_multiplier === "auto" ||
-    beta === "auto"
-  ) {
-    throw new Error(`internal: job ${job.id} has left validation with hyperparameters still "auto"`);
-  }
-  const model = recipeOf(job.baseModel);
-  return {
-    version: 1,
-    jobId: job.id,
-    baseModel: { id: job.baseModel, path: baseModel.path, sha256: baseModel.sha256 },
-    method: job.method,
-    hyperparameters: {
-      epochs: n_epochs,
-      batchSize: batch_size,
-      learningRateMultiplier: learning_rate_multiplier,
-      learningRate: learningRateOf(model, job.method, learning_rate_multiplier),
-      warmupRatio: model.warmupRatio,
-      weightDecay: model.weightDecay,
-      beta1: model.beta1,
-      beta2: model.beta2,
-      epsilon: model.epsilon,
-      clipNorm: model.clipNorm,
-      ...(beta === undefined ? {} : { beta }),
-    },
-    lora: model.lora,
-    seed: job.seed,
-    maxLength: model.maxLength,
-    ...data,
-    threads,
   };
 }
 
@@ -291,6 +259,10 @@ function toJobError(error: unknown): JobError {
     const code =
       error.code ?? (param === "validation_file" ? "invalid_validation_file" : "invalid_training_file");
     return { code, param, message };
+  }
+  if (error instanceof OutOfSpace) {
+    const message = `${error.message} Then create the job again.`;
+    return { code: error.code ?? "out_of_space", param: error.param, message };
   }
   if (error instanceof TunesmithError) {
     return { code: error.code ?? "server_error", param: error.param, message: error.message };

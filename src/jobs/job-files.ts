@@ -182,8 +182,8 @@ async function writing(jobDirectory: string, write: () => Promise<void>): Promis
   } catch (error) {
     if (isFullDisk(error)) {
       throw new OutOfSpace(
-        `The disk that holds ${jobDirectory} is full, so the job could not be prepared. Free some space and create the job again.`,
-        { cause: error, code: "server_error" },
+        `The disk that holds ${jobDirectory} is full, so the job could not be prepared. Free some space.`,
+        { cause: error, code: "out_of_space" },
       );
     }
     throw error;

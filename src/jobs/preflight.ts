@@ -4,14 +4,21 @@ import { checkFiles, findExample } from "../data/preflight/check-files.ts";
 import type { PreflightReport } from "../data/preflight/report.ts";
 import { showRow, type ShownRow } from "../data/preflight/token-facts.ts";
 import { checkDataset, type Example } from "../data/dataset.ts";
-import { estimateCost, measureSpeed, openPreflightModel } from "../training/preflight.ts";
-import { recipeOf, resolveHyperparameters, type RequestedHyperparameters } from "./hyperparameters.ts";
+import { loraOf } from "../training/checkpoint.ts";
+import { estimateCost, measureSpeed, openPreflightModel, requireContext } from "../training/preflight.ts";
+import type { RequestedHyperparameters } from "../wire/fine-tuning.ts";
+import { recipeAdditions } from "../wire/recipe.ts";
+import { resolveHyperparameters } from "./hyperparameters.ts";
+import { continuedLora, recipeWith, toRequested } from "./recipe.ts";
 
 export interface PreflightOptions {
   trainingFile: string;
   validationFile?: string | null;
   /** Null: judged without tokens and cost. */
   baseModel: { id: string; path: string } | null;
+  /** What the job would go on from; left out: nothing. */
+  initial?: { model: string; adapterDirectory: string } | null;
+  /** As a request names them. */
   hyperparameters: RequestedHyperparameters;
   threads: number;
   /** Take the time from training steps on some rows. */
@@ -29,8 +36,15 @@ const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`;
 
 /** Throws Unavailable when a file cannot be read, UnsupportedModel, Cancelled. */
 export async function preflight(options: PreflightOptions): Promise<PreflightReport> {
-  const { trainingFile, validationFile, baseModel, signal } = options;
-  const recipe = recipeOf(baseModel?.id ?? "");
+  const { trainingFile, validationFile, baseModel, initial = null, signal } = options;
+  const additions = recipeAdditions(options.hyperparameters);
+  const recipe = recipeWith(baseModel?.id ?? "", additions);
+  if (initial !== null) {
+    const { model, adapterDirectory } = initial;
+    recipe.lora = continuedLora(loraOf(adapterDirectory), additions.lora, { model, method: "supervised" });
+  }
+  if (baseModel !== null && additions.max_length !== undefined)
+    await requireContext(baseModel, additions.max_length, "supervised");
   const model = baseModel === null ? null : await openPreflightModel(baseModel.path, recipe.maxLength);
   const report = await checkFiles({ trainingFile, validationFile, encoding: model?.encoding, signal });
   const [training] = report.files;
@@ -41,7 +55,7 @@ export async function preflight(options: PreflightOptions): Promise<PreflightRep
   if (baseModel === null || model === null || training === undefined || training.tokens === null)
     return { ...report, baseModel: baseModel?.id ?? null, cost: null };
   const { nEpochs, batchSize, learningRateMultiplier } = resolveHyperparameters(
-    options.hyperparameters,
+    toRequested(options.hyperparameters),
     training.examples,
   );
   const tokensPerSecond = options.measure
@@ -81,10 +95,20 @@ export async function preflight(options: PreflightOptions): Promise<PreflightRep
 export async function showLine(
   path: string,
   line: number,
-  { baseModel, signal }: { baseModel: { id: string; path: string }; signal?: AbortSignal },
+  options: {
+    baseModel: { id: string; path: string };
+    hyperparameters: RequestedHyperparameters;
+    signal?: AbortSignal;
+  },
 ): Promise<ShownRow> {
+  const { baseModel, signal } = options;
   const example = await findExample(path, line, signal);
-  const { encoding } = await openPreflightModel(baseModel.path, recipeOf(baseModel.id).maxLength);
+  const additions = recipeAdditions(options.hyperparameters);
+  if (additions.max_length !== undefined) await requireContext(baseModel, additions.max_length, "supervised");
+  const { encoding } = await openPreflightModel(
+    baseModel.path,
+    recipeWith(baseModel.id, additions).maxLength,
+  );
   return showRow(example, encoding);
 }
 

@@ -6,10 +6,11 @@ import { basename, join, relative } from "node:path";
 import { OutOfSpace } from "../errors.ts";
 import type { BlobStore } from "../store/blobs.ts";
 import type { FinishedJob, FineTuningQueue } from "../store/fine-tuning-queue.ts";
-import type { Job } from "../store/fine-tuning-rows.ts";
+import type { Job, NewEvent } from "../store/fine-tuning-rows.ts";
 import type { Lease } from "../store/leases.ts";
 import type { NewModel } from "../store/models.ts";
-import { jobPaths, KEPT_EPOCHS } from "../training/job-directory.ts";
+import { bestCheckpoint, keptCheckpoints } from "../training/best-checkpoint.ts";
+import { jobPaths } from "../training/job-directory.ts";
 import { newId } from "../wire/ids.ts";
 import { baseInName, newModelName } from "../wire/model-names.ts";
 import { LeaseLost } from "./lease-lost.ts";
@@ -28,17 +29,18 @@ export interface SettleOptions extends Naming {
 /** Ends the job as succeeded. Throws LeaseLost, leaving nothing behind, when it is no longer ours. */
 export async function settleSucceeded(options: SettleOptions): Promise<void> {
   const { queue, blobs, job, lease, directory, outcome } = options;
-  const kept = outcome.epochCheckpoints.slice(-KEPT_EPOCHS);
-  const last = kept.at(-1);
-  if (last === undefined) {
+  const kept = keptCheckpoints(outcome.epochCheckpoints);
+  const final = kept.find(({ step }) => step === outcome.succeeded.finalStep) ?? kept.at(-1);
+  if (final === undefined) {
     throw new Error(
       `internal: the trainer of ${job.id} succeeded without a checkpoint at the end of an epoch`,
     );
   }
   const model = newModel(options, jobPaths(directory).adapter);
+  const best = bestCheckpoint(kept);
   const checkpoints = kept.map((checkpoint) => {
-    const shown = newCheckpoint(options, checkpoint);
-    return checkpoint === last ? { ...shown, model } : shown;
+    const shown = newCheckpoint(options, checkpoint, best);
+    return checkpoint === final ? { ...shown, model } : shown;
   });
   const result = jobPaths(directory).result;
   const fileId = newId("file");
@@ -48,7 +50,7 @@ export async function settleSucceeded(options: SettleOptions): Promise<void> {
     .catch((error: unknown) => {
       if (!(error instanceof OutOfSpace)) throw error;
       throw new OutOfSpace(
-        `The disk is full, so the result file of this job could not be stored. Free some space and create the job again; the checkpoints of its last epochs are kept.`,
+        `The disk is full, so the result file of this job could not be stored. Free some space.`,
         { code: "out_of_space", cause: error },
       );
     });
@@ -64,6 +66,7 @@ export async function settleSucceeded(options: SettleOptions): Promise<void> {
     trainedTokens: outcome.succeeded.trainedTokens,
     checkpoints,
     events: [
+      ...checkpoints.filter((checkpoint) => checkpoint.best).map(bestEvent),
       { key: "model", message: `New fine-tuned model created: ${model.id}` },
       {
         key: "succeeded",
@@ -94,7 +97,8 @@ export async function keepCheckpoints(options: { queue: FineTuningQueue } & Nami
     if (onDisk.includes(basename(event.directory))) made.set(event.step, event);
   }
   const inOrder = [...made.values()].sort((a, b) => a.step - b.step);
-  const kept = inOrder.slice(-KEPT_EPOCHS).map((checkpoint) => newCheckpoint(options, checkpoint));
+  const best = bestCheckpoint(inOrder);
+  const kept = keptCheckpoints(inOrder).map((checkpoint) => newCheckpoint(options, checkpoint, best));
   if (kept.length > 0) await queue.keepCheckpoints(job.id, kept);
 }
 
@@ -108,11 +112,25 @@ interface Naming {
 
 type MadeCheckpoint = TrainingOutcome["epochCheckpoints"][number];
 
+function bestEvent({ step, model, metrics }: FinishedJob["checkpoints"][number]): NewEvent {
+  const loss = metrics.full_valid_loss ?? NaN;
+  return {
+    key: "best",
+    message: `Best checkpoint: ${model.id}, made at step ${step}, has the lowest full validation loss, ${loss.toFixed(2)}`,
+    data: { step, model: model.id, full_valid_loss: loss },
+  };
+}
+
 /** A checkpoint under a name of its own. */
-function newCheckpoint(naming: Naming, checkpoint: MadeCheckpoint): FinishedJob["checkpoints"][number] {
+function newCheckpoint(
+  naming: Naming,
+  checkpoint: MadeCheckpoint,
+  best: MadeCheckpoint | null,
+): FinishedJob["checkpoints"][number] {
   const { step, metrics } = checkpoint;
   const adapter = join(jobPaths(naming.directory).checkpoints, basename(checkpoint.directory));
-  return { step, model: newModel(naming, adapter, step), metrics: toWireMetrics(metrics) };
+  const model = newModel(naming, adapter, step);
+  return { step, model, metrics: toWireMetrics(metrics), best: checkpoint === best };
 }
 
 function newModel(options: Naming, adapter: string, checkpointStep?: number): NewModel {

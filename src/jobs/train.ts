@@ -10,6 +10,17 @@ import { createTrainerEventReader, toJobEvent, type TrainerEventReader } from ".
 import { startTrainer, waitForOrphan, type TrainerExit, type TrainerProgram } from "./trainer-process.ts";
 import type { Clock, Logger } from "./worker.ts";
 
+/** The trainer found the disk full. */
+export class NoRoom extends OutOfSpace {
+  /** Values of the adapter, each of which takes 4 bytes in it and 8 in the optimizer's state; 0: unknown. */
+  readonly trainableParameters: number;
+
+  constructor(message: string, trainableParameters: number) {
+    super(message, { code: "out_of_space" });
+    this.trainableParameters = trainableParameters;
+  }
+}
+
 type Reported<T extends TrainerEvent["type"]> = Extract<TrainerEvent, { type: T }>;
 
 /** What a succeeded trainer has reported over all its lives. */
@@ -57,7 +68,9 @@ export async function train(options: TrainOptions): Promise<TrainingOutcome | nu
     const exit = await runTrainer(trainer, options, report);
     if (report.outcome() !== null || signal.aborted) continue;
 
-    if (exit.code === TRAINER_EXIT.outOfSpace) throw noRoomToReport(directory);
+    if (exit.code === TRAINER_EXIT.outOfSpace) {
+      throw new NoRoom(report.noRoom() ?? noRoomToReport(directory), report.trainableParameters());
+    }
     crashes = report.lastCheckpointStep() > lastCheckpoint ? 1 : crashes + 1;
     lastCheckpoint = report.lastCheckpointStep();
     logger.warn({ job: lease.jobId, exit, crashes, directory }, "The trainer ended unexpectedly.");
@@ -105,6 +118,10 @@ interface Report {
   /** Null until the trainer has succeeded; throws the error of one that failed. */
   outcome(): TrainingOutcome | null;
   lastCheckpointStep(): number;
+  /** What did not fit on the disk, as this life of the trainer said; null: it had no room to say it. */
+  noRoom(): string | null;
+  /** 0: unknown yet. */
+  trainableParameters(): number;
 }
 
 function createReport({ queue, lease, directory, clock, logger }: TrainOptions): Report {
@@ -114,6 +131,8 @@ function createReport({ queue, lease, directory, clock, logger }: TrainOptions):
   const epochCheckpoints = new Map<number, Reported<"checkpoint">>();
   let lastStep = -1;
   let end: Reported<"succeeded" | "failed"> | null = null;
+  let noRoom: string | null = null;
+  let trainableParameters = 0;
 
   async function append(events: NewEvent[]): Promise<void> {
     if (events.length > 0 && !(await queue.appendEvents(lease, events))) throw new LeaseLost();
@@ -125,6 +144,10 @@ function createReport({ queue, lease, directory, clock, logger }: TrainOptions):
       const found = await reader.readNew();
       for (const event of found) {
         if (event.type === "succeeded" || event.type === "failed") end = event;
+        if (event.type === "started") trainableParameters = event.trainableParameters;
+        // One of an earlier life says nothing of this one's.
+        if (event.type === "no_room") noRoom = event.message;
+        else noRoom = null;
         if (event.type !== "checkpoint" && event.type !== "resumed") continue;
         // A checkpoint written on the way out has no event of its own; the next trainer's resume tells of it.
         lastStep = Math.max(lastStep, event.step);
@@ -146,6 +169,8 @@ function createReport({ queue, lease, directory, clock, logger }: TrainOptions):
       return { succeeded: end, epochCheckpoints: inOrder };
     },
     lastCheckpointStep: () => lastStep,
+    noRoom: () => noRoom,
+    trainableParameters: () => trainableParameters,
   };
 }
 
@@ -155,11 +180,8 @@ function describeExit(exit: TrainerExit): string {
   return exit.code === TRAINER_EXIT.interrupted ? "it was interrupted" : `exit code ${exit.code}`;
 }
 
-function noRoomToReport(directory: string): OutOfSpace {
-  return new OutOfSpace(
-    `The disk that holds ${directory} is full, so that the trainer could not even report it; nothing half-written was left there. Free some space and create the job again.`,
-    { code: "out_of_space" },
-  );
+function noRoomToReport(directory: string): string {
+  return `The disk that holds ${directory} is full, so that the trainer could not even report it; nothing half-written was left there. Free some space.`;
 }
 
 function crashedTooOften(exit: TrainerExit): TunesmithError {

@@ -2,7 +2,13 @@
 import { open } from "node:fs/promises";
 import type { NewEvent } from "../store/fine-tuning-rows.ts";
 import { METRIC_SCOPES } from "../training/job-directory.ts";
-import type { MetricName, MetricScope, StepMetrics, TrainerEvent } from "../training/job-directory.ts";
+import type {
+  JobRecipe,
+  MetricName,
+  MetricScope,
+  StepMetrics,
+  TrainerEvent,
+} from "../training/job-directory.ts";
 import type { CheckpointMetrics } from "../wire/fine-tuning.ts";
 
 export interface TrainerEventReader {
@@ -95,6 +101,8 @@ export function toJobEvent(event: TrainerEvent): NewEvent | null {
           total_steps: event.totalSteps,
           trainable_parameters: event.trainableParameters,
           base_parameters: event.baseParameters,
+          ...(event.lora === undefined ? {} : { lora: shownLora(event.lora) }),
+          ...(event.maxLength === undefined ? {} : { max_length: event.maxLength }),
         },
       };
     case "truncated":
@@ -104,11 +112,22 @@ export function toJobEvent(event: TrainerEvent): NewEvent | null {
         message: truncatedMessage(event),
         data: { truncated_examples: event.examples, truncated_tokens: event.tokens },
       };
+    case "stopped":
+      return {
+        key: "stopped",
+        message: `Training stopped early at step ${event.step} of ${event.totalSteps}: the full validation loss was lowest at step ${event.bestStep}`,
+        data: { step: event.step, total_steps: event.totalSteps, best_step: event.bestStep },
+      };
+    case "no_room":
     case "succeeded":
     case "failed":
       // The worker writes these itself, together with the job's status.
       return null;
   }
+}
+
+function shownLora({ rank, alpha, dropout, targetModules }: JobRecipe["lora"]): object {
+  return { rank, alpha, dropout, target_modules: targetModules };
 }
 
 function truncatedMessage(event: Extract<TrainerEvent, { type: "truncated" }>): string {

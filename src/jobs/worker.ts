@@ -172,6 +172,17 @@ export function createWorker<J extends { id: string; status: string }>(options: 
   };
 }
 
+/** Several workers as one. */
+export function joinWorkers(workers: readonly Worker[]): Worker {
+  return {
+    start: () => workers.forEach((each) => each.start()),
+    wake: () => workers.forEach((each) => each.wake()),
+    stop: async () => {
+      await Promise.all(workers.map((each) => each.stop()));
+    },
+  };
+}
+
 /** The real time. */
 export const SYSTEM_CLOCK: Clock = {
   now: () => Date.now(),

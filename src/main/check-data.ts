@@ -31,7 +31,7 @@ export async function checkData(options: CheckDataOptions): Promise<PreflightObj
       trainingFile,
       validationFile: validationFile ?? null,
       baseModel: await modelToCheckWith(config, options.model, signal),
-      hyperparameters: toHyperparameters(hyperparameters),
+      hyperparameters,
       threads: config.threads === 0 ? availableParallelism() : config.threads,
       measure,
       signal,
@@ -43,7 +43,11 @@ export async function checkData(options: CheckDataOptions): Promise<PreflightObj
 export async function showDataRow(
   path: string,
   line: number,
-  options: { model?: string | undefined; signal: AbortSignal },
+  options: {
+    model?: string | undefined;
+    hyperparameters: RequestedHyperparameters;
+    signal: AbortSignal;
+  },
 ): Promise<ShownRowObject> {
   const config = loadConfig();
   const model = await modelToCheckWith(config, options.model, options.signal);
@@ -52,7 +56,7 @@ export async function showDataRow(
       `The base model ${DEFAULT_BASE_MODEL} is not on this machine, and without one there are no tokens to show. Fetch it with "tunesmith models pull ${DEFAULT_BASE_MODEL}".`,
     );
   }
-  const row = await showLine(path, line, { baseModel: model, signal: options.signal });
+  const row = await showLine(path, line, { ...options, baseModel: model });
   return {
     line,
     token_count: row.tokenCount,
@@ -76,13 +80,4 @@ async function modelToCheckWith(
   while (catalogueEntry(id) === undefined && Object.hasOwn(config.modelAliases, id))
     id = config.modelAliases[id] as string;
   return resolveBaseModel(id, { ...sourcesOf(config), signal, offline: true });
-}
-
-/** A job's hyperparameters as the preflight names them. */
-export function toHyperparameters(requested: RequestedHyperparameters) {
-  return {
-    nEpochs: requested.n_epochs,
-    batchSize: requested.batch_size,
-    learningRateMultiplier: requested.learning_rate_multiplier,
-  };
 }

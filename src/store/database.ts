@@ -18,6 +18,7 @@ export interface Tables {
   fineTuningJobs: FineTuningJobsTable;
   fineTuningEvents: FineTuningEventsTable;
   fineTuningCheckpoints: FineTuningCheckpointsTable;
+  fineTuningTurns: FineTuningTurnsTable;
   models: ModelsTable;
   batches: BatchesTable;
   webhooks: WebhooksTable;
@@ -80,6 +81,8 @@ export interface FineTuningJobsTable {
   attempts: number;
   /** 1 once an ended job's directory holds only what stays. */
   cleanedUp: Generated<number>;
+  /** Free bytes at which a job that was paused on a full disk goes on by itself; kept while it works, for the next time. */
+  waitsForBytes: number | null;
 }
 
 export interface FineTuningEventsTable {
@@ -102,6 +105,14 @@ export interface FineTuningCheckpointsTable {
   step: Fixed<number>;
   model: Fixed<string>;
   metrics: Fixed<string>;
+  /** 1 for the one with the lowest full validation loss. */
+  best: Fixed<number>;
+}
+
+/** When each project last got its turn: of several that wait, the one with the smallest number is next. */
+export interface FineTuningTurnsTable {
+  projectId: string;
+  turn: number;
 }
 
 export interface ModelsTable {

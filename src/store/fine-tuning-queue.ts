@@ -33,10 +33,16 @@ export interface FinishedJob {
   resultFile: Omit<NewFile, "projectId">;
   trainedTokens: number;
   /**
-   * What the checkpoints list will show, oldest first. The last is the final model under its own name; earlier ones have names
-   * with :ckpt-step- and become models too, from their adapterDirectory.
+   * What the checkpoints list will show, oldest first. One is the final model under its own name; the others have names with
+   * :ckpt-step- and become models too, from their adapterDirectory. `best`: of the lowest full validation loss.
    */
-  checkpoints: { step: number; model: NewModel; metrics: CheckpointMetrics; createdAt?: number }[];
+  checkpoints: {
+    step: number;
+    model: NewModel;
+    metrics: CheckpointMetrics;
+    best?: boolean;
+    createdAt?: number;
+  }[];
   events: NewEvent[];
 }
 
@@ -49,10 +55,20 @@ export class FineTuningQueue {
   constructor(database: Database, now: () => number = Date.now) {
     this.#database = database;
     this.#now = now;
-    this.#leases = new Leases(database, { table: "fineTuningJobs", wantsWorker: UNFINISHED_SQL, now });
+    this.#leases = new Leases(database, {
+      table: "fineTuningJobs",
+      wantsWorker: UNFINISHED_SQL,
+      // What a stopped server or a crash left half-way has had its turn and goes on.
+      first: sql<SqlBool>`status = 'running'`,
+      turn: sql<number>`coalesce((SELECT turn FROM fine_tuning_turns AS turns WHERE turns.project_id = fine_tuning_jobs.project_id), 0)`,
+      now,
+    });
   }
 
-  /** The oldest unfinished job that nobody holds, now leased to the owner; null when there is none. Counts an attempt. */
+  /**
+   * The next unfinished job that nobody holds, now leased to the owner; null when there is none. Projects take turns, and of one
+   * project's jobs the oldest is next. Counts an attempt.
+   */
   async claim(owner: string, leaseExpiresAtMs: number): Promise<Job | null> {
     return this.#database.transaction().execute(async (transaction) => {
       const id = await this.#leases.claim(transaction, owner, leaseExpiresAtMs);
@@ -62,6 +78,7 @@ export class FineTuningQueue {
         .selectAll()
         .where("id", "=", id)
         .executeTakeFirstOrThrow();
+      await this.#countTurn(transaction, row.projectId);
       return toJob(row);
     });
   }
@@ -113,6 +130,61 @@ export class FineTuningQueue {
     return this.#database.transaction().execute(async (transaction) => {
       if (!(await this.#leases.holds(transaction, lease))) return false;
       await insertEvents(transaction, this.#seconds(), lease.jobId, events);
+      return true;
+    });
+  }
+
+  /**
+   * Pauses a job that found no room on the disk; it goes on by itself once that many bytes are free, or twice as many as the last
+   * time where that was not enough (a quota does not show in what is free).
+   */
+  async pauseForSpace(lease: Lease, error: JobError, neededBytes: number): Promise<boolean> {
+    return this.#database.transaction().execute(async (transaction) => {
+      const paused = await transaction
+        .updateTable("fineTuningJobs")
+        .set((set) => ({
+          ...NO_LEASE,
+          status: "paused" satisfies JobStatus,
+          estimatedFinish: null,
+          error: JSON.stringify(error),
+          waitsForBytes: sql<number>`max(${neededBytes}, 2 * coalesce(${set.ref("waitsForBytes")}, 0))`,
+          // What the worker did ended in order.
+          attempts: sql<number>`max(${set.ref("attempts")} - 1, 0)`,
+        }))
+        .where("id", "=", lease.jobId)
+        .where("leaseOwner", "=", lease.owner)
+        .where("status", "in", ["queued", "running"] satisfies JobStatus[])
+        .executeTakeFirst();
+      if (paused.numUpdatedRows === 0n) return false;
+      await insertEvents(transaction, this.#seconds(), lease.jobId, [
+        { level: "error", message: error.message },
+      ]);
+      return true;
+    });
+  }
+
+  /** Jobs paused on a full disk, oldest first, and the free bytes at which each goes on. */
+  async listWaitingForSpace(): Promise<{ jobId: string; neededBytes: number }[]> {
+    const rows = await this.#database
+      .selectFrom("fineTuningJobs")
+      .select(["id", "waitsForBytes"])
+      .where(WAITING_FOR_SPACE_SQL)
+      .orderBy("sequence", "asc")
+      .execute();
+    return rows.map(({ id, waitsForBytes }) => ({ jobId: id, neededBytes: waitsForBytes ?? 0 }));
+  }
+
+  /** Puts such a job back into the queue. False when it does not wait any more. */
+  async resumeWithRoom(jobId: string, event: NewEvent): Promise<boolean> {
+    return this.#database.transaction().execute(async (transaction) => {
+      const resumed = await transaction
+        .updateTable("fineTuningJobs")
+        .set({ status: "queued" satisfies JobStatus, error: null })
+        .where("id", "=", jobId)
+        .where(WAITING_FOR_SPACE_SQL)
+        .executeTakeFirst();
+      if (resumed.numUpdatedRows === 0n) return false;
+      await insertEvents(transaction, this.#seconds(), jobId, [event]);
       return true;
     });
   }
@@ -234,6 +306,20 @@ export class FineTuningQueue {
       .execute();
   }
 
+  /** The project goes to the end of the row. */
+  async #countTurn(transaction: DatabaseTransaction, projectId: string): Promise<void> {
+    const { last } = await transaction
+      .selectFrom("fineTuningTurns")
+      .select((select) => select.fn.max("turn").as("last"))
+      .executeTakeFirstOrThrow();
+    const turn = Number(last ?? 0) + 1;
+    await transaction
+      .insertInto("fineTuningTurns")
+      .values({ projectId, turn })
+      .onConflict((conflict) => conflict.column("projectId").doUpdateSet({ turn }))
+      .execute();
+  }
+
   async #end(
     transaction: DatabaseTransaction,
     lease: Lease,
@@ -275,6 +361,7 @@ export class FineTuningQueue {
           step: checkpoint.step,
           model: checkpoint.model.id,
           metrics: JSON.stringify(checkpoint.metrics),
+          best: checkpoint.best === true ? 1 : 0,
         })
         .execute();
     }
@@ -307,6 +394,7 @@ export class FineTuningQueue {
 
 /** Literals, not bound values: only so can SQLite see that the partial indexes serve these queries. */
 const UNFINISHED_SQL = sql<SqlBool>`status IN ('validating_files', 'queued', 'running')`;
+const WAITING_FOR_SPACE_SQL = sql<SqlBool>`status = 'paused' AND waits_for_bytes IS NOT NULL`;
 const TO_CLEAN_UP_SQL = sql<SqlBool>`cleaned_up = 0 AND status IN ('succeeded', 'failed', 'cancelled')`;
 const UNFINISHED = ["validating_files", "queued", "running"] as const satisfies JobStatus[];
 

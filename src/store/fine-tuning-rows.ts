@@ -81,6 +81,8 @@ export interface JobCheckpoint {
   step: number;
   model: string;
   metrics: CheckpointMetrics;
+  /** Of the lowest full validation loss among the job's. */
+  best: boolean;
 }
 
 export function toJob(row: Selectable<FineTuningJobsTable>): Job {
@@ -127,6 +129,7 @@ export function toCheckpoint(row: Selectable<FineTuningCheckpointsTable>): JobCh
     step: row.step,
     model: row.model,
     metrics: JSON.parse(row.metrics) as CheckpointMetrics,
+    best: row.best === 1,
   };
 }
 

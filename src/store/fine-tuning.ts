@@ -109,6 +109,8 @@ export class FineTuningStore {
         .set({
           status: "cancelled" satisfies JobStatus,
           estimatedFinish: null,
+          // What had stopped it for the time being.
+          error: null,
           ...NO_LEASE,
         })
         .where("projectId", "=", projectId)
@@ -151,6 +153,8 @@ export class FineTuningStore {
           ...NO_LEASE,
           status: "paused" satisfies JobStatus,
           estimatedFinish: null,
+          // Its owner wants it to rest, whatever room there is.
+          waitsForBytes: null,
           // What the worker did ended in order.
           attempts: sql<number>`max(${set.ref("attempts")} - 1, 0)`,
         }))
@@ -170,7 +174,7 @@ export class FineTuningStore {
     return this.#database.transaction().execute(async (transaction) => {
       const row = await transaction
         .updateTable("fineTuningJobs")
-        .set({ status: "queued" satisfies JobStatus })
+        .set({ status: "queued" satisfies JobStatus, error: null, waitsForBytes: null })
         .where("projectId", "=", projectId)
         .where("id", "=", jobId)
         .where("status", "=", "paused" satisfies JobStatus)

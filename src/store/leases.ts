@@ -22,6 +22,8 @@ export interface LeasesOptions {
   wantsWorker: Expression<SqlBool>;
   /** Rows that go before all others, e.g. those that somebody waits for. */
   first?: Expression<SqlBool>;
+  /** Among the others the smallest number goes first; equal ones by age. */
+  turn?: Expression<number>;
   /** Milliseconds since 1970. */
   now: () => number;
 }
@@ -36,7 +38,7 @@ export class Leases {
   }
 
   /**
-   * The id of the oldest row that wants a worker and that nobody holds, now leased to the owner (a name unique to one worker's
+   * The id of the next row, as a rule the oldest, that wants a worker and that nobody holds, now leased to the owner (a name unique to one worker's
    * life); null when there is none. A crashed worker's row is free again when its lease expires. Counts an attempt. In a
    * transaction, so that the row can be read as it was claimed.
    */
@@ -45,7 +47,7 @@ export class Leases {
     owner: string,
     leaseExpiresAtMs: number,
   ): Promise<string | null> {
-    const { table, wantsWorker, first, now } = this.#options;
+    const { table, wantsWorker, first, turn, now } = this.#options;
     const row = await transaction
       .updateTable(table)
       .set((set) => ({ leaseOwner: owner, leaseExpiresAtMs, attempts: set("attempts", "+", 1) }))
@@ -56,6 +58,7 @@ export class Leases {
           .where(wantsWorker)
           .where((or) => or.or([or("leaseOwner", "is", null), or("leaseExpiresAtMs", "<=", now())]));
         if (first !== undefined) free = free.orderBy(first, "desc");
+        if (turn !== undefined) free = free.orderBy(turn, "asc");
         return free.orderBy("sequence", "asc").limit(1);
       })
       .returning("id")

@@ -288,4 +288,13 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
   [`ALTER TABLE fine_tuning_jobs ADD COLUMN method TEXT NOT NULL DEFAULT 'supervised'`],
   // The key that made a batch, whose limits its lines keep to.
   [`ALTER TABLE batches ADD COLUMN key_id TEXT`],
+  // Which checkpoint of a job has the lowest full validation loss.
+  [`ALTER TABLE fine_tuning_checkpoints ADD COLUMN best INTEGER NOT NULL DEFAULT 0`],
+  // Whose turn it is when several projects have jobs, and what a job that waits for room on the disk needs.
+  [
+    `CREATE TABLE fine_tuning_turns (project_id TEXT PRIMARY KEY, turn INTEGER NOT NULL) STRICT, WITHOUT ROWID`,
+    `ALTER TABLE fine_tuning_jobs ADD COLUMN waits_for_bytes INTEGER`,
+    `CREATE INDEX fine_tuning_jobs_waiting ON fine_tuning_jobs (sequence)
+      WHERE status = 'paused' AND waits_for_bytes IS NOT NULL`,
+  ],
 ];

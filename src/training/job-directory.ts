@@ -54,7 +54,7 @@ export interface JobRecipe {
     /** DPO alone: how strongly the model is held to the reference, the paper's β. */
     beta?: number;
   };
-  /** That of the initial adapter, where there is one. */
+  /** That of the initial adapter, where there is one, but for the dropout. */
   lora: { rank: number; alpha: number; dropout: number; targetModules: LoraTarget[] };
   /** A PEFT adapter whose weights the run starts from; left out: fresh ones, drawn from the seed. */
   initialAdapter?: {
@@ -64,6 +64,8 @@ export interface JobRecipe {
     /** Of its weights; checked before training. */
     sha256: string;
   };
+  /** Ends the run after so many epochs without a lower full validation loss; the final adapter is then the best epoch's. */
+  earlyStopping?: { patience: number };
   seed: number;
   /** Tokens; a longer example is cut at its end. */
   maxLength: number;
@@ -94,8 +96,8 @@ export type StepMetrics = { step: number; totalSteps: number; trainLoss: number 
 };
 
 /**
- * The last epochs whose checkpoints stay, as OpenAI keeps them: each becomes a model, the last of them the job's own. The
- * trainer removes the others as it goes.
+ * The last epochs whose checkpoints stay, as OpenAI keeps them: each becomes a model, the last of them the job's own. Of the
+ * others only the best stays (best-checkpoint.ts); the trainer removes the rest as it goes.
  */
 export const KEPT_EPOCHS = 3;
 
@@ -108,6 +110,9 @@ export type TrainerEvent =
       trainableParameters: number;
       baseParameters: number;
       examples: number;
+      lora?: JobRecipe["lora"];
+      /** Tokens at which examples are cut: the recipe's, or the model's context where that is shorter. */
+      maxLength?: number;
     }
   /** Examples of one file that are longer than the limit and were cut at their end; only where there are any. */
   | {
@@ -133,7 +138,19 @@ export type TrainerEvent =
       epochEnd: boolean;
       metrics: StepMetrics;
     }
-  | { type: "succeeded"; at: number; trainedTokens: number; seconds: number; peakRssBytes: number }
+  /** Early stopping ended the run before its last epoch. */
+  | { type: "stopped"; at: number; step: number; totalSteps: number; bestStep: number }
+  | {
+      type: "succeeded";
+      at: number;
+      trainedTokens: number;
+      /** The step whose parameters the adapter has; left out: the last one. */
+      finalStep?: number;
+      seconds: number;
+      peakRssBytes: number;
+    }
+  /** There was no room for a file; the trainer has ended, and one that finds room goes on. */
+  | { type: "no_room"; at: number; message: string }
   | { type: "failed"; at: number; error: { code: string; param: string | null; message: string } };
 
 /** How the trainer process ends. */
@@ -141,7 +158,7 @@ export const TRAINER_EXIT = {
   succeeded: 0,
   /** A "failed" event says why; trying again would fail again. */
   failed: 1,
-  /** The disk is so full that not even the "failed" event could be written; trying again at once would fail again. */
+  /** The disk is full; a "no_room" event says what did not fit, where that fitted. Trying again at once would fail again. */
   outOfSpace: 74,
   /** Asked to stop (SIGTERM, or its parent is gone): a checkpoint is written and a later trainer goes on from it. */
   interrupted: 75,

@@ -10,10 +10,12 @@ import { encodeExample } from "../data/supervised-example.ts";
 import { createTokenizer } from "../data/tokenizer.ts";
 import { openBaseModel } from "../model/base-model.ts";
 import { loadDecoderWeights } from "../model/decoder-weights.ts";
+import { InvalidRequest } from "../errors.ts";
 import type { ModelConfig } from "../model/model-config.ts";
 import { loraShapes, tensorShapes } from "../model/tensor-shapes.ts";
 import { DecoderRunner, WHOLE_STEP_TOKENS } from "./decoder-runner.ts";
 import { LoraParameters, type LoraPlan } from "./lora-parameters.ts";
+import type { TrainingMethod } from "./job-directory.ts";
 import { AdamW } from "./optimizer.ts";
 import { SUPERVISED_LOSS } from "./loss.ts";
 import { trainStep } from "./train-step.ts";
@@ -38,6 +40,22 @@ export async function openPreflightModel(path: string, maxLength: number): Promi
   } finally {
     await model.close();
   }
+}
+
+/** Throws InvalidRequest where the model reads fewer tokens than an example is to have: cutting at less than was asked for would be silent. */
+export async function requireContext(
+  baseModel: { id?: string; path: string },
+  maxLength: number,
+  method: TrainingMethod,
+): Promise<void> {
+  const model = await openBaseModel(baseModel.path);
+  await model.close();
+  const { maxPositions } = model.config;
+  if (maxLength <= maxPositions) return;
+  throw new InvalidRequest(
+    `The base model at ${baseModel.path} reads at most ${maxPositions} tokens, and the job asks for a max_length of ${maxLength}. Ask for ${maxPositions} or fewer.`,
+    { code: "max_length_above_context", param: `method.${method}.hyperparameters.max_length` },
+  );
 }
 
 /** Multiplications and additions a second of an ordinary desktop's processor in matrix products. */

@@ -3,9 +3,11 @@
 import { epochBatches } from "../data/batches.ts";
 import type { ModelConfig } from "../model/model-config.ts";
 import { createRandom, shuffle } from "../random.ts";
+import { bestStep, hasStoppedImproving, validationLosses } from "./best-checkpoint.ts";
 import {
   checkpointPath,
   checkpointSteps,
+  loadAdapter,
   loadCheckpoint,
   pruneCheckpoints,
   saveCheckpoint,
@@ -44,18 +46,25 @@ export interface TrainingRun<Example, Metrics extends Measured> {
   now: () => number;
 }
 
+export interface TrainingEnd {
+  /** Epochs trained: the recipe's, or fewer after an early stop. */
+  epochs: number;
+  /** The step whose parameters are left: the last one, or the best epoch's where the recipe stops early. */
+  finalStep: number;
+}
+
 export function totalSteps(recipe: JobRecipe, exampleCount: number): number {
   return recipe.hyperparameters.epochs * Math.ceil(exampleCount / recipe.hyperparameters.batchSize);
 }
 
 /**
- * Trains to the last step, from the newest checkpoint where there is one. When the signal aborts it throws the signal's
+ * Trains to the last step, or to an early stop, from the newest checkpoint where there is one. When the signal aborts it throws the signal's
  * reason. Between steps and inside one it first writes a checkpoint of the last finished step. While a step validates, its
  * update is made but its metrics are not: no checkpoint can stand for it, and a later run goes on from the newest one there is.
  */
 export async function train<Example, Metrics extends Measured>(
   run: TrainingRun<Example, Metrics>,
-): Promise<void> {
+): Promise<TrainingEnd> {
   const { recipe, loss, state, training, events, checkpointFolder: folder } = run;
   const { epochs, batchSize, learningRate: peak, warmupRatio, clipNorm } = recipe.hyperparameters;
   const stepsPerEpoch = Math.ceil(training.length / batchSize);
@@ -68,20 +77,26 @@ export async function train<Example, Metrics extends Measured>(
     await events.append({ type: "resumed", at: Date.now(), step: start });
     if (start % stepsPerEpoch === 0) await reportAgain(events, folder, start);
   }
-  await pruneCheckpoints(folder, keptSteps(start, stepsPerEpoch, epochs));
+  const losses = start > 0 ? validationLosses(await events.read(), start) : new Map<number, number>();
+  const prune = (step: number): Promise<void> =>
+    pruneCheckpoints(folder, keptSteps(step, stepsPerEpoch, epochs, bestStep(losses)));
+  await prune(start);
 
   const speed = new Speedometer(run.now);
   let lastCheckpoint = { step: start, at: run.now() };
   const checkpoint = async (step: number): Promise<void> => {
     await events.flush();
     await saveCheckpoint(folder, step, state, recipe);
-    await pruneCheckpoints(folder, keptSteps(step, stepsPerEpoch, epochs));
+    await prune(step);
     lastCheckpoint = { step, at: run.now() };
   };
 
+  const patience = recipe.earlyStopping?.patience ?? Infinity;
+  let last = start;
   let epoch = -1;
   let batches: number[][] = [];
   for (let step = start + 1; step <= total; step++) {
+    if (last % stepsPerEpoch === 0 && hasStoppedImproving(losses, patience)) break;
     if (Math.floor((step - 1) / stepsPerEpoch) !== epoch) {
       epoch = Math.floor((step - 1) / stepsPerEpoch);
       batches = epochBatches(training.length, batchSize, recipe.seed, epoch);
@@ -109,12 +124,14 @@ export async function train<Example, Metrics extends Measured>(
       const secondsLeft = secondsPerStep * (total - step);
       await events.append({ type: "metrics", at: Date.now(), ...metrics, tokensPerSecond, secondsLeft });
 
+      if (metrics.fullValidLoss !== undefined) losses.set(step, metrics.fullValidLoss);
       const epochEnd = step % stepsPerEpoch === 0;
       if (epochEnd || run.now() - lastCheckpoint.at >= run.checkpointIntervalMs) {
         await checkpoint(step);
         const directory = checkpointPath(folder, step);
         await events.append({ type: "checkpoint", at: Date.now(), step, directory, epochEnd, metrics });
       }
+      last = step;
     } catch (error) {
       if (run.signal.aborted && step - 1 > lastCheckpoint.step && state.optimizer.step === step - 1) {
         await checkpoint(step - 1);
@@ -122,6 +139,14 @@ export async function train<Example, Metrics extends Measured>(
       throw error;
     }
   }
+  const best = bestStep(losses);
+  const end = { epochs: last / stepsPerEpoch, finalStep: last };
+  if (recipe.earlyStopping === undefined || best === null) return end;
+  if (last < total) {
+    await events.append({ type: "stopped", at: Date.now(), step: last, totalSteps: total, bestStep: best });
+  }
+  await loadAdapter(checkpointPath(folder, best), state.parameters, run.config);
+  return { ...end, finalStep: best };
 }
 
 /**
@@ -142,9 +167,9 @@ async function reportAgain(events: EventLog, folder: string, step: number): Prom
   await events.append({ type: "checkpoint", at: Date.now(), step, directory, epochEnd: true, metrics });
 }
 
-/** The newest checkpoint, from which a run goes on, and the last epochs' ends, which become models. */
-function keptSteps(newest: number, stepsPerEpoch: number, epochs: number): Set<number> {
-  const kept = new Set([newest]);
+/** The newest checkpoint, from which a run goes on, and those that become models: the last epochs' ends and the best of all. */
+function keptSteps(newest: number, stepsPerEpoch: number, epochs: number, best: number | null): Set<number> {
+  const kept = new Set(best === null ? [newest] : [newest, best]);
   const lastEpoch = Math.min(Math.floor(newest / stepsPerEpoch), epochs);
   for (let epoch = Math.max(1, lastEpoch - KEPT_EPOCHS + 1); epoch <= lastEpoch; epoch++)
     kept.add(epoch * stepsPerEpoch);

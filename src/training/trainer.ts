@@ -47,7 +47,7 @@ export async function runTrainer(
     const started = performance.now();
     await removeTemporarySiblings(directory);
     await checkModel(recipe, signal);
-    const trainedTokens = await trainByMethod({
+    const { trainedTokens, finalStep } = await trainByMethod({
       recipe,
       directory,
       events,
@@ -61,6 +61,7 @@ export async function runTrainer(
       type: "succeeded",
       at: Date.now(),
       trainedTokens,
+      finalStep,
       seconds: (performance.now() - started) / 1000,
       peakRssBytes: process.resourceUsage().maxRSS * 1024,
     });
@@ -71,15 +72,21 @@ export async function runTrainer(
     // The full story goes to the trainer's log; the event carries what the job's owner can act on.
     if (!(error instanceof TunesmithError))
       process.stderr.write(`${(error as Error).stack ?? messageOf(error)}\n`);
+    const isFull = error instanceof OutOfSpace;
     try {
-      await events.append({ type: "failed", at: Date.now(), error: describe(error) });
+      const at = Date.now();
+      await events.append(
+        isFull
+          ? { type: "no_room", at, message: error.message }
+          : { type: "failed", at, error: describe(error) },
+      );
       await events.flush();
     } catch (unreported) {
       // The disk is so full that not even this fits: standard error is the last way to say it.
       process.stderr.write(`${messageOf(error)}\n${messageOf(unreported)}\n`);
       if (unreported instanceof OutOfSpace) return TRAINER_EXIT.outOfSpace;
     }
-    return TRAINER_EXIT.failed;
+    return isFull ? TRAINER_EXIT.outOfSpace : TRAINER_EXIT.failed;
   } finally {
     await events.close();
   }
@@ -95,8 +102,15 @@ interface Setup {
   now: () => number;
 }
 
-/** Trains and writes the adapter; returns the tokens trained on, over all epochs. */
-async function trainByMethod(setup: Setup): Promise<number> {
+/** What is told of a run that has trained to its end. */
+interface Trained {
+  /** Over all epochs that were trained. */
+  trainedTokens: number;
+  finalStep: number;
+}
+
+/** Trains and writes the adapter. */
+async function trainByMethod(setup: Setup): Promise<Trained> {
   const { recipe } = setup;
   switch (recipe.method) {
     case "supervised":
@@ -125,7 +139,7 @@ async function trainOn<Line extends object, Encoded, Example, Metrics extends Me
     runner: DecoderRunner,
     data: ExamplesOf<Encoded>,
   ) => Promise<ExamplesOf<Example> & { loss: Loss<Example, Metrics> }>,
-): Promise<number> {
+): Promise<Trained> {
   const { recipe, directory, events, signal } = setup;
   const paths = jobPaths(directory);
   const model = await openBaseModel(recipe.baseModel.path);
@@ -163,8 +177,10 @@ async function trainOn<Line extends object, Encoded, Example, Metrics extends Me
     trainableParameters: parameters.data.length,
     baseParameters: parameterCount(weights),
     examples: training.examples.length,
+    lora,
+    maxLength,
   });
-  await train({
+  const { epochs, finalStep } = await train({
     ...setup,
     // The parameters still are those to start from, whatever checkpoint the run goes on from.
     ...(await complete(runner, { training: training.examples, validation: validation.examples })),
@@ -174,7 +190,7 @@ async function trainOn<Line extends object, Encoded, Example, Metrics extends Me
     checkpointFolder: paths.checkpoints,
   });
   await saveAdapter(paths.adapter, parameters, recipe);
-  return training.trainedTokens * recipe.hyperparameters.epochs;
+  return { trainedTokens: training.trainedTokens * epochs, finalStep };
 }
 
 /** The pairs with what the starting model makes of them. */
@@ -257,10 +273,6 @@ function parameterCount({
 }
 
 function describe(error: unknown): { code: string; param: string | null; message: string } {
-  if (error instanceof OutOfSpace) {
-    const message = `${error.message} This job has failed: once there is room, create it again.`;
-    return { code: error.code ?? "out_of_space", param: error.param, message };
-  }
   if (error instanceof TunesmithError) {
     return { code: error.code ?? "server_error", param: error.param, message: error.message };
   }

@@ -8,6 +8,12 @@ import {
   metadataFilter,
   pageQuery,
 } from "./list.ts";
+import {
+  recipeAdditions,
+  recipeAdditionsRequest,
+  recipeAdditionsShown,
+  type RecipeAdditions,
+} from "./recipe.ts";
 import { addFault, decimal, integer, metadata, onlyHarmless, storedText } from "./validation.ts";
 
 export const JOB_STATUSES = [
@@ -38,6 +44,7 @@ const hyperparametersRequest = z
     n_epochs: z.union([z.literal("auto"), integer({ min: 1, max: 50 })]).optional(),
     batch_size: z.union([z.literal("auto"), integer({ min: 1, max: 256 })]).optional(),
     learning_rate_multiplier: z.union([z.literal("auto"), decimal({ above: 0 })]).optional(),
+    ...recipeAdditionsRequest,
   })
   .meta({ id: "HyperparametersRequest" });
 export type HyperparametersRequest = z.infer<typeof hyperparametersRequest>;
@@ -51,7 +58,16 @@ const preferenceHyperparametersRequest = hyperparametersRequest
   })
   .meta({ id: "PreferenceHyperparametersRequest" });
 
-const HYPERPARAMETER_NAMES = ["n_epochs", "batch_size", "learning_rate_multiplier"] as const;
+const HYPERPARAMETER_NAMES = [
+  "n_epochs",
+  "batch_size",
+  "learning_rate_multiplier",
+  "lora",
+  "max_length",
+  "early_stopping",
+  "warmup_ratio",
+  "weight_decay",
+] as const;
 
 const METHOD_TYPES = ["supervised", "dpo", "reinforcement"] as const;
 
@@ -112,7 +128,7 @@ export const createJobRequest = z
     }
     const nested = request.method?.supervised?.hyperparameters;
     for (const name of HYPERPARAMETER_NAMES) {
-      const [inMethod, atTop] = [nested?.[name], legacy?.[name]];
+      const [inMethod, atTop] = [written(nested?.[name]), written(legacy?.[name])];
       if (inMethod === undefined || atTop === undefined || inMethod === atTop) continue;
       addFault(context, {
         code: "invalid_value",
@@ -121,14 +137,41 @@ export const createJobRequest = z
       });
     }
   })
+  .superRefine((request, context) => {
+    if (typeof request.validation_file === "string") return;
+    const method = request.method?.type ?? "supervised";
+    const places = [
+      { path: ["hyperparameters"], given: request.hyperparameters },
+      { path: ["method", method, "hyperparameters"], given: methodHyperparameters(request) },
+    ];
+    for (const { path, given } of places) {
+      if (given?.early_stopping === undefined) continue;
+      addFault(context, {
+        code: "invalid_value",
+        path: [...path, "early_stopping"],
+        message:
+          "Invalid '{param}': it watches the full validation loss, and this job has no 'validation_file'. Send one, or leave it out.",
+      });
+    }
+  })
   .meta({ id: "CreateFineTuningJobRequest" });
+
+function methodHyperparameters({ method }: { method?: z.infer<typeof methodRequest> | null | undefined }) {
+  return method?.type === "dpo" ? method.dpo?.hyperparameters : method?.supervised?.hyperparameters;
+}
+
+/** As it stands in a message; undefined stays. */
+function written(value: number | string | object | undefined): string | undefined {
+  return value === undefined || typeof value === "string" ? value : JSON.stringify(value);
+}
+
 export type CreateJobRequest = z.infer<typeof createJobRequest>;
 
 /** The methods that this server trains by. */
 export const JOB_METHODS = ["supervised", "dpo"] as const;
 export type JobMethod = (typeof JOB_METHODS)[number];
 
-export interface RequestedHyperparameters {
+export interface RequestedHyperparameters extends RecipeAdditions {
   n_epochs: number | "auto";
   batch_size: number | "auto";
   learning_rate_multiplier: number | "auto";
@@ -149,6 +192,7 @@ export function requestedHyperparameters(request: CreateJobRequest): RequestedHy
       batch_size: given.batch_size ?? "auto",
       learning_rate_multiplier: given.learning_rate_multiplier ?? "auto",
       beta: given.beta ?? "auto",
+      ...recipeAdditions(given),
     };
   }
   const nested = request.method?.supervised?.hyperparameters ?? {};
@@ -157,6 +201,7 @@ export function requestedHyperparameters(request: CreateJobRequest): RequestedHy
     n_epochs: nested.n_epochs ?? legacy.n_epochs ?? "auto",
     batch_size: nested.batch_size ?? legacy.batch_size ?? "auto",
     learning_rate_multiplier: nested.learning_rate_multiplier ?? legacy.learning_rate_multiplier ?? "auto",
+    ...recipeAdditions(nested, legacy),
   };
 }
 
@@ -164,6 +209,7 @@ const hyperparameters = z.object({
   n_epochs: z.union([z.literal("auto"), z.int()]),
   batch_size: z.union([z.literal("auto"), z.int()]),
   learning_rate_multiplier: z.union([z.literal("auto"), z.number()]),
+  ...recipeAdditionsShown,
 });
 const preferenceHyperparameters = hyperparameters.extend({
   beta: z.union([z.literal("auto"), z.number()]),
@@ -256,6 +302,8 @@ export const jobCheckpointObject = z
     fine_tuning_job_id: z.string(),
     metrics: checkpointMetrics,
     step_number: z.int(),
+    /** Ours. `best`: of the lowest full validation loss among the job's; false for all without a validation file. */
+    tunesmith: z.object({ best: z.boolean() }),
   })
   .meta({ id: "FineTuningJobCheckpoint" });
 export const jobCheckpointList = listWithIdsSchema(jobCheckpointObject).meta({

@@ -114,6 +114,32 @@ test("create leaves out what was not given", async () => {
   });
 });
 
+test("create sends what the recipe changes, get shows it, and a wrong value is refused before anything is sent", async () => {
+  const additions = { lora: { rank: 4, target_modules: ["q_proj", "v_proj"] }, max_length: 64 };
+  const job = jobObject("queued", {
+    method: { type: "supervised", supervised: { hyperparameters: { n_epochs: 3, ...additions } } },
+  });
+  const server = await startFakeServer({
+    "POST /v1/fine_tuning/jobs": job,
+    "GET /v1/fine_tuning/jobs/ftjob-1": job,
+  });
+  close = server.close;
+  const at = ["--base-url", server.baseUrl];
+  const words = ["jobs", "create", "-m", "m", "-t", "file-abc", "--lora-targets", "q_proj,v_proj", ...at];
+  await tunesmith([...words, "--lora-rank", "4", "--max-length", "64", "--early-stopping", "2"]);
+  expect(JSON.parse(server.asked[0]?.body ?? "")).toMatchObject({
+    method: { supervised: { hyperparameters: { ...additions, early_stopping: { patience: 2 } } } },
+  });
+  const { out } = await tunesmith(["jobs", "get", "ftjob-1", ...at]);
+  expect(out).toMatch(/^lora +\{"rank":4,"target_modules":\["q_proj","v_proj"\]\}$/m);
+  expect(out).toMatch(/^max length +64$/m);
+  const asked = server.asked.length;
+  const wrong = await tunesmith([...words, "--lora-dropout", "2"]);
+  expect(wrong.code).not.toBe(0);
+  expect(wrong.err).toContain("'lora.dropout': decimal above maximum value");
+  expect(server.asked).toHaveLength(asked);
+});
+
 test("create and get know jobs by preference", async () => {
   const hyperparameters = { n_epochs: 3, batch_size: 1, learning_rate_multiplier: 2, beta: 0.3 };
   const job = jobObject("queued", {
@@ -238,6 +264,7 @@ test("list, get, events, checkpoints, cancel", async () => {
     fine_tuning_job_id: "ftjob-1",
     metrics: { step: 80, train_loss: 0.123456 },
     step_number: 80,
+    tunesmith: { best: true },
   };
   const server = await startFakeServer({
     "GET /v1/fine_tuning/jobs": { object: "list", data: [SUCCEEDED, jobObject("running")], has_more: false },
@@ -258,7 +285,7 @@ test("list, get, events, checkpoints, cancel", async () => {
     "2026-09-21 14:13:21Z  one\n2026-09-21 14:13:22Z  error: two\n",
   );
   expect((await run("checkpoints", "ftjob-1")).out.split("\n")[1]).toBe(
-    "  80      0.1235                -  ft:x:acme::abcdEFGH",
+    "  80      0.1235                -  *     ft:x:acme::abcdEFGH",
   );
   expect(await run("cancel", "ftjob-1")).toMatchObject({ code: 0, out: "ftjob-1 is cancelled\n" });
   expect(server.asked.at(-1)?.body).toBe("");

@@ -28,12 +28,8 @@ async function expectToGoOn(directory: string): Promise<void> {
 }
 
 const failure = (path: string): Partial<TrainerEvent> => ({
-  type: "failed",
-  error: {
-    code: "out_of_space",
-    param: null,
-    message: `A limit on the size of files was reached: ${path} could not be written (EFBIG: file too large, write). Raise the limit and try again; nothing half-written was left there. This job has failed: once there is room, create it again.`,
-  },
+  type: "no_room",
+  message: `A limit on the size of files was reached: ${path} could not be written (EFBIG: file too large, write). Raise the limit and try again; nothing half-written was left there.`,
 });
 
 beforeAll(async () => {
@@ -51,7 +47,7 @@ test(
   async () => {
     const directory = await newJob("checkpoint");
     const { checkpoints } = jobPaths(directory);
-    expect((await runWithFilesUpTo(directory, 60)).code).toBe(TRAINER_EXIT.failed);
+    expect((await runWithFilesUpTo(directory, 60)).code).toBe(TRAINER_EXIT.outOfSpace);
     expect((await eventsSoFar(directory)).at(-1)).toMatchObject(failure(join(checkpoints, "step-12")));
     expect(await readdir(checkpoints)).toEqual([]);
     await expectToGoOn(directory);
@@ -68,7 +64,7 @@ test(
     await rm(adapter, { recursive: true });
     await rm(result);
     const before = (await readdir(directory)).sort();
-    expect((await runWithFilesUpTo(directory, 20)).code).toBe(TRAINER_EXIT.failed);
+    expect((await runWithFilesUpTo(directory, 20)).code).toBe(TRAINER_EXIT.outOfSpace);
     expect((await eventsSoFar(directory)).at(-1)).toMatchObject(failure(adapter));
     expect((await readdir(directory)).sort()).toEqual(before);
     await expectToGoOn(directory);

@@ -225,12 +225,72 @@ describe("a run that was interrupted and resumed ends like one that was not", ()
 
 const FIVE_EPOCHS = { ...RECIPE, hyperparameters: { ...RECIPE.hyperparameters, epochs: 5 } };
 
+describe("early stopping", () => {
+  /** A rate that spoils the adapter: the loss over the validation file is lowest early on. */
+  const SPOILING: JobRecipe = {
+    ...RECIPE,
+    hyperparameters: { ...RECIPE.hyperparameters, epochs: 8, learningRate: 0.05, warmupRatio: 0 },
+  };
+  const lossesOf = async (folder: string) =>
+    (await readEvents(join(folder, "events.jsonl"))).flatMap((event) =>
+      event.type === "metrics" && event.fullValidLoss !== undefined ? [event.fullValidLoss] : [],
+    );
+  const adapterOf = (folder: string, ...names: string[]) =>
+    readFile(join(folder, ...names, "adapter_model.safetensors"));
+
+  it("ends after so many epochs without a lower loss, with the best epoch's adapter; without it nothing ends early", async () => {
+    const whole = await newFolder("patient");
+    await runOnce(whole, { recipe: SPOILING });
+    const losses = await lossesOf(whole);
+    expect(losses).toHaveLength(8);
+    const best = losses.indexOf(Math.min(...losses));
+    const folder = await newFolder("early");
+    const patience = 2;
+    await runOnce(folder, { recipe: { ...SPOILING, earlyStopping: { patience } } });
+    // Patience looks at the best so far, which the whole run may beat later.
+    const expected = losses.findIndex(
+      (_, i) => i - losses.indexOf(Math.min(...losses.slice(0, i + 1))) >= patience,
+    );
+    expect(expected).toBeGreaterThan(0);
+    expect(await lossesOf(folder)).toEqual(losses.slice(0, expected + 1));
+    const bestSoFar = expected - patience;
+    const events = await readEvents(join(folder, "events.jsonl"));
+    expect(events.find(({ type }) => type === "stopped")).toMatchObject({
+      step: 3 * (expected + 1),
+      totalSteps: 24,
+      bestStep: 3 * (bestSoFar + 1),
+    });
+    const bestAdapter = await adapterOf(folder, "checkpoints", `step-${3 * (bestSoFar + 1)}`);
+    expect((await adapterOf(folder, "adapter")).equals(bestAdapter)).toBe(true);
+    // The run without it ends as it always did, and keeps its best all the same.
+    expect((await adapterOf(whole, "adapter")).equals(await adapterOf(whole, "checkpoints", "step-24"))).toBe(
+      true,
+    );
+    expect(await checkpointSteps(join(whole, "checkpoints"))).toContain(3 * (best + 1));
+  });
+
+  it("ends the same wherever the trainer is killed", async () => {
+    const settings = { recipe: { ...SPOILING, earlyStopping: { patience: 1 } } };
+    const whole = await uninterrupted(settings);
+    for (let killedAt = 1; killedAt < whole.points; killedAt += 2) {
+      const folder = await newFolder("killed early");
+      const atPoint = (point: number): void => {
+        if (point >= killedAt) throw new Error("killed");
+      };
+      await expect(runOnce(folder, { ...settings, atPoint })).rejects.toThrow("killed");
+      await runOnce(folder, settings);
+      expect(await report(folder), `killed at point ${killedAt}`).toEqual(whole.report);
+    }
+  });
+});
+
 describe("checkpoints", () => {
   const stepsOf = (folder: string): Promise<number[]> => checkpointSteps(join(folder, "checkpoints"));
 
   it("stand at the last three epochs' ends and at the newest step", async () => {
     const folder = await newFolder("epochs");
-    const settings = { recipe: FIVE_EPOCHS, checkpointIntervalMs: 0 };
+    // Without validation none is the best.
+    const settings = { recipe: FIVE_EPOCHS, checkpointIntervalMs: 0, validation: [] };
     let metrics = 0;
     const killed = runOnce(folder, {
       ...settings,

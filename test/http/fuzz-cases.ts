@@ -170,7 +170,19 @@ export async function fuzzCases(server: TestServer, headers: Record<string, stri
         seed: 7,
         method: {
           type: "supervised",
-          supervised: { hyperparameters: { n_epochs: 2, batch_size: "auto", learning_rate_multiplier: 1.5 } },
+          supervised: {
+            hyperparameters: {
+              n_epochs: 2,
+              batch_size: "auto",
+              learning_rate_multiplier: 1.5,
+              lora: { rank: 4, alpha: 8, dropout: 0.1, target_modules: ["q_proj", "v_proj"] },
+              max_length: 256,
+              early_stopping: { patience: 2 },
+              warmup_ratio: 0.1,
+              weight_decay: 0.01,
+              packing: false,
+            },
+          },
         },
         hyperparameters: { n_epochs: 2 },
         integrations: [],

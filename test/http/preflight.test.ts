@@ -51,6 +51,35 @@ test("the report of a good job on a model that is here", async () => {
   expect(mini?.usd).toBeCloseTo(((cost?.trained_tokens ?? NaN) * 3) / 1e6, 2);
 });
 
+test("what the recipe changes counts: where rows are cut, how many parameters; more than the model reads is refused", async () => {
+  const home = mkdtempSync(join(tmpdir(), "tunesmith-preflight-"));
+  await makeTinyModel(join(home, "models", BASE_MODEL));
+  const server = await testServer({ homeDirectory: home });
+  const training = await upload(server, good);
+  const report = async (hyperparameters: object) => {
+    const method = { type: "supervised", supervised: { hyperparameters } };
+    return ask(server, { model: BASE_MODEL, training_file: training.id, method });
+  };
+  const plain = preflightObject.parse((await report({})).json());
+  const cut = (plain.files[0]?.tokens?.per_row.max ?? NaN) - 1;
+  const changed = preflightObject.parse(
+    (await report({ lora: { rank: 16, target_modules: ["q_proj"] }, max_length: cut })).json(),
+  );
+  const twice = preflightObject.parse((await report({ lora: { rank: 16 } })).json());
+  expect(twice.cost?.trainable_parameters).toBe(2 * (plain.cost?.trainable_parameters ?? NaN));
+  expect(changed.cost?.trainable_parameters).toBeLessThan(plain.cost?.trainable_parameters ?? NaN);
+  expect(changed.files[0]?.tokens?.max_length).toBe(cut);
+  expect(changed.files[0]?.tokens?.truncated_rows).toBe(10);
+  const refused = await report({ max_length: 8192 });
+  expect(refused.statusCode).toBe(400);
+  expect(refused.json()).toMatchObject({
+    error: {
+      code: "max_length_above_context",
+      param: "method.supervised.hyperparameters.max_length",
+    },
+  });
+});
+
 test("without the model on this machine: the data is judged, and what is missing is said", async () => {
   const server = await testServer();
   const training = await upload(server, `${good}\nnope`);

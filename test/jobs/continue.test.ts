@@ -53,6 +53,28 @@ test("the run inherits the adapter, and the new model is named after the same ba
   await until("what it no longer needs is gone", () => !existsSync(join(directory, "initial-adapter")));
 });
 
+test("a rank that is not the adapter's fails the job while it validates, and says what the adapter has", async () => {
+  bench = await openWorkbench();
+  const source = await fineTuned();
+  const auto = { n_epochs: "auto", batch_size: "auto", learning_rate_multiplier: "auto" } as const;
+  const create = (lora: object) => bench.create({ model: source.id, hyperparameters: { ...auto, lora } });
+  const job = await create({ rank: 8 });
+  await until("the job has failed", async () => (await bench.status(job)) === "failed");
+  expect((await bench.read(job)).error).toMatchObject({
+    code: "lora_mismatch",
+    param: "method.supervised.hyperparameters.lora.rank",
+  });
+  expect(existsSync(join(bench.directoryOf(job), "job.json"))).toBe(false);
+  const same = await create({ rank: 3, dropout: 0.5 });
+  await until("the other has succeeded", async () => (await bench.status(same)) === "succeeded");
+  expect((await bench.read(same)).hyperparameters.lora).toEqual({
+    rank: 3,
+    alpha: 6,
+    dropout: 0.5,
+    target_modules: ["q_proj", "v_proj"],
+  });
+});
+
 test("a model deleted before the job could read it fails the job and says so", async () => {
   bench = await openWorkbench();
   const source = await fineTuned();

@@ -32,10 +32,14 @@ export interface Instructions {
   /** Dies by SIGKILL after so many steps and the checkpoint of the last, which it does not report. */
   stepsPerLife?: number;
   failAt?: { step: number; error: { code: string; param: string | null; message: string } };
-  /** Has no room for its events from this step on. */
-  noRoomAt?: number;
+  /** Finds the disk full at this step, in the first `lives` lives only; `says`: it has room to report that. */
+  noRoomAt?: { step: number; lives: number; says?: string };
   /** Stays at this step for ever. */
   hangAt?: number;
+  /** Full validation losses by the step; left out: falling. */
+  fullValidLosses?: Record<number, number>;
+  /** The step whose weights the adapter has. */
+  finalStep?: number;
   /** Neither SIGTERM nor the end of the server ends it. */
   stubborn?: boolean;
 }
@@ -68,7 +72,9 @@ function metricsOf(step: number): StepMetrics {
     trainLoss: 2 / step,
     trainMeanTokenAccuracy: step / steps,
     ...(recipe.validationData === null ? {} : { validLoss: 3 / step, validMeanTokenAccuracy: 0.5 }),
-    ...(endsEpoch ? { fullValidLoss: 4 / step, fullValidMeanTokenAccuracy: 0.25 } : {}),
+    ...(endsEpoch
+      ? { fullValidLoss: instructions.fullValidLosses?.[step] ?? 4 / step, fullValidMeanTokenAccuracy: 0.25 }
+      : {}),
   };
 }
 
@@ -98,7 +104,11 @@ for (let step = done + 1; step <= steps; step += 1) {
   if (stopping) process.exit(TRAINER_EXIT.interrupted);
   const metrics = metricsOf(step);
   const { failAt, dieAt, halfLineAt } = instructions;
-  if (instructions.noRoomAt === step) process.exit(TRAINER_EXIT.outOfSpace);
+  const { noRoomAt } = instructions;
+  if (noRoomAt?.step === step && life <= noRoomAt.lives) {
+    if (noRoomAt.says !== undefined) report({ type: "no_room", at, message: noRoomAt.says });
+    process.exit(TRAINER_EXIT.outOfSpace);
+  }
   if (failAt?.step === step) {
     report({ type: "failed", at, error: failAt.error });
     process.exit(TRAINER_EXIT.failed);
@@ -123,8 +133,9 @@ for (let step = done + 1; step <= steps; step += 1) {
   }
   report({ type: "checkpoint", at, step, directory: checkpoint, epochEnd, metrics });
 }
-writeAdapter(paths.adapter, steps);
+const { finalStep = steps } = instructions;
+writeAdapter(paths.adapter, finalStep);
 writeFileSync(paths.result, "step,train_loss\n1,2.00000\n");
-report({ type: "succeeded", at, trainedTokens: 1234, seconds: 1, peakRssBytes: 1 });
+report({ type: "succeeded", at, trainedTokens: 1234, finalStep, seconds: 1, peakRssBytes: 1 });
 rmSync(paths.lock, { force: true });
 process.exit(TRAINER_EXIT.succeeded);

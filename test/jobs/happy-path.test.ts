@@ -46,6 +46,7 @@ test("a job runs to a model with events, checkpoints and a result file", async (
     "Step 9/10: training loss=0.22",
     "Step 10/10: training loss=0.20, full validation loss=0.40",
     "Checkpoint created at step 10",
+    `Best checkpoint: ${ended.fineTunedModel}, made at step 10, has the lowest full validation loss, 0.40`,
     `New fine-tuned model created: ${ended.fineTunedModel}`,
     "The job has successfully completed",
   ]);
@@ -64,6 +65,7 @@ test("a job runs to a model with events, checkpoints and a result file", async (
   // The last three epochs; the newest is the model itself, the others have names and ids of their own.
   const checkpoints = (await bench.jobs.listCheckpoints(job.id, { limit: 10 })).data;
   expect(checkpoints.map(({ step }) => step)).toEqual([10, 8, 6]);
+  expect(checkpoints.map(({ best }) => best)).toEqual([true, false, false]);
   expect(checkpoints[0]?.model).toBe(ended.fineTunedModel);
   expect(checkpoints[1]?.model).toMatch(/:tacos:[A-Za-z0-9]{8}:ckpt-step-8$/);
   const uniqueParts = new Set(checkpoints.map(({ model }) => model.split(":")[4]));
@@ -136,4 +138,41 @@ test("jobs run one after the other, oldest first", async () => {
   const [earlier, later] = [await bench.read(first), await bench.read(second)];
   expect(earlier.status).toBe("succeeded");
   expect(earlier.finishedAt ?? Infinity).toBeLessThanOrEqual(later.finishedAt ?? 0);
+});
+
+test("the best checkpoint stays though it is older than the last three, and an early stop makes it the model", async () => {
+  bench = await openWorkbench();
+  const fullValidLosses = { 2: 0.5, 4: 0.3, 6: 0.4, 8: 0.6, 10: 0.3 };
+  const late = await bench.create({ instructions: { steps: 10, fullValidLosses } });
+  const early = await bench.create({ instructions: { steps: 8, fullValidLosses, finalStep: 4 } });
+  bench.worker().start();
+  await until("both have succeeded", async () => (await bench.status(early)) === "succeeded");
+  const shown = async (job: typeof late) =>
+    (await bench.jobs.listCheckpoints(job.id, { limit: 10 })).data.map(({ step, best, model }) => ({
+      step,
+      best,
+      isFinal: !model.includes(":ckpt-step-"),
+    }));
+  expect(await shown(late)).toEqual([
+    { step: 10, best: false, isFinal: true },
+    { step: 8, best: false, isFinal: false },
+    { step: 6, best: false, isFinal: false },
+    { step: 4, best: true, isFinal: false },
+  ]);
+  expect(await shown(early)).toEqual([
+    { step: 8, best: false, isFinal: false },
+    { step: 6, best: false, isFinal: false },
+    { step: 4, best: true, isFinal: true },
+  ]);
+  const { fineTunedModel } = await bench.read(early);
+  const best = (await bench.events(early)).find(({ message }) => message.startsWith("Best checkpoint"));
+  expect(best).toMatchObject({
+    message: `Best checkpoint: ${fineTunedModel}, made at step 4, has the lowest full validation loss, 0.30`,
+    data: { step: 4, model: fineTunedModel, full_valid_loss: 0.3 },
+  });
+  for (const { model, step } of (await bench.jobs.listCheckpoints(early.id, { limit: 10 })).data) {
+    const { adapterDirectory } = (await bench.models.get(DEFAULT_PROJECT, model)) ?? { adapterDirectory: "" };
+    const weights = readFileSync(join(adapterDirectory, "adapter_model.safetensors"), "utf8");
+    expect(weights).toBe(`weights after step ${step}`);
+  }
 });
