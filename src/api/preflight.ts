@@ -2,12 +2,12 @@
 // jobs' own.
 import type { FastifyReply, FastifyRequest } from "fastify";
 import type { DataReport, FileReport, PreflightReport } from "../data/preflight/report.ts";
-import { InvalidRequest, Unavailable } from "../errors.ts";
+import { Unavailable } from "../errors.ts";
 import { OPENAI_PRICES_FROM, OPENAI_TRAINING_PRICES } from "../wire/openai-prices.ts";
 import type { BlobStore } from "../store/blobs.ts";
 import type { StoredFile } from "../store/files.ts";
-import { requestedHyperparameters } from "../wire/fine-tuning.ts";
-import type { CreateJobRequest, RequestedHyperparameters } from "../wire/fine-tuning.ts";
+import { requestedHyperparameters, requestedMethod } from "../wire/fine-tuning.ts";
+import type { CreateJobRequest, JobMethod, RequestedHyperparameters } from "../wire/fine-tuning.ts";
 import { preflightRequest } from "../wire/preflight.ts";
 import type { PreflightFile, PreflightObject } from "../wire/preflight.ts";
 import { parseRequest } from "../wire/validation.ts";
@@ -16,6 +16,7 @@ import type { ResolvedBase } from "./model-directory.ts";
 
 /** What is to be judged, resolved to what lies on disk. */
 export interface PreflightJob {
+  method: JobMethod;
   trainingFile: string;
   validationFile: string | null;
   baseModel: string;
@@ -48,7 +49,6 @@ export function preflightRoutes(parts: {
   return {
     run: async (request: FastifyRequest, reply: FastifyReply): Promise<PreflightObject> => {
       const body = parseRequest(preflightRequest, request.body);
-      requireSupervised(body);
       const { training, validation, base } = await parts.resolveJob(request.project, body);
       if (running >= MAX_PREFLIGHTS) {
         throw new Unavailable(
@@ -59,6 +59,7 @@ export function preflightRoutes(parts: {
       try {
         return toPreflightObject(
           await parts.runPreflight({
+            method: requestedMethod(body),
             trainingFile: parts.blobs.path(training.id),
             validationFile: validation === null ? null : parts.blobs.path(validation.id),
             baseModel: base.baseModel,
@@ -75,15 +76,6 @@ export function preflightRoutes(parts: {
       }
     },
   };
-}
-
-/** Data of other methods has other rules, and a report by the wrong ones would be worse than none. */
-function requireSupervised({ method }: CreateJobRequest): void {
-  if (method === undefined || method === null || method.type === "supervised") return;
-  throw new InvalidRequest(
-    `Unsupported value: 'method.type' does not support '${method.type}' in a preflight yet. Use 'supervised'.`,
-    { code: "unsupported_value", param: "method.type" },
-  );
 }
 
 export function toPreflightObject(report: PreflightReport): PreflightObject {

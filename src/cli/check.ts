@@ -2,7 +2,7 @@
 // `serve`.
 import { stat, writeFile } from "node:fs/promises";
 import { InvalidRequest, messageOf } from "../errors.ts";
-import type { RequestedHyperparameters } from "../wire/fine-tuning.ts";
+import type { JobMethod, RequestedHyperparameters } from "../wire/fine-tuning.ts";
 import { reportText } from "./check-text.ts";
 import { recipeMembers, type RecipeOptions } from "./recipe-options.ts";
 import { rowPage, rowText } from "./row-text.ts";
@@ -10,7 +10,9 @@ import { EXIT, formatCount, type Terminal } from "./terminal.ts";
 
 export interface CheckOptions extends Pick<RecipeOptions, "loraRank" | "loraTargets" | "maxLength"> {
   model?: string;
-  method: string;
+  method: JobMethod;
+  /** The rejected answer of a pair in the place of the preferred one. */
+  rejected?: boolean;
   epochs: number | "auto";
   batchSize: number | "auto";
   measure?: boolean;
@@ -27,9 +29,11 @@ export async function check(
   terminal: Terminal,
   json: boolean,
 ): Promise<number> {
-  if (options.method !== "supervised") {
+  if (options.method !== "dpo" && options.rejected === true)
+    throw new InvalidRequest("--rejected shows an answer of a preference pair: it needs --method dpo.");
+  if (options.method === "dpo" && options.fix !== undefined) {
     throw new InvalidRequest(
-      `Cannot check data for the method "${options.method}": there are rules for supervised data only so far. A job checks preference data itself before it trains.`,
+      "--fix mends chats (supervised data) alone so far. Mend the lines that the check without --fix names.",
     );
   }
   if (options.html !== undefined && options.show === undefined)
@@ -40,6 +44,7 @@ export async function check(
   if (options.show !== undefined) return show(trainingFile, options.show, options, terminal, json);
   const { checkData } = await import("../main/check-data.ts");
   const report = await checkData({
+    method: options.method,
     trainingFile,
     validationFile,
     model: options.model,
@@ -68,10 +73,16 @@ async function show(
   terminal: Terminal,
   json: boolean,
 ): Promise<number> {
-  const { model, html } = options;
+  const { model, html, method, rejected = false } = options;
   const { showDataRow } = await import("../main/check-data.ts");
   const hyperparameters = hyperparametersOf(options);
-  const row = await showDataRow(path, line, { model, hyperparameters, signal: terminal.signal });
+  const row = await showDataRow(path, line, {
+    method,
+    rejected,
+    model,
+    hyperparameters,
+    signal: terminal.signal,
+  });
   if (html !== undefined) await writeFile(html, rowPage(row, path));
   if (json) terminal.stdout.write(`${JSON.stringify(row)}\n`);
   else if (html !== undefined) terminal.stdout.write(`Line ${line} of ${path} is at ${html}\n`);

@@ -102,7 +102,11 @@ export function buildProgram(parts: ProgramParts): Command {
     )
     .argument("<training-file>", "JSONL file")
     .argument("[validation-file]", "JSONL file to measure on")
-    .option("--method <method>", "method of the job", "supervised")
+    .addOption(
+      new Option("--method <method>", "what the files hold: chats (supervised) or preference pairs (dpo)")
+        .choices(JOB_METHODS)
+        .default("supervised"),
+    )
     .option("-m, --model <model>", "base model or alias whose tokens are counted; must be on this machine")
     .option("--epochs <number>", 'passes over the data, or "auto"', integerOrAuto, "auto")
     .option("--batch-size <number>", 'examples per step, or "auto"', integerOrAuto, "auto")
@@ -111,6 +115,10 @@ export function buildProgram(parts: ProgramParts): Command {
     .option("--max-length <tokens>", "where examples are cut", integer(1))
     .option("--measure", "take the time from training steps on some rows; loads the model")
     .option("--show <line>", "show one row as the model sees it, marked where it carries loss", integer(1))
+    .option(
+      "--rejected",
+      "with --show of a preference pair: the rejected answer in place of the preferred one",
+    )
     .option("--html <path>", "write the row of --show as a page")
     .option("--fix <path>", "write a corrected copy of the training file and say what was changed")
     .action(

@@ -188,12 +188,12 @@ export function createFineTune(dependencies: FineTuneDependencies): RunJob<Job> 
     return count(path, { param, method: job.method, signal });
   }
 
-  /** What is odd about chats that can be trained on; pairs have no rules. A fault of a rule is the log's, not the job's. */
+  /** What is odd about data that can be trained on. A fault of a rule is the log's, not the job's. */
   async function dataWarnings(job: Job, signal: AbortSignal): Promise<NewEvent[]> {
-    if (job.method !== "supervised") return [];
     const path = (param: DataParam) => join(directoryOf(job.id), DATA_FILES[param]);
     try {
       const { findings } = await checkFiles({
+        method: job.method,
         trainingFile: path("training_file"),
         validationFile: job.validationFileId === null ? null : path("validation_file"),
         maxCheckedCharacters: MAX_CHECKED_CHARACTERS,

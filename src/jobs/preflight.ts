@@ -1,9 +1,11 @@
 // What a job would do, said before it starts: the check of its files, its hyperparameters as numbers, its cost. Changes
 // nothing and writes nothing.
-import { checkFiles, findExample } from "../data/preflight/check-files.ts";
+import { checkFiles, findExamples } from "../data/preflight/check-files.ts";
 import type { PreflightReport } from "../data/preflight/report.ts";
 import { showRow, type ShownRow } from "../data/preflight/token-facts.ts";
-import { checkDataset, type Example } from "../data/dataset.ts";
+import { CHECKED_FORMATS } from "../data/preflight/checked-format.ts";
+import { checkLines, type Example } from "../data/dataset.ts";
+import type { TrainingMethod } from "../training/job-directory.ts";
 import { loraOf } from "../training/checkpoint.ts";
 import { estimateCost, measureSpeed, openPreflightModel, requireContext } from "../training/preflight.ts";
 import type { RequestedHyperparameters } from "../wire/fine-tuning.ts";
@@ -12,6 +14,7 @@ import { resolveHyperparameters } from "./hyperparameters.ts";
 import { continuedLora, recipeWith, toRequested } from "./recipe.ts";
 
 export interface PreflightOptions {
+  method: TrainingMethod;
   trainingFile: string;
   validationFile?: string | null;
   /** Null: judged without tokens and cost. */
@@ -26,6 +29,9 @@ export interface PreflightOptions {
   signal?: AbortSignal;
 }
 
+/** Rows that one example of a method's data makes. */
+const ROWS_OF_EXAMPLE: Readonly<Record<TrainingMethod, number>> = { supervised: 1, dpo: 2 };
+
 /** Rows that a measurement trains on, spread evenly over the file. */
 const MEASURED_ROWS = 24;
 
@@ -36,17 +42,23 @@ const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`;
 
 /** Throws Unavailable when a file cannot be read, UnsupportedModel, Cancelled. */
 export async function preflight(options: PreflightOptions): Promise<PreflightReport> {
-  const { trainingFile, validationFile, baseModel, initial = null, signal } = options;
+  const { method, trainingFile, validationFile, baseModel, initial = null, signal } = options;
   const additions = recipeAdditions(options.hyperparameters);
   const recipe = recipeWith(baseModel?.id ?? "", additions);
   if (initial !== null) {
     const { model, adapterDirectory } = initial;
-    recipe.lora = continuedLora(loraOf(adapterDirectory), additions.lora, { model, method: "supervised" });
+    recipe.lora = continuedLora(loraOf(adapterDirectory), additions.lora, { model, method });
   }
   if (baseModel !== null && additions.max_length !== undefined)
-    await requireContext(baseModel, additions.max_length, "supervised");
+    await requireContext(baseModel, additions.max_length, method);
   const model = baseModel === null ? null : await openPreflightModel(baseModel.path, recipe.maxLength);
-  const report = await checkFiles({ trainingFile, validationFile, encoding: model?.encoding, signal });
+  const report = await checkFiles({
+    method,
+    trainingFile,
+    validationFile,
+    encoding: model?.encoding,
+    signal,
+  });
   const [training] = report.files;
   if (baseModel === null)
     report.limits.push(
@@ -59,15 +71,16 @@ export async function preflight(options: PreflightOptions): Promise<PreflightRep
     training.examples,
   );
   const tokensPerSecond = options.measure
-    ? await measureSpeed(baseModel.path, await sampleRows(trainingFile, training.examples, signal), {
+    ? await measureSpeed(baseModel.path, await sampleRows(method, trainingFile, training.examples, signal), {
         ...model,
         lora: recipe.lora,
-        batchSize,
+        batchSize: batchSize * ROWS_OF_EXAMPLE[method],
         threads: options.threads,
         ...(signal === undefined ? {} : { signal }),
       })
     : null;
   const cost = estimateCost({
+    method,
     config: model.config,
     lora: recipe.lora,
     tokens: training.tokens,
@@ -96,15 +109,19 @@ export async function showLine(
   path: string,
   line: number,
   options: {
+    method: TrainingMethod;
+    /** The rejected answer of a preference pair in place of the preferred one. */
+    rejected: boolean;
     baseModel: { id: string; path: string };
     hyperparameters: RequestedHyperparameters;
     signal?: AbortSignal;
   },
 ): Promise<ShownRow> {
-  const { baseModel, signal } = options;
-  const example = await findExample(path, line, signal);
+  const { method, rejected, baseModel, signal } = options;
+  const examples = await findExamples(method, path, line, signal);
+  const example = (rejected ? examples[1] : undefined) ?? examples[0];
   const additions = recipeAdditions(options.hyperparameters);
-  if (additions.max_length !== undefined) await requireContext(baseModel, additions.max_length, "supervised");
+  if (additions.max_length !== undefined) await requireContext(baseModel, additions.max_length, method);
   const { encoding } = await openPreflightModel(
     baseModel.path,
     recipeWith(baseModel.id, additions).maxLength,
@@ -112,13 +129,22 @@ export async function showLine(
   return showRow(example, encoding);
 }
 
-async function sampleRows(path: string, count: number, signal?: AbortSignal): Promise<Example[]> {
+/** The rows of some lines, spread evenly over the file. Of a preference pair both: its passes cost what theirs do. */
+async function sampleRows(
+  method: TrainingMethod,
+  path: string,
+  count: number,
+  signal?: AbortSignal,
+): Promise<Example[]> {
   const rows: Example[] = [];
   const gap = Math.max(1, Math.floor(count / MEASURED_ROWS));
   let index = 0;
-  await checkDataset(path, signal, (example) => {
-    if (index % gap === 0 && rows.length < MEASURED_ROWS) rows.push(example);
+  const take = (examples: readonly Example[]): void => {
+    if (index % gap === 0 && rows.length < MEASURED_ROWS) rows.push(...examples);
     index += 1;
-  });
+  };
+  const { supervised, dpo } = CHECKED_FORMATS;
+  if (method === "dpo") await checkLines(path, dpo.format, signal, (line) => take(dpo.examples(line)));
+  else await checkLines(path, supervised.format, signal, (line) => take(supervised.examples(line)));
   return rows;
 }

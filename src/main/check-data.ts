@@ -8,11 +8,12 @@ import { preflight, showLine } from "../jobs/preflight.ts";
 import { catalogueEntry, DEFAULT_BASE_MODEL } from "../model/catalogue.ts";
 import { resolveBaseModel } from "../model/resolve-base-model.ts";
 import type { ResolvedBaseModel } from "../model/resolve-base-model.ts";
-import type { RequestedHyperparameters } from "../wire/fine-tuning.ts";
+import type { JobMethod, RequestedHyperparameters } from "../wire/fine-tuning.ts";
 import type { PreflightObject, ShownRowObject } from "../wire/preflight.ts";
 import { localModel, sourcesOf } from "./base-models.ts";
 
 export interface CheckDataOptions {
+  method: JobMethod;
   trainingFile: string;
   validationFile?: string | undefined;
   /** A base model, an alias or a path; left out: the default one, where it is on this machine. */
@@ -24,10 +25,11 @@ export interface CheckDataOptions {
 
 /** The check of data files on this machine, as the server would make it. */
 export async function checkData(options: CheckDataOptions): Promise<PreflightObject> {
-  const { trainingFile, validationFile, hyperparameters, measure, signal } = options;
+  const { method, trainingFile, validationFile, hyperparameters, measure, signal } = options;
   const config = loadConfig();
   return toPreflightObject(
     await preflight({
+      method,
       trainingFile,
       validationFile: validationFile ?? null,
       baseModel: await modelToCheckWith(config, options.model, signal),
@@ -44,6 +46,8 @@ export async function showDataRow(
   path: string,
   line: number,
   options: {
+    method: JobMethod;
+    rejected: boolean;
     model?: string | undefined;
     hyperparameters: RequestedHyperparameters;
     signal: AbortSignal;

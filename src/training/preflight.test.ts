@@ -23,6 +23,7 @@ const tokens = {
   longest: { line: 1, tokens: 50 },
 };
 const inputs = {
+  method: "supervised" as const,
   ...{ config: model.config, lora, tokens, examples: 10, epochs: 3, batchSize: 4 },
   learningRateMultiplier: 2,
   tokensPerSecond: 100,
@@ -37,6 +38,12 @@ it("counts what training makes", () => {
   const { size } = statSync(goldens("tiny-llama/model.safetensors"));
   expect(cost.baseParameters * 4).toBeLessThanOrEqual(size);
   expect(cost.baseParameters * 4).toBeGreaterThan(size * 0.9);
+});
+
+it("counts half an epoch more for the reference of preference data", () => {
+  const [supervised, dpo] = [estimateCost(inputs), estimateCost({ ...inputs, method: "dpo" })];
+  // Five seconds are the start.
+  expect((dpo.seconds - 5) / (supervised.seconds - 5)).toBeCloseTo(3.5 / 3, 1);
 });
 
 it("takes the time from a measured speed, and says where it has none", () => {

@@ -130,7 +130,8 @@ test.each([
   { words: ["check"], says: "missing required argument 'training-file'" },
   { words: ["check", "no-such.jsonl"], says: "expected a file, found nothing of that name" },
   { words: ["check", folder], says: "expected a file, found a folder" },
-  { words: ["check", TRIAGE, "--method", "dpo"], says: "there are rules for supervised data only" },
+  { words: ["check", TRIAGE, "--method", "dpo", "--fix", "x.jsonl"], says: "--fix mends chats" },
+  { words: ["check", TRIAGE, "--show", "1", "--rejected"], says: "it needs --method dpo" },
   { words: ["check", TRIAGE, "--html", "x.html"], says: "--show <line>" },
 ])("$words ends with 2", async ({ words, says }) => {
   const { code, err } = await tunesmith(words);

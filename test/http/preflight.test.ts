@@ -113,16 +113,37 @@ test("what creating the job would refuse is refused in the same words", async ()
   }
 });
 
-test("data of another method is refused, not judged by the wrong rules", async () => {
-  const server = await testServer();
-  const training = await upload(server, good);
-  const answer = await ask(server, {
-    model: BASE_MODEL,
-    training_file: training.id,
-    method: { type: "dpo" },
+test("preference pairs are judged by their own rules, and cost what both answers take", async () => {
+  const home = mkdtempSync(join(tmpdir(), "tunesmith-preflight-"));
+  await makeTinyModel(join(home, "models", BASE_MODEL));
+  const server = await testServer({ homeDirectory: home });
+  const pair = (i: number) => {
+    const answer = (content: string) => [{ role: "assistant", content }];
+    return JSON.stringify({
+      input: { messages: [{ role: "user", content: `Question ${i}` }] },
+      preferred_output: answer(`A long answer to question ${i}`),
+      non_preferred_output: answer(`No ${i}`),
+    });
+  };
+  const training = await upload(server, Array.from({ length: 24 }, (_, i) => pair(i)).join("\n"));
+  const judged = async (method: object) => {
+    const answer = await ask(server, { model: BASE_MODEL, training_file: training.id, method });
+    expect(answer.statusCode).toBe(200);
+    return preflightObject.parse(answer.json());
+  };
+  const hyperparameters = { n_epochs: 2, batch_size: 6 };
+  const report = await judged({ type: "dpo", dpo: { hyperparameters } });
+  expect(report).toMatchObject({
+    trainable: true,
+    findings: [{ kind: "preferred_by_length", count: 24 }],
+    files: [{ examples: 24, tokens: { per_row: { count: 48 }, end_token_rows: 48 } }],
+    cost: { n_epochs: 2, batch_size: 6, steps: 8 },
   });
-  expect(answer.statusCode).toBe(400);
-  expect(answer.json()).toMatchObject({ error: { code: "unsupported_value", param: "method.type" } });
+  // As chats they are in another format.
+  expect(await judged({ type: "supervised", supervised: { hyperparameters } })).toMatchObject({
+    trainable: false,
+    files: [{ examples: 0, bad_lines: 24 }],
+  });
 });
 
 test("another project's file is unknown, and the scope is train", async () => {

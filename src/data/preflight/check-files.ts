@@ -1,10 +1,12 @@
 // The check of a training and a validation file: every line judged, every rule asked, one report. One pass over each file, a
 // line in memory at a time, and of each row what a rule keeps. The same files give the same report.
 import { Cancelled, DatasetError } from "../../errors.ts";
-import { checkDataset, datasetError } from "../dataset.ts";
-import type { DatasetParam, DatasetReport, Example } from "../dataset.ts";
+import { checkLines, datasetError } from "../dataset.ts";
+import type { DatasetParam, DatasetReport, Example, Line } from "../dataset.ts";
 import type { Fault } from "../training-example.ts";
 import { Answers } from "./answers.ts";
+import { CHECKED_FORMATS } from "./checked-format.ts";
+import type { CheckedFormat } from "./checked-format.ts";
 import { Languages } from "./languages.ts";
 import { MAX_COMPARED_ROWS, Repetition } from "./repetition.ts";
 import { distributionOf, MAX_FAULTS, SEVERITIES } from "./report.ts";
@@ -18,6 +20,8 @@ import type { RowEncoding } from "./token-facts.ts";
 export interface CheckFilesOptions {
   trainingFile: string;
   validationFile?: string | null | undefined;
+  /** Whose data it is; left out: supervised. */
+  method?: keyof typeof CHECKED_FORMATS | undefined;
   /** The base model's own; without it nothing is said of tokens. */
   encoding?: RowEncoding | null | undefined;
   /** Characters of a file's rows that the rules look at; behind them lines are judged, and no more. Left out: all. */
@@ -29,9 +33,12 @@ export interface CheckFilesOptions {
 export async function checkFiles(options: CheckFilesOptions): Promise<DataReport> {
   const report: DataReport = { files: [], faults: [], faultCount: 0, findings: [], limits: [] };
   const repetition = new Repetition();
-  await checkFile("training_file", options.trainingFile, options, repetition, report);
-  if (typeof options.validationFile === "string")
-    await checkFile("validation_file", options.validationFile, options, repetition, report);
+  const check = (file: DatasetParam, path: string): Promise<void> =>
+    options.method === "dpo"
+      ? checkFile(file, path, CHECKED_FORMATS.dpo, options, repetition, report)
+      : checkFile(file, path, CHECKED_FORMATS.supervised, options, repetition, report);
+  await check("training_file", options.trainingFile);
+  if (typeof options.validationFile === "string") await check("validation_file", options.validationFile);
   if (options.signal?.aborted) throw new Cancelled();
   report.findings.push(...(await repetition.findings()));
   if (repetition.skipped > 0) {
@@ -47,11 +54,28 @@ export async function checkFiles(options: CheckFilesOptions): Promise<DataReport
   return report;
 }
 
-/** One line's example. Throws DatasetError where the line is bad or there is none. */
-export async function findExample(path: string, line: number, signal?: AbortSignal): Promise<Example> {
-  const found: { example: Example | null; faults: readonly Fault[] } = { example: null, faults: [] };
-  await checkDataset(
+/** What is trained on of one line, the wanted answer first. Throws DatasetError where the line is bad or there is none. */
+export async function findExamples(
+  method: keyof typeof CHECKED_FORMATS,
+  path: string,
+  line: number,
+  signal?: AbortSignal,
+): Promise<readonly [Example, ...Example[]]> {
+  return method === "dpo"
+    ? findExamplesOf(CHECKED_FORMATS.dpo, path, line, signal)
+    : findExamplesOf(CHECKED_FORMATS.supervised, path, line, signal);
+}
+
+async function findExamplesOf<E>(
+  checked: CheckedFormat<E>,
+  path: string,
+  line: number,
+  signal?: AbortSignal,
+): Promise<readonly [Example, ...Example[]]> {
+  const found: { example: Line<E> | null; faults: readonly Fault[] } = { example: null, faults: [] };
+  await checkLines(
     path,
+    checked.format,
     signal,
     (example) => {
       if (example.line === line) found.example = example;
@@ -60,7 +84,7 @@ export async function findExample(path: string, line: number, signal?: AbortSign
       if (bad === line) found.faults = faults;
     },
   );
-  if (found.example !== null) return found.example;
+  if (found.example !== null) return checked.examples(found.example);
   const faults = found.faults.map(({ text }) => text).join("; ");
   throw new DatasetError(
     faults === ""
@@ -70,15 +94,17 @@ export async function findExample(path: string, line: number, signal?: AbortSign
   );
 }
 
-async function checkFile(
+async function checkFile<E>(
   file: DatasetParam,
   path: string,
+  checked: CheckedFormat<E>,
   { encoding, maxCheckedCharacters = Infinity, signal }: CheckFilesOptions,
   repetition: Repetition,
   report: DataReport,
 ): Promise<void> {
   const answers = new Answers(file);
   const rules = [answers, new SystemPrompts(file), new Languages(file), new Secrets(file)];
+  const ownRule = checked.rule(file);
   const tokens = encoding === undefined || encoding === null ? null : new TokenCount(file, encoding);
   const messagesPerRow: number[] = [];
   const answerCharacters: number[] = [];
@@ -90,21 +116,29 @@ async function checkFile(
     if (report.faults.length < MAX_FAULTS) report.faults.push(fault);
     lastMessage = fault.text;
   };
-  const dataset: DatasetReport = await checkDataset(
+  const dataset: DatasetReport = await checkLines(
     path,
+    checked.format,
     signal,
-    (example) => {
+    (line) => {
       if (characters > maxCheckedCharacters) {
         unchecked += 1;
         return;
       }
-      const row = rowOf(file, example);
+      const [wanted, ...others] = checked.examples(line);
+      const row = rowOf(file, wanted);
       characters += row.question.length + row.answer.length;
-      for (const rule of rules) rule.add(row);
-      repetition.add(row);
+      // The answers beside the wanted one, for rules that look at every message.
+      const whole = {
+        ...row,
+        messages: [...row.messages, ...others.flatMap(({ messages }) => messages.slice(-1))],
+      };
+      for (const rule of rules) rule.add(whole);
+      ownRule?.add(line);
+      repetition.add(whole);
       messagesPerRow.push(row.messages.length);
       answerCharacters.push(row.answer.length);
-      tokens?.add(example);
+      tokens?.add([wanted, ...others], () => checked.trainedTokens(line, encoding as RowEncoding));
     },
     (line, faults) => {
       for (const { message, text, found = null, expected = null, fix = null } of faults) {
@@ -134,7 +168,7 @@ async function checkFile(
     );
   }
   for (const rule of rules) report.findings.push(...rule.findings());
-  report.findings.push(...(tokens?.findings() ?? []));
+  report.findings.push(...(ownRule?.findings() ?? []), ...(tokens?.findings() ?? []));
   report.files.push({
     file,
     bytes: dataset.bytes,

@@ -3,7 +3,7 @@
 import type { DatasetParam, Example } from "../dataset.ts";
 import type { ChatEncoding } from "../prompt.ts";
 import { stopTokenIds } from "../prompt.ts";
-import { encodeExample, trainedTokens } from "../supervised-example.ts";
+import { encodeExample } from "../supervised-example.ts";
 import type { SupervisedExample } from "../supervised-example.ts";
 import { createTextStream } from "../tokenizer.ts";
 import { InvalidRequest } from "../../errors.ts";
@@ -39,8 +39,17 @@ export class TokenCount {
     this.#stops = new Set(stopTokenIds(encoding));
   }
 
-  /** Throws UnsupportedModel where the template ends no turn. */
-  add(example: Example): void {
+  /**
+   * The examples of one line, and its tokens as OpenAI bills them, asked for where all of them can be trained on. Throws
+   * UnsupportedModel where the template ends no turn.
+   */
+  add(examples: readonly Example[], trainedTokensOfLine: () => number): void {
+    const good = examples.map((example) => this.#addExample(example));
+    if (!good.includes(false)) this.#trainedTokens += trainedTokensOfLine();
+  }
+
+  /** False where it cannot be trained on. */
+  #addExample(example: Example): boolean {
     const { messages, tools, line } = example;
     const { maxLength } = this.#encoding;
     let encoded: SupervisedExample;
@@ -49,7 +58,7 @@ export class TokenCount {
     } catch (error) {
       if (!(error instanceof InvalidRequest)) throw error;
       this.#fault(line, error.message, null, "leave the row out, or use another base model");
-      return;
+      return false;
     }
     const length = encoded.tokens.length + encoded.truncatedTokens;
     if (length > this.#longest.tokens) this.#longest = { line, tokens: length };
@@ -60,20 +69,20 @@ export class TokenCount {
         `an answer within ${maxLength} tokens`,
         "shorten what stands before the answer, or leave the row out",
       );
-      return;
+      return false;
     }
     this.#tokens.push(encoded.tokens.length);
     this.#supervised.push(encoded.supervisedTokens);
-    this.#trainedTokens += trainedTokens(messages, tools, this.#encoding);
     const last = encoded.supervised.lastIndexOf(1);
     if (this.#stops.has(encoded.tokens[last] ?? -1)) this.#endTokenRows += 1;
-    if (encoded.truncatedTokens === 0) return;
+    if (encoded.truncatedTokens === 0) return true;
     this.#truncatedTokens += encoded.truncatedTokens;
     const whole = encodeExample(messages, tools, { ...this.#encoding, maxLength: NO_LIMIT });
     const lost = this.#encoding.tokenizer.decode(whole.tokens.subarray(maxLength), {
       skipSpecialTokens: true,
     });
     this.#truncated.add(line, `${encoded.truncatedTokens} of ${length} tokens, from "${excerpt(lost, 40)}"`);
+    return true;
   }
 
   #fault(line: number, text: string, expected: string | null, fix: string): void {
