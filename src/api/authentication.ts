@@ -158,8 +158,8 @@ const isLocalName = (host: string) =>
 
 const hashOf = (key: string) => createHash("sha256").update(key).digest();
 
-/** The first 8 and last 4 characters, when that leaves most of the key unseen. */
+/** The first 8 and last 4 characters, as OpenAI shows them, when that leaves some of the key unseen. */
 function masked(key: string): string {
-  if (key.length < 24) return "*".repeat(key.length);
+  if (key.length < 16) return "*".repeat(key.length);
   return key.slice(0, 8) + "*".repeat(Math.min(key.length - 12, 40)) + key.slice(-4);
 }

@@ -2,7 +2,6 @@
 // chat-answers.ts.
 import { Readable } from "node:stream";
 import type { FastifyReply, FastifyRequest } from "fastify";
-import { Unavailable } from "../errors.ts";
 import type {
   ChatEngine,
   CompletionEvent,
@@ -32,6 +31,7 @@ import { hasFunctions, withFunctionCall, withFunctionDelta } from "./legacy-func
 import type { ModelDirectory } from "./model-directory.ts";
 import { ChoiceGatherer, createKeep, withSeed } from "./stored-completions.ts";
 import type { Keep } from "./stored-completions.ts";
+import { Tally } from "./tally.ts";
 
 export function chatRoutes(parts: {
   engine: ChatEngine;
@@ -51,11 +51,15 @@ export function chatRoutes(parts: {
       const keep = createKeep(chatCompletions, request, body);
       const events = engine.complete(asked);
       if (body.stream !== true) {
-        const completion = await collect(head, events, asked);
-        if (hasFunctions(body)) completion.choices = completion.choices.map(withFunctionCall);
-        await keep?.({ head, choices: completion.choices, usage: completion.usage });
-        request.spendTokens(completion.usage.total_tokens);
-        return completion;
+        const tally = new Tally(asked.n);
+        try {
+          const completion = await collect(head, events, asked, tally);
+          if (hasFunctions(body)) completion.choices = completion.choices.map(withFunctionCall);
+          await keep?.({ head, choices: completion.choices, usage: completion.usage });
+          return completion;
+        } finally {
+          request.spendTokens(tally.spentTokens());
+        }
       }
 
       // The first event is awaited here: what fails before it is an ordinary HTTP error, not an event in a stream.
@@ -65,7 +69,7 @@ export function chatRoutes(parts: {
         n: asked.n,
         onEnd: (tokens) => request.spendTokens(tokens),
         hasLogprobs: asked.topLogprobs !== undefined,
-        isCall: asked.toolChoice !== undefined,
+        calls: asked.tools === undefined ? "none" : asked.toolChoice === undefined ? "some" : "all",
         includeUsage: body.stream_options?.include_usage === true,
         keep,
         hasFunctions: hasFunctions(body),
@@ -99,42 +103,48 @@ export function whenClientLeaves(reply: FastifyReply): AbortSignal {
   return controller.signal;
 }
 
+interface OpenChoice {
+  text: string;
+  toolCalls: ChatToolCall[];
+  /** Null where they were not asked for. */
+  logprobs: TokenReport[] | null;
+  reason: FinishReason;
+}
+
 /** The whole answer, once the engine has ended. */
 export async function collect(
   head: AnswerHead,
   events: AsyncIterable<CompletionEvent>,
   { n, topLogprobs }: CompletionRequest,
+  tally: Tally = new Tally(n),
 ): Promise<ChatCompletion> {
-  const tally = new Tally(n);
-  const choices = Array.from({ length: n }, () => ({
+  const choices = Array.from({ length: n }, (): OpenChoice => ({
     text: "",
-    toolCalls: [] as ChatToolCall[],
-    logprobs: topLogprobs === undefined ? null : ([] as TokenReport[]),
+    toolCalls: [],
+    logprobs: topLogprobs === undefined ? null : [],
+    reason: "stop",
   }));
   for await (const event of events) {
     tally.add(event);
-    if (event.type === "prompt" || event.type === "finish") continue;
+    if (event.type === "prompt") continue;
     const choice = choices[event.index];
     if (choice === undefined) continue;
-    if (event.type === "tool-call") choice.toolCalls.push(toToolCall(event.name, event.arguments));
+    if (event.type === "finish") choice.reason = event.reason;
+    else if (event.type === "tool-call") choice.toolCalls.push(toToolCall(event.name, event.arguments));
     else {
       choice.text += event.text;
       choice.logprobs?.push(...(event.logprobs ?? []));
     }
   }
-  const reasons = tally.finished();
-  return toCompletion(
-    head,
-    choices.map((choice, index) => ({ ...choice, reason: reasons[index] ?? "stop" })),
-    tally.usage(),
-  );
+  tally.requireEnd();
+  return toCompletion(head, choices, usageOf(tally));
 }
 
 interface StreamOptions {
   n: number;
   hasLogprobs: boolean;
-  /** The answer will be a tool call. */
-  isCall: boolean;
+  /** Which answers will be tool calls. */
+  calls: "none" | "some" | "all";
   includeUsage: boolean;
   /** The request has the deprecated `functions`. */
   hasFunctions: boolean;
@@ -157,28 +167,39 @@ async function* streamLines(
     return line(toChunk(head, [options.hasFunctions ? withFunctionDelta(choice) : choice], usageSoFar));
   };
   const tally = new Tally(options.n);
+  // Its first chunk says whether an answer is text or calls, so where it may be either, that chunk waits until it is known.
+  const begun = new Set<number>();
+  function* begin(index: number, isCall: boolean): Generator<string> {
+    if (!begun.has(index)) yield chunk(startChoice(index, { ...options, isCall }));
+    begun.add(index);
+  }
   try {
-    for (let index = 0; index < options.n; index++) yield chunk(startChoice(index, options));
+    for (let index = 0; index < options.n && options.calls !== "some"; index++) {
+      yield* begin(index, options.calls === "all");
+    }
     for await (const event of events) {
       tally.add(event);
       if (event.type === "text-delta" && (event.text !== "" || (event.logprobs ?? []).length > 0)) {
+        yield* begin(event.index, false);
         yield chunk(textChoice(event.index, event.text, event.logprobs));
       } else if (event.type === "tool-call") {
+        yield* begin(event.index, true);
         const call = toToolCall(event.name, event.arguments);
         for (const choice of toolCallChoices(event.index, event.call, call)) yield chunk(choice);
       } else if (event.type === "finish") {
+        yield* begin(event.index, false);
         yield chunk(endChoice(event.index, event.reason));
       }
     }
-    tally.finished();
+    tally.requireEnd();
     // Before the end is told, so that whoever has read the end finds it.
     const choices = kept?.choices() ?? [];
     await options.keep?.({
       head,
       choices: options.hasFunctions ? choices.map(withFunctionCall) : choices,
-      usage: tally.usage(),
+      usage: usageOf(tally),
     });
-    if (options.includeUsage) yield line(toChunk(head, [], tally.usage()));
+    if (options.includeUsage) yield line(toChunk(head, [], usageOf(tally)));
     yield "data: [DONE]\n\n";
   } catch (error) {
     // The status line is long gone: clients raise on an event with an `error`, and on nothing else.
@@ -188,51 +209,10 @@ async function* streamLines(
   }
 }
 
+/** What chat and responses say of it. */
+export const usageOf = ({ promptTokens, completionTokens }: Tally) => toUsage(promptTokens, completionTokens);
+
 const line = (value: object) => `data: ${JSON.stringify(value)}\n\n`;
-
-/** Counts tokens and sees to it that every answer really ended: an engine that was stopped just falls silent. */
-export class Tally {
-  readonly #reasons: (FinishReason | null)[];
-  #promptTokens = 0;
-  #completionTokens = 0;
-  #pieces = 0;
-
-  constructor(n: number) {
-    this.#reasons = Array.from({ length: n }, () => null);
-  }
-
-  add(event: CompletionEvent): void {
-    if (event.type === "prompt") this.#promptTokens = event.promptTokens;
-    if (event.type === "text-delta") this.#pieces += 1;
-    if (event.type === "finish") {
-      this.#reasons[event.index] = event.reason;
-      this.#completionTokens += event.completionTokens;
-    }
-  }
-
-  /** Of a stream that broke off, each piece of text that was sent counts as a token: they are that or more. */
-  spentTokens(): number {
-    const ended = this.#reasons.every((reason) => reason !== null);
-    return (
-      this.#promptTokens + (ended ? this.#completionTokens : Math.max(this.#completionTokens, this.#pieces))
-    );
-  }
-
-  finished(): FinishReason[] {
-    return this.#reasons.map((reason) => {
-      if (reason === null) {
-        throw new Unavailable(
-          "The answer was cut off because the server is stopping. Send the request again.",
-        );
-      }
-      return reason;
-    });
-  }
-
-  usage() {
-    return toUsage(this.#promptTokens, this.#completionTokens);
-  }
-}
 
 /** The iteration with its first result put back in front. */
 export async function* resumed<T>(

@@ -2,7 +2,7 @@
 // made in completion-answers.ts.
 import type { Readable } from "node:stream";
 import type { FastifyReply, FastifyRequest } from "fastify";
-import { InvalidRequest, Unavailable } from "../errors.ts";
+import { InvalidRequest } from "../errors.ts";
 import type { ChatEngine, CompletionEvent, TextRequest } from "../serving/engine.ts";
 import { createCompletionRequest } from "../wire/completions.ts";
 import type { Completion, CompletionChunk, CreateCompletionRequest } from "../wire/completions.ts";
@@ -21,6 +21,7 @@ import type { AnsweredPrompt, CompletionHead, CompletionPlan } from "./completio
 import { errorAnswer } from "./error-answers.ts";
 import type { ModelDirectory } from "./model-directory.ts";
 import { sideBySide } from "./side-by-side.ts";
+import { Tally } from "./tally.ts";
 
 /** Prompts of one request that are read and answered at a time; they leave rows of the decode steps to other requests. */
 const PROMPTS_AT_A_TIME = 16;
@@ -59,10 +60,10 @@ export function completionRoutes(parts: {
         asked.map((one: TextRequest) => () => engine.completeText(one)),
         { width: PROMPTS_AT_A_TIME, onEnd: () => own.abort() },
       );
-      const tally = new Tally(asked.length, plan.candidates);
+      const tally = new Tally(asked.length * plan.candidates);
       if (body.stream !== true) {
         try {
-          const prompts = await collect(tally.counting(events), asked.length, plan);
+          const prompts = await collect(counted(events, tally), asked.length, plan);
           const usage = toCompletionUsage(tally.promptTokens, tally.completionTokens);
           return { ...head, choices: toChoices(prompts, plan), usage };
         } finally {
@@ -71,7 +72,7 @@ export function completionRoutes(parts: {
       }
 
       // The first event is awaited here: what fails before it is an ordinary HTTP error, not an event in a stream.
-      const iterator = tally.counting(events)[Symbol.asyncIterator]();
+      const iterator = counted(events, tally)[Symbol.asyncIterator]();
       const first = await iterator.next();
       const lines = streamLines(head, resumed(first, iterator), {
         plan,
@@ -174,36 +175,11 @@ async function* streamLines(
 
 const line = (value: object) => `data: ${JSON.stringify(value)}\n\n`;
 
-/** Counts tokens and sees to it that every answer really ended: an engine that was stopped just falls silent. */
-class Tally {
-  promptTokens = 0;
-  completionTokens = 0;
-  #pieces = 0;
-  #open: number;
-
-  constructor(prompts: number, candidates: number) {
-    this.#open = prompts * candidates;
+/** The same events, counted; throws when they end before every answer has. */
+async function* counted(events: AsyncIterable<PromptEvent>, tally: Tally): AsyncGenerator<PromptEvent> {
+  for await (const event of events) {
+    tally.add(event.value);
+    yield event;
   }
-
-  async *counting(events: AsyncIterable<PromptEvent>): AsyncGenerator<PromptEvent> {
-    for await (const event of events) {
-      const { value } = event;
-      if (value.type === "prompt") this.promptTokens += value.promptTokens;
-      if (value.type === "text-delta") this.#pieces += 1;
-      if (value.type === "finish") {
-        this.completionTokens += value.completionTokens;
-        this.#open -= 1;
-      }
-      yield event;
-    }
-    if (this.#open > 0) {
-      throw new Unavailable("The answer was cut off because the server is stopping. Send the request again.");
-    }
-  }
-
-  /** Of answers that broke off, each piece of text counts as a token: they are that or more. */
-  spentTokens(): number {
-    const written = this.#open > 0 ? Math.max(this.completionTokens, this.#pieces) : this.completionTokens;
-    return this.promptTokens + written;
-  }
+  tally.requireEnd();
 }

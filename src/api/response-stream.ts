@@ -11,8 +11,9 @@ import type {
   ResponseOutputText,
 } from "../wire/response-items.ts";
 import type { ResponseObject } from "../wire/responses.ts";
-import { Tally } from "./chat.ts";
+import { usageOf } from "./chat.ts";
 import { endedResponse, failedResponse, toTextPart } from "./response-answers.ts";
+import { Tally } from "./tally.ts";
 import { isObjectText } from "../wire/chat-messages.ts";
 
 export interface AnswerOptions {
@@ -30,6 +31,7 @@ export async function* responseEvents(
 ): AsyncGenerator<ResponseEvent, void, undefined> {
   const tally = new Tally(1);
   const output = new Output({ mayCall: response.tools.length > 0 });
+  let isCutOff = false;
   try {
     yield { type: "response.created", response };
     for await (const event of events) {
@@ -38,12 +40,13 @@ export async function* responseEvents(
         yield { type: "response.in_progress", response: { ...response, status: "in_progress" } };
       } else if (event.type === "text-delta") yield* output.text(event.text, event.logprobs ?? []);
       else if (event.type === "tool-call") yield* output.call(event.name, event.arguments);
+      else isCutOff = event.reason === "length";
     }
-    const isCutOff = tally.finished()[0] === "length";
+    tally.requireEnd();
     yield* output.end(isCutOff);
     const ended = endedResponse(response, {
       output: output.items,
-      usage: tally.usage(),
+      usage: usageOf(tally),
       isCutOff,
       completedAt: now(),
     });

@@ -224,7 +224,9 @@ export const responseObject = z
     output: z.array(outputItem),
     parallel_tool_calls: z.boolean(),
     previous_response_id: z.string().nullable(),
+    prompt_cache_key: z.string().nullable(),
     reasoning: z.object({ effort: z.null(), summary: z.null() }),
+    safety_identifier: z.string().nullable(),
     service_tier: z.literal("default"),
     store: z.boolean(),
     temperature: z.number(),
@@ -252,6 +254,7 @@ export const responseObject = z
         strict: z.boolean(),
       }),
     ),
+    top_logprobs: z.int(),
     top_p: z.number(),
     truncation: z.literal("disabled"),
     /** Null until the answer is complete. */

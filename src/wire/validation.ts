@@ -309,7 +309,12 @@ function sizeText(value: unknown): string {
 
 const article = (noun: string) => (/^[aeiou]/.test(noun) ? "an" : "a");
 
-const list = (values: readonly unknown[]) => values.map((value) => `'${String(value)}'`).join(", ");
+/** Values that may be sent; that something may be left out is not among them. */
+const list = (values: readonly z.core.util.Primitive[]) =>
+  values
+    .filter((value) => value !== undefined)
+    .map((value) => (value === null ? "null" : `'${String(value)}'`))
+    .join(", ");
 
 /** A value as it may stand in a message: short, so that a megabyte sent by mistake is not sent back. */
 function shown(value: unknown): string {

@@ -25,8 +25,11 @@ export function watchAnswers(app: FastifyInstance): string[] {
       if (fault !== null) faults.push(`${where}: ${fault}`);
     };
     if (reply.statusCode >= 400) {
-      if (typeof payload === "string") judge(errorEnvelope, payload);
-      else if (request.method !== "HEAD") faults.push(`${where}: is no JSON`);
+      if (typeof payload === "string") {
+        judge(errorEnvelope, payload);
+        // What a value is called in JavaScript, where a message forgot to say it in words.
+        if (/\bundefined\b|\[object \w+\]|\bNaN\b/.test(payload)) faults.push(`${where}: ${payload}`);
+      } else if (request.method !== "HEAD") faults.push(`${where}: is no JSON`);
       return payload;
     }
     if (operation === null || request.method === "HEAD") return payload;

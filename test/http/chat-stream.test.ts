@@ -26,6 +26,35 @@ test("a stream starts with the role, ends with [DONE], and carries no usage unle
   ).toBe(1);
 });
 
+test("where an answer may be text or a call, its first chunk says which", async () => {
+  const server = await testServer();
+  server.engine.answer = async function* () {
+    yield { type: "prompt", promptTokens: 1 };
+    yield { type: "tool-call", index: 1, call: 0, name: "f", arguments: "{}" };
+    yield { type: "text-delta", index: 0, text: "" };
+    yield { type: "text-delta", index: 0, text: "Hi" };
+    yield { type: "finish", index: 2, reason: "stop", completionTokens: 0 };
+    yield { type: "finish", index: 1, reason: "tool_calls", completionTokens: 1 };
+    yield { type: "finish", index: 0, reason: "stop", completionTokens: 1 };
+  };
+  const tools = [{ type: "function", function: { name: "f" } }];
+  const answer = await ask(server, { stream: true, n: 3, tools });
+  const events = eventsOf(answer.body).slice(0, -1) as {
+    choices: { index: number; delta: Record<string, unknown> }[];
+  }[];
+  const contents = [0, 1, 2].map((wanted) =>
+    events
+      .flatMap(({ choices }) => choices)
+      .filter(({ index }) => index === wanted)
+      .map(({ delta }) => delta["content"]),
+  );
+  expect(contents).toEqual([
+    ["", "Hi", undefined],
+    [null, undefined, undefined, undefined],
+    ["", undefined],
+  ]);
+});
+
 test("with include_usage the last chunk has it and the others have null", async () => {
   const server = await testServer();
   const answer = await ask(server, { stream: true, n: 2, stream_options: { include_usage: true } });

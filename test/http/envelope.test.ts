@@ -164,6 +164,12 @@ test.each([
     "Incorrect API key provided: sk-wrong****************abcd. Use a key made with 'tunesmith keys create', or one of the server's setting TUNESMITH_API_KEYS.",
   ],
   [
+    "a key of 16 characters",
+    "Bearer your-api-key-here",
+    "invalid_api_key",
+    "Incorrect API key provided: your-api*****here. Use a key made with 'tunesmith keys create', or one of the server's setting TUNESMITH_API_KEYS.",
+  ],
+  [
     "a short key",
     "Bearer secret",
     "invalid_api_key",

@@ -72,6 +72,22 @@ test.each([false, true])("tokens of an answer count, streamed: %s", async (strea
   expect((await chat()).statusCode).toBe(200);
 });
 
+test("an answer that breaks off is paid for as far as it went", async () => {
+  const { server, headers } = await limited({ tokens_per_minute: 100 });
+  server.engine.answer = async function* () {
+    yield { type: "prompt", promptTokens: 7 };
+    yield { type: "text-delta", index: 0, text: "He" };
+  };
+  const answer = await server.app.inject({
+    method: "POST",
+    url: "/v1/chat/completions",
+    headers,
+    payload: { model: BASE_MODEL, messages: [{ role: "user", content: "Hi" }] },
+  });
+  expect(answer.statusCode).toBe(503);
+  expect(answer.headers["x-ratelimit-remaining-tokens"]).toBe("92");
+});
+
 test("a client that leaves its stream pays for what it got", async () => {
   const server = await testServer({ apiKeys: ["sk-of-the-settings"] }, { now: () => 1_800_000_000_000 });
   const { key } = await createKey(server, { tokens_per_minute: 10_000 }, "sk-of-the-settings");

@@ -35,7 +35,7 @@ test.each<[object, string, string | null, RegExp | string]>([
     { input: [{ type: "reasoning", summary: [] }] },
     "input[0].type",
     "invalid_value",
-    /^Invalid value for 'input\[0\]\.type': 'reasoning'\. Supported values are: .*'function_call'/,
+    "Invalid value for 'input[0].type': 'reasoning'. Supported values are: 'message', 'function_call', 'function_call_output', 'item_reference'.",
   ],
   [
     { input: [{ role: "user", content: "a", parsed: null }] },

@@ -54,13 +54,16 @@ test("a whole answer has OpenAI's members", async () => {
     ],
     parallel_tool_calls: true,
     previous_response_id: null,
+    prompt_cache_key: null,
     reasoning: { effort: null, summary: null },
+    safety_identifier: null,
     service_tier: "default",
     store: true,
     temperature: 1,
     text: { format: { type: "text" }, verbosity: "medium" },
     tool_choice: "auto",
     tools: [],
+    top_logprobs: 0,
     top_p: 1,
     truncation: "disabled",
     usage: {
@@ -95,8 +98,11 @@ test("parameters reach the engine, and are told in the answer", async () => {
     service_tier: "auto",
     reasoning: { effort: null, summary: null },
     include: ["file_search_call.results"],
+    safety_identifier: "s",
+    prompt_cache_key: "k",
   });
   expect(answer.statusCode).toBe(200);
+  expect(answer.json()).toMatchObject({ safety_identifier: "s", prompt_cache_key: "k" });
   expect(server.engine.requests[0]).toMatchObject({
     messages: [
       { role: "system", content: "Be brief." },
@@ -210,6 +216,7 @@ test("log-probabilities come with their include", async () => {
   };
   const include = ["message.output_text.logprobs"];
   const answer = await respond(server, { include, top_logprobs: 1 });
+  expect(answer.json()).toMatchObject({ top_logprobs: 1 });
   expect(server.engine.requests[0]?.topLogprobs).toBe(1);
   expect(answer.json()).toMatchObject({
     output: [{ content: [{ text: "Hi", logprobs: [{ ...token, top_logprobs: [token] }] }] }],
