@@ -67,10 +67,11 @@ const opened = await openModel(options.model);
 const { config } = opened.model;
 const gemm = parts.includes("gemm") ? await gemmRates() : null;
 const examples = await encodeRows(opened.model, data, Number(options.rows), maxLength);
-const bench = new TrainingBench(opened.model, lora, { maxLength, threads });
-const speed = parts.includes("speed") ? await measureSpeed() : {};
-const peers = options.peers ? await measurePeers() : null;
-await bench.release();
+const needsBench = parts.includes("speed") || options.peers;
+const bench = needsBench ? new TrainingBench(opened.model, lora, { maxLength, threads }) : null;
+const speed = bench !== null && parts.includes("speed") ? await measureSpeed(bench) : {};
+const peers = bench !== null && options.peers ? await measurePeers(bench) : null;
+await bench?.release();
 await opened.model.close();
 const shapes = parts.includes("shapes") ? await measureShapes() : null;
 const growth = parts.includes("growth") ? await measureGrowth() : null;
@@ -111,7 +112,7 @@ function namesAmong<Name extends string>(
 }
 
 /** On rows of like length a step, as a peer's "group by length" does. */
-async function measureSpeed(): Promise<object> {
+async function measureSpeed(bench: TrainingBench): Promise<object> {
   const sorted = [...examples].sort((a, b) => a.tokens.length - b.tokens.length);
   const steps: BatchExample[][] = groupsOf(sorted, Number(options.batch));
   await bench.warmUp(examples);
@@ -147,7 +148,7 @@ async function gemmRates(): Promise<GemmRates> {
   return rates;
 }
 
-async function measurePeers(): Promise<PeerResult> {
+async function measurePeers(bench: TrainingBench): Promise<PeerResult> {
   const count = Number(options["peer-rows"]);
   return comparePeers({
     opened,

@@ -1,8 +1,6 @@
 // The same training run here and in TRL with PEFT: the same weights, rows in the same order, starting adapter, rate, schedule and
 // clipping. Here it is a trainer process on a job directory, as the server starts one; there TRL's own trainer.
-import { spawn } from "node:child_process";
-import { once } from "node:events";
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { epochBatches } from "../../src/data/batches.ts";
 import { createChatTemplate } from "../../src/data/chat-template.ts";
@@ -11,21 +9,15 @@ import { readPreferenceExample } from "../../src/data/preference-example.ts";
 import { encodeExample } from "../../src/data/supervised-example.ts";
 import { createTokenizer } from "../../src/data/tokenizer.ts";
 import { readTrainingExample } from "../../src/data/training-example.ts";
-import { sha256OfFile, sha256OfModel } from "../../src/model/base-model.ts";
-import { LORA_TARGETS } from "../../src/model/lora-targets.ts";
 import { saveAdapter } from "../../src/training/checkpoint.ts";
-import { readEvents } from "../../src/training/event-log.ts";
 import { jobPaths } from "../../src/training/job-directory.ts";
-import type { JobRecipe } from "../../src/training/job-directory.ts";
 import { LoraParameters } from "../../src/training/lora-parameters.ts";
+import { MAX_LENGTH, runTrainerProcess, writeJob } from "../job-run.ts";
+import type { JobPlan } from "../job-run.ts";
 import { trlRow, TrlRun } from "../peers/trl-run.ts";
-import { OPTIMIZER } from "../training-bench.ts";
 import type { OpenedModel } from "../training-bench.ts";
 import { writeHuggingFaceFolder } from "../peers/hugging-face-folder.ts";
 import type { Task } from "./tasks.ts";
-
-const MAX_LENGTH = 1024;
-const TRAINER = join(import.meta.dirname, "../../src/training/trainer.ts");
 
 export interface Plan {
   task: Task;
@@ -48,25 +40,24 @@ export interface Trained {
 
 /** Trains here. */
 export async function trainHere(plan: Plan, opened: OpenedModel, folder: string): Promise<Trained> {
-  const paths = jobPaths(folder);
-  const { recipe } = await writeJob(plan, opened, folder);
-  await writeFile(paths.recipe, JSON.stringify(recipe));
-  const start = performance.now();
-  const child = spawn(process.execPath, ["--import", "tsx", TRAINER, folder], {
-    stdio: ["ignore", "inherit", "inherit"],
-  });
-  const [code] = (await once(child, "exit")) as [number | null];
-  const events = await readEvents(paths.events);
-  const failed = events.find((event) => event.type === "failed");
-  if (code !== 0) throw new Error(failed?.error.message ?? `The trainer ended with code ${code}.`);
+  await writeJob(opened, folder, jobOf(plan));
+  const { events, seconds } = await runTrainerProcess(folder);
   const last = events.findLast((event) => event.type === "metrics");
   if (last?.fullValidLoss === undefined) throw new Error("The trainer did not validate.");
   return {
     validationLoss: last.fullValidLoss,
     rewardAccuracy: last.fullValidRewardAccuracy ?? null,
-    adapter: paths.adapter,
-    seconds: (performance.now() - start) / 1000,
+    adapter: jobPaths(folder).adapter,
+    seconds,
     versions: null,
+  };
+}
+
+function jobOf({ task, seed, epochs, batchSize, threads }: Plan): JobPlan {
+  const { method, training, validation, learningRate } = task;
+  return {
+    ...{ method, training, validation, learningRate, seed, epochs, batchSize, threads },
+    ...(task.method === "dpo" ? { beta: task.beta } : {}),
   };
 }
 
@@ -76,7 +67,7 @@ export async function trainInTrl(plan: Plan, opened: OpenedModel, folder: string
   await mkdir(folder, { recursive: true });
   const base = join(folder, "base");
   await writeHuggingFaceFolder(base, opened.model);
-  const { recipe } = await writeJob(plan, opened, join(folder, "job"));
+  const recipe = await writeJob(opened, join(folder, "job"), jobOf(plan));
   const initial = join(folder, "initial-adapter");
   const parameters = new LoraParameters(opened.model.config, recipe.lora);
   parameters.initialize(seed);
@@ -151,40 +142,4 @@ function encodeForTrl({ task }: Plan, { model }: OpenedModel, rows: readonly obj
       rejected_ids: [...rejected.tokens.subarray(prompt)],
     };
   });
-}
-
-/** A job directory without its job.json, and what would stand in that. */
-async function writeJob(
-  { task, seed, epochs, batchSize, threads }: Plan,
-  { id, path }: OpenedModel,
-  folder: string,
-): Promise<{ recipe: JobRecipe }> {
-  await mkdir(folder, { recursive: true });
-  const write = async (file: string, rows: readonly object[]): Promise<JobRecipe["trainingData"]> => {
-    await writeFile(join(folder, file), rows.map((row) => `${JSON.stringify(row)}\n`).join(""));
-    return { file, sha256: await sha256OfFile(join(folder, file)) };
-  };
-  const recipe: JobRecipe = {
-    version: 1,
-    jobId: "ftjob-quality",
-    baseModel: { id, path, sha256: await sha256OfModel(path) },
-    method: task.method,
-    hyperparameters: {
-      epochs,
-      batchSize,
-      learningRateMultiplier: 1,
-      learningRate: task.learningRate,
-      warmupRatio: 0,
-      ...OPTIMIZER,
-      clipNorm: 1,
-      ...(task.method === "dpo" ? { beta: task.beta } : {}),
-    },
-    lora: { rank: 8, alpha: 16, dropout: 0, targetModules: [...LORA_TARGETS] },
-    seed,
-    maxLength: MAX_LENGTH,
-    trainingData: await write("training.jsonl", task.training),
-    validationData: await write("validation.jsonl", task.validation),
-    threads,
-  };
-  return { recipe };
 }
