@@ -77,6 +77,7 @@ export class TrlRun {
   private constructor(planFile: string) {
     this.#child = spawn(PYTHON, [join(REPOSITORY, "bench/peers/trl_train.py"), planFile], {
       stdio: ["pipe", "pipe", "inherit"],
+      env: plainEnvironment(),
     });
     this.#exited = once(this.#child, "exit");
     this.#lines = createInterface({ input: this.#child.stdout as NodeJS.ReadableStream })[
@@ -117,6 +118,13 @@ export class TrlRun {
     if (this.#child.exitCode === null) this.#child.kill();
     await this.#exited;
   }
+}
+
+/** Without what a trainer of ours is given (config.ts, trainerEnvironment): the peer runs as its users start it. */
+function plainEnvironment(): NodeJS.ProcessEnv {
+  const { GLIBC_TUNABLES: tunables = "", ...rest } = process.env;
+  const others = tunables.split(":").filter((one) => one !== "" && !one.startsWith("glibc.malloc.hugetlb="));
+  return others.length === 0 ? rest : { ...rest, GLIBC_TUNABLES: others.join(":") };
 }
 
 /** What the machine has to give, in bytes; undefined where the system does not say. */
