@@ -2,6 +2,9 @@
 // this file mends where the library and the Rust original differ and adds exact decoding. It knows no chat template.
 import * as library from "@huggingface/tokenizers";
 import { messageOf, UnsupportedModel } from "../errors.ts";
+import { anyOf, createWordEncoder, GPT2_PATTERN, splitterAt } from "./word-encoder.ts";
+
+export { anyOf };
 
 export interface TokenizerFiles {
   /** Parsed tokenizer.json. */
@@ -65,26 +68,24 @@ export function createTokenizer(files: TokenizerFiles): Tokenizer {
   const json = prepare(files.tokenizerJson);
   const added = addedTokens(json);
   const bytePair = loadTokenizer(json, tokenizerConfig);
-  const { model, normalizer, pre_tokenizer: preTokenizer } = bytePair;
+  const { model } = bytePair;
+  const words = createWordEncoder(bytePair, json, tokenizerConfig);
 
   const addedIds = new Map(added.map((token) => [token.content, token.id]));
   const special = added.filter((token) => token.special);
   const specialIds = new Set(special.map((token) => token.id));
-  const plainSplitter = splitter(added.filter((token) => !token.special).map((token) => token.content));
+  const plainSplitter = splitterAt(added.filter((token) => !token.special).map((token) => token.content));
   const bytesOfId = tokenByteTable(model.vocab, added);
   const tokenId = (text: string) => addedIds.get(text) ?? model.tokens_to_ids.get(text);
 
   const encodePiece = (text: string): number[] => {
     const known = addedIds.get(text);
     if (known !== undefined && !specialIds.has(known)) return [known];
-    const normal = normalizer === null ? text : normalizer.normalize(text);
-    if (normal === "") return [];
-    const words = preTokenizer === null ? [normal] : preTokenizer.pre_tokenize(normal, { section_index: 0 });
-    return model.encode(words).map((token) => requireId(model.tokens_to_ids.get(token), token));
+    return words.encodeText(text);
   };
 
   const self: Tokenizer = {
-    encode: (text) => (text === "" ? [] : bytePair.encode(text, { add_special_tokens: false }).ids),
+    encode: (text) => (text === "" ? [] : words.encode(text)),
     encodePlain: (text) => plainSplitter(text).flatMap(encodePiece),
     decode: (ids, options = {}) => {
       const stream = createTextStream(self, options);
@@ -126,12 +127,6 @@ export function createTextStream(
 }
 
 const NO_BYTES = new Uint8Array(0);
-
-function requireId(id: number | undefined, token: string): number {
-  if (id === undefined)
-    throw new Error(`internal: the tokenizer made ${JSON.stringify(token)}, which has no id`);
-  return id;
-}
 
 /** The library's reading of a tokenizer.json. Throws UnsupportedModel where it has none. */
 export function loadTokenizer(
@@ -203,9 +198,6 @@ function mendPreTokenizer(part: unknown): unknown {
   }
 }
 
-// The pattern ByteLevel has built in: tokenizers, pre_tokenizers/byte_level.rs.
-const GPT2_PATTERN = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
-
 function isolate(pattern: string): unknown {
   return { type: "Split", pattern: { Regex: pattern }, behavior: "Isolated", invert: false };
 }
@@ -233,21 +225,6 @@ function eosIds(
   const text = typeof eos === "object" && eos !== null ? (eos as { content?: unknown }).content : eos;
   const id = typeof text === "string" ? tokenId(text) : undefined;
   return [...new Set([...(id === undefined ? [] : [id]), ...more])];
-}
-
-/** Cuts a text at the given tokens, keeping them; the longest wins where two begin at one place. */
-function splitter(tokens: readonly string[]): (text: string) => string[] {
-  if (tokens.length === 0) return (text) => (text === "" ? [] : [text]);
-  const pattern = anyOf(tokens);
-  return (text) => text.split(pattern).filter((piece) => piece !== "");
-}
-
-/** A pattern with one capture group that matches any of the texts, the longest first. */
-export function anyOf(texts: readonly string[]): RegExp {
-  const longestFirst = [...texts].sort((a, b) => b.length - a.length);
-  return new RegExp(
-    `(${longestFirst.map((text) => text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&")).join("|")})`,
-  );
 }
 
 /** Bytes of each id. Vocabulary entries spell one byte a character; added tokens are plain text. */

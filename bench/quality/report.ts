@@ -1,0 +1,79 @@
+// The results of quality runs: kept in docs/quality.json, one entry for each task, side, seed and size, and shown as the table of
+// docs/quality.md.
+import { existsSync } from "node:fs";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Proportion } from "./statistics.ts";
+
+const DOCS = join(import.meta.dirname, "../../docs");
+const RESULTS = join(DOCS, "quality.json");
+const PAGE = join(DOCS, "quality.md");
+const [BEGIN, END] = ["<!-- begin: made by npm run quality -- --write -->", "<!-- end -->"];
+
+export const SIDES = ["tunesmith", "trl"] as const;
+export type Side = (typeof SIDES)[number];
+
+export interface Entry {
+  task: string;
+  side: Side;
+  seed: number;
+  training_rows: number;
+  validation_rows: number;
+  epochs: number;
+  batch_size: number;
+  learning_rate: number;
+  validation_loss: number;
+  /** Of the test questions answered exactly, or of the validation pairs ranked rightly. */
+  score: Proportion;
+  f1: number | null;
+  seconds: number;
+  versions: Record<string, string> | null;
+  cpu: string;
+}
+
+/** Adds entries to docs/quality.json, in place of earlier ones of the same run, and writes the page's table anew. */
+export async function record(entries: readonly Entry[]): Promise<void> {
+  const earlier = existsSync(RESULTS) ? (JSON.parse(await readFile(RESULTS, "utf8")) as Entry[]) : [];
+  const all = new Map([...earlier, ...entries].map((entry) => [`${runOf(entry)} ${entry.side}`, entry]));
+  const sorted = [...all].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, entry]) => entry);
+  await writeFile(RESULTS, `${JSON.stringify(sorted, null, 2)}\n`);
+  const page = await readFile(PAGE, "utf8");
+  const [head, rest] = page.split(BEGIN);
+  const tail = rest?.split(END)[1];
+  if (tail === undefined) throw new Error(`${PAGE} must hold the lines "${BEGIN}" and "${END}".`);
+  await writeFile(PAGE, `${head}${BEGIN}\n\n${table(sorted)}\n${END}${tail}`);
+}
+
+function runOf({ task, training_rows, epochs, seed }: Entry): string {
+  return `${task} ${training_rows} ${epochs} ${seed}`;
+}
+
+export function table(entries: readonly Entry[]): string {
+  const runs = new Map<string, Entry[]>();
+  for (const entry of entries) runs.set(runOf(entry), [...(runs.get(runOf(entry)) ?? []), entry]);
+  const lines = [...runs.values()].map((sides) => {
+    const of = (side: Side) => sides.find((entry) => entry.side === side);
+    const [ours, theirs] = [of("tunesmith"), of("trl")];
+    const { task, training_rows, validation_rows, epochs, seed } = sides[0] as Entry;
+    const difference =
+      ours === undefined || theirs === undefined
+        ? "–"
+        : `${(100 * (ours.validation_loss / theirs.validation_loss - 1)).toFixed(2)} %`;
+    const loss = (entry: Entry | undefined) => entry?.validation_loss.toFixed(4) ?? "–";
+    return `| ${task} | ${training_rows} / ${validation_rows} | ${epochs} | ${seed} | ${loss(ours)} | ${loss(theirs)} | ${difference} | ${scoreText(ours)} | ${scoreText(theirs)} |`;
+  });
+  return [
+    "| task | rows: training / validation | epochs | seed | validation loss here | in TRL | difference | score here | in TRL |",
+    "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- | --- |",
+    ...lines,
+    "",
+  ].join("\n");
+}
+
+function scoreText(entry: Entry | undefined): string {
+  if (entry === undefined) return "–";
+  const { count, of, interval } = entry.score;
+  const [low, high] = interval.map((share) => (100 * share).toFixed(1));
+  const f1 = entry.f1 === null ? "" : `, F1 ${entry.f1.toFixed(3)}`;
+  return `${count} of ${of} (${low}–${high} %)${f1}`;
+}

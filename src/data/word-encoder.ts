@@ -1,0 +1,166 @@
+// Byte-level BPE with a memory for words. The library cuts a text into words by regular expressions, spells their bytes and looks
+// each up again, for every occurrence: ten times the work of remembering what a word with the space before it became.
+import type { LibraryTokenizer } from "./tokenizer.ts";
+
+/** Words that are remembered, a few MB of them; then all are forgotten, which a text in a second language would otherwise never be. */
+const MAX_WORDS = 50_000;
+/** Characters of a word that is worth remembering: longer ones hardly come again. */
+const MAX_WORD_LENGTH = 48;
+
+/** The pattern ByteLevel has built in: tokenizers, pre_tokenizers/byte_level.rs. */
+export const GPT2_PATTERN =
+  "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
+
+/** Digits on their own, GPT-2's words, and those of Llama 3 and Qwen with numbers of up to three digits or one. */
+const WORD_PATTERNS: ReadonlySet<string> = new Set([
+  "\\p{N}",
+  "\\p{N}+",
+  GPT2_PATTERN,
+  ...["\\p{N}{1,3}", "\\p{N}"].map(
+    (digits) =>
+      `(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|${digits}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+`,
+  ),
+]);
+
+export interface WordEncoder {
+  /** As Tokenizer.encode. */
+  encode(text: string): number[];
+  /** Ids of a text none of whose parts is an added token. */
+  encodeText(text: string): number[];
+}
+
+interface AddedToken {
+  id: number;
+  content: string;
+  lstrip?: boolean;
+  rstrip?: boolean;
+  single_word?: boolean;
+  normalized?: boolean;
+}
+
+/** `json`: the tokenizer.json that the library was given. Text that cannot be cut at words safely goes to the library whole. */
+export function createWordEncoder(
+  bytePair: LibraryTokenizer,
+  json: Readonly<Record<string, unknown>>,
+  config: Readonly<Record<string, unknown>>,
+): WordEncoder {
+  const { model, normalizer, pre_tokenizer: preTokenizer } = bytePair;
+  const encodeWords = (text: string): number[] => {
+    const words = preTokenizer === null ? [text] : preTokenizer.pre_tokenize(text, { section_index: 0 });
+    return model.encode(words).map((token) => {
+      const id = model.tokens_to_ids.get(token);
+      if (id === undefined)
+        throw new Error(`internal: the tokenizer made ${JSON.stringify(token)}, which has no id`);
+      return id;
+    });
+  };
+  const encodeNormal = cutsAtSpaces(json["pre_tokenizer"]) ? remembering(encodeWords) : encodeWords;
+  const encodeText = (text: string): number[] => {
+    const normal = normalizer === null ? text : normalizer.normalize(text);
+    return normal === "" ? [] : encodeNormal(normal);
+  };
+  const added = json["added_tokens"] as readonly AddedToken[];
+  if (!added.every((token) => isPlain(token, normalizer !== null)) || changesText(config))
+    return { encode: (text) => bytePair.encode(text, { add_special_tokens: false }).ids, encodeText };
+  const ids = new Map(added.map(({ content, id }) => [content, id]));
+  const split = splitterAt([...ids.keys()]);
+  return {
+    encode(text) {
+      const found: number[] = [];
+      for (const part of split(text)) {
+        const id = ids.get(part);
+        if (id === undefined) append(found, encodeText(part));
+        else found.push(id);
+      }
+      return found;
+    },
+    encodeText,
+  };
+}
+
+function remembering(encodeWords: (text: string) => number[]): (text: string) => number[] {
+  const known = new Map<string, readonly number[]>();
+  return (text) => {
+    const found: number[] = [];
+    let start = 0;
+    for (let i = 1; i <= text.length; i++) {
+      if (i < text.length && !endsAt(text, i)) continue;
+      const word = text.slice(start, i);
+      start = i;
+      let ids = known.get(word);
+      if (ids === undefined) {
+        ids = encodeWords(word);
+        if (known.size >= MAX_WORDS) known.clear();
+        if (word.length <= MAX_WORD_LENGTH) known.set(word, ids);
+      }
+      append(found, ids);
+    }
+    return found;
+  };
+}
+
+const SPACE = 0x20;
+const LAST_ASCII = 0x7e;
+const LETTER = /\p{L}/u;
+
+/**
+ * Whether every pattern above ends a word before the character at `i`, whatever else the text says: a space behind a printable
+ * character or a letter, and a punctuation mark behind a letter or digit. All begin a word anew there and look at nothing before
+ * it. Half a surrogate pair is no letter, so none is cut.
+ */
+function endsAt(text: string, i: number): boolean {
+  const next = text.charCodeAt(i);
+  if (next < SPACE || next > LAST_ASCII || isAlphanumeric(next)) return false;
+  const last = text.charCodeAt(i - 1);
+  if (last > LAST_ASCII) return LETTER.test(text.charAt(i - 1));
+  return isAlphanumeric(last) || (next === SPACE && last > SPACE);
+}
+
+function isAlphanumeric(code: number): boolean {
+  return (code >= 0x30 && code <= 0x39) || (code >= 0x41 && code <= 0x5a) || (code >= 0x61 && code <= 0x7a);
+}
+
+/** By index: a spread of a long list overflows the stack. */
+function append(list: number[], more: readonly number[]): void {
+  for (let i = 0; i < more.length; i++) list.push(more[i] as number);
+}
+
+/** Whether a pre-tokenizer consists of the patterns above alone. */
+function cutsAtSpaces(part: unknown): boolean {
+  const node = part as Readonly<Record<string, unknown>> | null;
+  switch (node?.["type"]) {
+    case "Sequence":
+      return (node["pretokenizers"] as readonly unknown[]).every(cutsAtSpaces);
+    case "Split": {
+      const { Regex: pattern } = (node["pattern"] ?? {}) as { Regex?: string };
+      return node["behavior"] === "Isolated" && node["invert"] !== true && WORD_PATTERNS.has(pattern ?? "");
+    }
+    case "ByteLevel":
+      return node["use_regex"] === false && node["add_prefix_space"] !== true;
+    default:
+      return false;
+  }
+}
+
+function isPlain({ lstrip, rstrip, single_word, normalized }: AddedToken, hasNormalizer: boolean): boolean {
+  return !lstrip && !rstrip && !single_word && !(normalized === true && hasNormalizer);
+}
+
+function changesText(config: Readonly<Record<string, unknown>>): boolean {
+  return config["remove_space"] === true || config["do_lowercase_and_remove_accent"] === true;
+}
+
+/** Cuts a text at the given tokens, keeping them; the longest wins where two begin at one place. */
+export function splitterAt(tokens: readonly string[]): (text: string) => string[] {
+  if (tokens.length === 0) return (text) => (text === "" ? [] : [text]);
+  const pattern = anyOf(tokens);
+  return (text) => text.split(pattern).filter((piece) => piece !== "");
+}
+
+/** A pattern with one capture group that matches any of the texts, the longest first. */
+export function anyOf(texts: readonly string[]): RegExp {
+  const longestFirst = [...texts].sort((a, b) => b.length - a.length);
+  return new RegExp(
+    `(${longestFirst.map((text) => text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&")).join("|")})`,
+  );
+}
