@@ -28,6 +28,8 @@ export interface TrainerProcess {
 export interface TrainerProgram {
   entry: string;
   nodeOptions: readonly string[];
+  /** Behind the job directory. */
+  options?: readonly string[];
   /** Its whole environment; left out, that of this process. */
   environment?: Readonly<Record<string, string | undefined>>;
 }
@@ -42,10 +44,20 @@ const ORPHAN_POLL_MS = 200;
 const LOG_FILE = "trainer.log";
 
 /** The trainer of this package: TypeScript through tsx in a checkout, JavaScript in a built package. */
-export function embeddedTrainer(environment?: TrainerProgram["environment"]): TrainerProgram {
+export function embeddedTrainer({
+  environment,
+  memoryBytes = null,
+}: {
+  environment?: TrainerProgram["environment"];
+  /** What a run may take; null: what is available when it starts. */
+  memoryBytes?: number | null;
+} = {}): TrainerProgram {
   const inSource = import.meta.url.endsWith(".ts");
   const entry = new URL(`../training/trainer.${inSource ? "ts" : "js"}`, import.meta.url);
-  const surroundings = environment === undefined ? {} : { environment };
+  const surroundings = {
+    options: memoryBytes === null ? [] : [`--memory-bytes=${memoryBytes}`],
+    ...(environment === undefined ? {} : { environment }),
+  };
   if (!inSource) return { entry: fileURLToPath(entry), nodeOptions: [], ...surroundings };
   // Resolved here, not by the child: `--import tsx` looks from the working directory, which may be anywhere.
   const tsx = pathToFileURL(createRequire(import.meta.url).resolve("tsx")).href;
@@ -59,7 +71,7 @@ export async function startTrainer(
   clock: Clock,
 ): Promise<TrainerProcess> {
   const log = await open(join(jobDirectory, LOG_FILE), "a");
-  const child = fork(program.entry, [jobDirectory], {
+  const child = fork(program.entry, [jobDirectory, ...(program.options ?? [])], {
     execArgv: [...program.nodeOptions],
     ...(program.environment === undefined ? {} : { env: program.environment }),
     stdio: ["ignore", log.fd, log.fd, "ipc"],
