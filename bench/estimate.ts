@@ -29,6 +29,7 @@ try {
   const data = join(folder, "data.jsonl");
   await writeFile(data, lines.map((line) => `${line}\n`).join(""));
   const { cost } = await checkData({
+    method: "supervised",
     trainingFile: data,
     model: options.model,
     hyperparameters: {

@@ -144,6 +144,16 @@ export const SETTINGS = {
     default: "0",
     parse: wholeNumber(0, 1024),
   }),
+  trainingMemoryBytes: setting({
+    variable: "TUNESMITH_TRAINING_MEMORY_BYTES",
+    help: "Memory that one training run may take; 0 takes what is available when it starts. A run that would need more trains in smaller passes or computes its layers twice, and is refused where even that is too much. Set it where several run at a time.",
+    unit: "bytes",
+    default: "0",
+    parse: (text) => {
+      const bytes = wholeNumber(0, Number.MAX_SAFE_INTEGER)(text);
+      return bytes === 0 ? null : bytes;
+    },
+  }),
   maxConcurrentJobs: setting({
     variable: "TUNESMITH_MAX_CONCURRENT_JOBS",
     help: "Fine-tuning jobs that train at a time; those of several projects take turns. Each computes with its share of the threads, also while the others' are idle, so one at a time is fastest unless there are cores to spare.",

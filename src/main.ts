@@ -212,6 +212,7 @@ async function wireServer(
             ...job,
             baseModel: await localModel(config, baseModel, signal),
             threads,
+            memoryBytes: config.trainingMemoryBytes,
             measure: false,
           },
           signal,
@@ -335,7 +336,10 @@ function createJobWorker(parts: WorkerParts): Worker {
     organization,
     resolveBaseModel: shareWork((id, signal) => resolveBaseModel(id, { ...sourcesOf(config), signal })),
     countExamples,
-    trainer: embeddedTrainer(trainerEnvironment()),
+    trainer: embeddedTrainer({
+      environment: trainerEnvironment(),
+      memoryBytes: config.trainingMemoryBytes,
+    }),
   });
   const sweep = (signal: AbortSignal) => sweepEndedJobs({ ...parts, homeDirectory, organization }, signal);
   const workers = Array.from({ length: maxConcurrentJobs }, (_, i) =>

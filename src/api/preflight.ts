@@ -82,7 +82,7 @@ export function toPreflightObject(report: PreflightReport): PreflightObject {
   return {
     object: "tunesmith.preflight",
     base_model: report.baseModel,
-    trainable: report.faultCount === 0,
+    trainable: report.faultCount === 0 && report.findings.every(({ severity }) => severity !== "error"),
     fault_count: report.faultCount,
     faults: report.faults.map(({ file, line, message, text, found, expected, fix }) => ({
       param: file,
@@ -145,6 +145,7 @@ function toCost({ cost }: PreflightReport): PreflightObject["cost"] {
     adapter_bytes: cost.adapterBytes,
     trained_tokens: cost.trainedTokens,
     memory_bytes: cost.memoryBytes,
+    full_speed_memory_bytes: cost.fullSpeedMemoryBytes,
     machine_memory_bytes: cost.machineMemoryBytes,
     seconds: cost.seconds,
     seconds_from: cost.secondsFrom,

@@ -40,26 +40,36 @@ export function pairsOfLossRows(pairs: readonly BatchPair[]): { pair: Int32Array
 
 /**
  * Splits pairs into passes. A pass computes only what all of its rows begin with once; pairs with different prompts that share a
- * pass lose what each shares within itself, so they do so only where that costs less than a pass more.
+ * pass lose what each shares within itself, so they do so only where that costs less than a pass more. A pass of several has at most
+ * as many tokens as given, and in a head as many attention scores as one row of these: what rows share is computed once, but
+ * attention lays it out in every row, so that the tokens alone would let many rows of a long prompt into one pass.
  */
-export function splitPairsIntoPasses<P extends BatchPair>(pairs: readonly P[]): P[][] {
+export function splitPairsIntoPasses<P extends BatchPair>(
+  pairs: readonly P[],
+  passTokens = PASS_TOKENS,
+): P[][] {
   const sorted = [...pairs].sort((a, b) => longest([a]) - longest([b]));
   const passes: P[][] = [];
   for (const one of sorted) {
     const pass = passes.at(-1);
     const together = pass === undefined ? null : [...pass, one];
-    if (pass !== undefined && together !== null && isCheaper(together, [pass, [one]])) pass.push(one);
+    if (pass !== undefined && together !== null && isCheaper(together, [pass, [one]], passTokens))
+      pass.push(one);
     else passes.push([one]);
   }
   return passes;
 }
 
-function isCheaper(together: readonly BatchPair[], apart: readonly (readonly BatchPair[])[]): boolean {
+function isCheaper(
+  together: readonly BatchPair[],
+  apart: readonly (readonly BatchPair[])[],
+  passTokens: number,
+): boolean {
   const sum = (of: (pairs: readonly BatchPair[]) => number): number =>
     apart.reduce((total, pairs) => total + of(pairs), 0);
   const tokens = computedTokens(together);
   return (
-    tokens <= PASS_TOKENS &&
+    tokens <= passTokens &&
     tokens <= sum(computedTokens) + PASS_COST_TOKENS &&
     paddingScores(together) - sum(paddingScores) <= MAX_PADDING_SCORES
   );

@@ -130,9 +130,13 @@ export function createFineTune(dependencies: FineTuneDependencies): RunJob<Job> 
   async function pauseForSpace(lease: Lease, error: OutOfSpace): Promise<void> {
     // Adapter and optimizer's state of one checkpoint, and the final adapter.
     const neededBytes = SPARE_ROOM_BYTES + (error instanceof NoRoom ? 16 * error.trainableParameters : 0);
-    const message = `${error.message} The job is paused and goes on by itself once there is room, about ${Math.ceil(neededBytes / 1e6)} MB; resuming it tries at once.`;
+    const toError = (bytes: number): JobError => ({
+      code: "out_of_space",
+      param: error.param,
+      message: `${error.message} The job is paused and goes on by itself once there is room, about ${Math.ceil(bytes / 1e6)} MB; resuming it tries at once.`,
+    });
     logger.warn({ job: lease.jobId, error: error.message }, "The disk is full; the job is paused.");
-    await queue.pauseForSpace(lease, { code: "out_of_space", param: error.param, message }, neededBytes);
+    await queue.pauseForSpace(lease, neededBytes, toError);
   }
 
   function cleanUp(job: Job): Promise<boolean> {
@@ -151,11 +155,11 @@ export function createFineTune(dependencies: FineTuneDependencies): RunJob<Job> 
     if (!(await queue.appendEvents(lease, [{ key: "validating", message }]))) throw new LeaseLost();
     // First of all: whoever deletes the model now no longer disturbs the job.
     const initial = await initialAdapterOf(job);
-    const { lora: wanted, ...additions } = recipeAdditions(job.hyperparameters);
+    const additions = recipeAdditions(job.hyperparameters);
     const lora =
-      initial === null || wanted === undefined
-        ? recipeWith(job.baseModel, { ...additions, ...(wanted === undefined ? {} : { lora: wanted }) }).lora
-        : continuedLora(loraOf(initial.path), wanted, job);
+      initial === null
+        ? recipeWith(job.baseModel, additions).lora
+        : continuedLora(loraOf(initial.path), additions.lora, job);
     const examples = await readData(job, "training_file", job.trainingFileId, signal);
     if (job.validationFileId !== null) await readData(job, "validation_file", job.validationFileId, signal);
     const warnings = await dataWarnings(job, signal);

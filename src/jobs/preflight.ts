@@ -7,6 +7,8 @@ import { CHECKED_FORMATS } from "../data/preflight/checked-format.ts";
 import { checkLines, type Example } from "../data/dataset.ts";
 import type { TrainingMethod } from "../training/job-directory.ts";
 import { loraOf } from "../training/checkpoint.ts";
+import { availableMemory } from "../training/available-memory.ts";
+import { gigabytes } from "../training/memory-plan.ts";
 import { estimateCost, measureSpeed, openPreflightModel, requireContext } from "../training/preflight.ts";
 import type { RequestedHyperparameters } from "../wire/fine-tuning.ts";
 import { recipeAdditions } from "../wire/recipe.ts";
@@ -24,6 +26,8 @@ export interface PreflightOptions {
   /** As a request names them. */
   hyperparameters: RequestedHyperparameters;
   threads: number;
+  /** What a run may take; null: what this machine has available. */
+  memoryBytes: number | null;
   /** Take the time from training steps on some rows. */
   measure: boolean;
   signal?: AbortSignal;
@@ -34,11 +38,6 @@ const ROWS_OF_EXAMPLE: Readonly<Record<TrainingMethod, number>> = { supervised: 
 
 /** Rows that a measurement trains on, spread evenly over the file. */
 const MEASURED_ROWS = 24;
-
-/** Share of a machine's memory that a run may take; the rest is the server's and the system's. */
-const USABLE_MEMORY = 0.85;
-
-const gigabytes = (bytes: number) => `${(bytes / 1e9).toFixed(1)} GB`;
 
 /** Throws Unavailable when a file cannot be read, UnsupportedModel, Cancelled. */
 export async function preflight(options: PreflightOptions): Promise<PreflightReport> {
@@ -89,14 +88,25 @@ export async function preflight(options: PreflightOptions): Promise<PreflightRep
     batchSize,
     learningRateMultiplier,
     tokensPerSecond,
+    availableBytes: options.memoryBytes ?? (await availableMemory()),
   });
-  if (cost.memoryBytes > cost.machineMemoryBytes * USABLE_MEMORY) {
+  if (cost.memoryPlan === null) {
     report.findings.unshift({
       kind: "too_little_memory",
-      severity: "warning",
+      severity: "error",
       file: "training_file",
-      message: `Training needs about ${gigabytes(cost.memoryBytes)}, this machine has ${gigabytes(cost.machineMemoryBytes)}`,
-      fix: "Use a smaller base model, or shorten the longest rows.",
+      message: `Training needs at least ${gigabytes(cost.memoryBytes)}, more than is available of the ${gigabytes(cost.machineMemoryBytes)} of this machine`,
+      fix: "Free some memory, use a smaller base model, or shorten the longest rows.",
+      count: 0,
+      places: [],
+    });
+  } else if (cost.memoryPlan !== "full_speed") {
+    report.findings.push({
+      kind: "little_memory",
+      severity: "note",
+      file: "training_file",
+      message: `Training at full speed needs about ${gigabytes(cost.fullSpeedMemoryBytes)}, more than is available; a job now ${cost.memoryPlan}, and needs ${gigabytes(cost.memoryBytes)}`,
+      fix: "Free some memory, use a smaller base model, or shorten the longest rows.",
       count: 0,
       places: [],
     });

@@ -2,6 +2,7 @@
 import { open } from "node:fs/promises";
 import type { NewEvent } from "../store/fine-tuning-rows.ts";
 import { METRIC_SCOPES } from "../training/job-directory.ts";
+import { describePlan, gigabytes, isFullSpeed } from "../training/memory-plan.ts";
 import type {
   JobRecipe,
   MetricName,
@@ -91,7 +92,12 @@ export function toJobEvent(event: TrainerEvent): NewEvent | null {
     case "resumed":
       return {
         key: `resumed:${event.step}:${event.at}`,
-        message: `Training resumed from the checkpoint at step ${event.step}`,
+        message: `Training resumed from the checkpoint at step ${event.step}${
+          event.changedVersions === undefined
+            ? ""
+            : `, which other versions made (${event.changedVersions.join(", ")}): from here on the last bits may differ from a run without the change`
+        }`,
+        ...(event.changedVersions === undefined ? {} : { level: "warn" as const }),
       };
     case "started":
       return {
@@ -117,6 +123,20 @@ export function toJobEvent(event: TrainerEvent): NewEvent | null {
         key: "stopped",
         message: `Training stopped early at step ${event.step} of ${event.totalSteps}: the full validation loss was lowest at step ${event.bestStep}`,
         data: { step: event.step, total_steps: event.totalSteps, best_step: event.bestStep },
+      };
+    case "planned":
+      if (isFullSpeed(event)) return null;
+      return {
+        key: "planned",
+        level: "warn",
+        message: `Training at full speed needs about ${gigabytes(event.fullBytes)} of memory, and ${gigabytes(event.availableBytes)} are available: the job ${describePlan(event)}, and needs ${gigabytes(event.neededBytes)}`,
+        data: {
+          pass_tokens: event.passTokens,
+          whole_step_tokens: event.wholeStepTokens,
+          memory_bytes: event.neededBytes,
+          full_speed_memory_bytes: event.fullBytes,
+          available_memory_bytes: event.availableBytes,
+        },
       };
     case "no_room":
     case "succeeded":

@@ -26,6 +26,8 @@ export interface TrainerProcess {
 
 /** What to run as the trainer. */
 export interface TrainerProgram extends Program {
+  /** Behind the job directory. */
+  options?: readonly string[];
   /** Its whole environment; left out, that of this process. */
   environment?: Readonly<Record<string, string | undefined>>;
 }
@@ -40,9 +42,19 @@ const ORPHAN_POLL_MS = 200;
 const LOG_FILE = "trainer.log";
 
 /** The trainer of this package. */
-export function embeddedTrainer(environment?: TrainerProgram["environment"]): TrainerProgram {
-  const program = packageProgram("training/trainer");
-  return environment === undefined ? program : { ...program, environment };
+export function embeddedTrainer({
+  environment,
+  memoryBytes = null,
+}: {
+  environment?: TrainerProgram["environment"];
+  /** What a run may take; null: what is available when it starts. */
+  memoryBytes?: number | null;
+} = {}): TrainerProgram {
+  return {
+    ...packageProgram("training/trainer"),
+    options: memoryBytes === null ? [] : [`--memory-bytes=${memoryBytes}`],
+    ...(environment === undefined ? {} : { environment }),
+  };
 }
 
 /** Starts a trainer on the directory. Its IPC channel closes when this process dies, which tells it to stop. */
@@ -52,7 +64,7 @@ export async function startTrainer(
   clock: Clock,
 ): Promise<TrainerProcess> {
   const log = await open(join(jobDirectory, LOG_FILE), "a");
-  const child = fork(program.entry, [jobDirectory], {
+  const child = fork(program.entry, [jobDirectory, ...(program.options ?? [])], {
     execArgv: [...program.nodeOptions],
     ...(program.environment === undefined ? {} : { env: program.environment }),
     stdio: ["ignore", log.fd, log.fd, "ipc"],

@@ -35,6 +35,7 @@ export async function checkData(options: CheckDataOptions): Promise<PreflightObj
       baseModel: await modelToCheckWith(config, options.model, signal),
       hyperparameters,
       threads: config.threads === 0 ? availableParallelism() : config.threads,
+      memoryBytes: config.trainingMemoryBytes,
       measure,
       signal,
     }),

@@ -29,6 +29,11 @@ export interface SessionOptions {
   memory?: "arena" | "system";
 }
 
+/** Of ONNX Runtime. */
+export function runtimeVersion(): string {
+  return ort.env.versions.node ?? ort.env.versions.common;
+}
+
 /** Loads a model on the CPU. */
 export async function createSession(
   model: Uint8Array,

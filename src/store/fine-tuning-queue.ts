@@ -6,16 +6,14 @@ import { sql } from "kysely";
 import type { SqlBool } from "kysely";
 import { newId } from "../wire/ids.ts";
 import { TERMINAL_STATUSES } from "../wire/fine-tuning.ts";
-import type { CheckpointMetrics, JobStatus, RequestedHyperparameters } from "../wire/fine-tuning.ts";
+import type { JobStatus, RequestedHyperparameters } from "../wire/fine-tuning.ts";
 import type { Database, DatabaseTransaction } from "./database.ts";
 import { insertFile } from "./files.ts";
-import type { NewFile } from "./files.ts";
 import { insertEvents, toJob } from "./fine-tuning-rows.ts";
-import type { Job, JobError, NewEvent } from "./fine-tuning-rows.ts";
+import type { FinishedJob, Job, JobError, NewEvent } from "./fine-tuning-rows.ts";
 import { Leases, NO_LEASE } from "./leases.ts";
 import type { Lease, LeaseState } from "./leases.ts";
 import { insertModel } from "./models.ts";
-import type { NewModel } from "./models.ts";
 import { queueWebhookEvent } from "./webhooks.ts";
 
 /** What a worker may learn about a job on its way. */
@@ -25,25 +23,6 @@ export interface JobChanges {
   recipe?: object;
   /** Unix seconds; null: unknown. */
   estimatedFinish?: number | null;
-}
-
-export interface FinishedJob {
-  model: NewModel;
-  /** Its blob is already written. It belongs to the job's project, as the models do. */
-  resultFile: Omit<NewFile, "projectId">;
-  trainedTokens: number;
-  /**
-   * What the checkpoints list will show, oldest first. One is the final model under its own name; the others have names with
-   * :ckpt-step- and become models too, from their adapterDirectory. `best`: of the lowest full validation loss.
-   */
-  checkpoints: {
-    step: number;
-    model: NewModel;
-    metrics: CheckpointMetrics;
-    best?: boolean;
-    createdAt?: number;
-  }[];
-  events: NewEvent[];
 }
 
 export class FineTuningQueue {
@@ -138,27 +117,37 @@ export class FineTuningQueue {
    * Pauses a job that found no room on the disk; it goes on by itself once that many bytes are free, or twice as many as the last
    * time where that was not enough (a quota does not show in what is free).
    */
-  async pauseForSpace(lease: Lease, error: JobError, neededBytes: number): Promise<boolean> {
+  async pauseForSpace(
+    lease: Lease,
+    neededBytes: number,
+    toError: (neededBytes: number) => JobError,
+  ): Promise<boolean> {
     return this.#database.transaction().execute(async (transaction) => {
+      if (!(await this.#leases.holds(transaction, lease))) return false;
+      const earlier = await transaction
+        .selectFrom("fineTuningJobs")
+        .select(["waitsForBytes", "attempts"])
+        .where("id", "=", lease.jobId)
+        .executeTakeFirstOrThrow();
+      const waitsForBytes = Math.max(neededBytes, 2 * (earlier.waitsForBytes ?? 0));
+      const error = toError(waitsForBytes);
       const paused = await transaction
         .updateTable("fineTuningJobs")
-        .set((set) => ({
+        .set({
           ...NO_LEASE,
           status: "paused" satisfies JobStatus,
           estimatedFinish: null,
           error: JSON.stringify(error),
-          waitsForBytes: sql<number>`max(${neededBytes}, 2 * coalesce(${set.ref("waitsForBytes")}, 0))`,
+          waitsForBytes,
           // What the worker did ended in order.
-          attempts: sql<number>`max(${set.ref("attempts")} - 1, 0)`,
-        }))
+          attempts: Math.max(earlier.attempts - 1, 0),
+        })
         .where("id", "=", lease.jobId)
-        .where("leaseOwner", "=", lease.owner)
         .where("status", "in", ["queued", "running"] satisfies JobStatus[])
         .executeTakeFirst();
       if (paused.numUpdatedRows === 0n) return false;
-      await insertEvents(transaction, this.#seconds(), lease.jobId, [
-        { level: "error", message: error.message },
-      ]);
+      const event: NewEvent = { level: "error", message: error.message };
+      await insertEvents(transaction, this.#seconds(), lease.jobId, [event]);
       return true;
     });
   }

@@ -15,6 +15,8 @@ import type {
   FineTuningEventsTable,
   FineTuningJobsTable,
 } from "./database.ts";
+import type { NewFile } from "./files.ts";
+import type { NewModel } from "./models.ts";
 
 export interface JobError {
   code: string;
@@ -83,6 +85,26 @@ export interface JobCheckpoint {
   metrics: CheckpointMetrics;
   /** Of the lowest full validation loss among the job's. */
   best: boolean;
+}
+
+/** What a job that has succeeded leaves. */
+export interface FinishedJob {
+  model: NewModel;
+  /** Its blob is already written. It belongs to the job's project, as the models do. */
+  resultFile: Omit<NewFile, "projectId">;
+  trainedTokens: number;
+  /**
+   * What the checkpoints list will show, oldest first. One is the final model under its own name; the others have names with
+   * :ckpt-step- and become models too, from their adapterDirectory. `best`: of the lowest full validation loss.
+   */
+  checkpoints: {
+    step: number;
+    model: NewModel;
+    metrics: CheckpointMetrics;
+    best?: boolean;
+    createdAt?: number;
+  }[];
+  events: NewEvent[];
 }
 
 export function toJob(row: Selectable<FineTuningJobsTable>): Job {

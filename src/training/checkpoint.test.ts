@@ -10,6 +10,7 @@ import { writeSafetensors } from "../model/safetensors.ts";
 import { createRandom } from "../random.ts";
 import {
   checkpointSteps,
+  currentVersions,
   loadCheckpoint,
   pruneCheckpoints,
   saveAdapter,
@@ -72,7 +73,7 @@ describe("a checkpoint", () => {
     const saved = state(5);
     expect(await saveCheckpoint(folder, 5, saved, RECIPE)).toBe(join(folder, "step-5"));
     const loaded = state(99);
-    await loadCheckpoint(folder, 5, loaded, CONFIG);
+    expect(await loadCheckpoint(folder, 5, loaded, CONFIG, RECIPE)).toEqual(currentVersions());
     expect(loaded.parameters.data).toEqual(saved.parameters.data);
     expect(loaded.optimizer.m).toEqual(saved.optimizer.m);
     expect(loaded.optimizer.v).toEqual(saved.optimizer.v);
@@ -100,7 +101,7 @@ describe("a checkpoint", () => {
     await saveCheckpoint(folder, 3, state(1), RECIPE);
     await saveCheckpoint(folder, 3, state(2), RECIPE);
     const loaded = state(99);
-    await loadCheckpoint(folder, 3, loaded, CONFIG);
+    await loadCheckpoint(folder, 3, loaded, CONFIG, RECIPE);
     expect(loaded.parameters.data).toEqual(state(2).parameters.data);
     expect(await readdir(folder)).toEqual(["step-3"]);
   });
@@ -141,7 +142,22 @@ describe("pruneCheckpoints", () => {
 });
 
 describe("loadCheckpoint refuses", () => {
-  const load = (loaded = state(99)): Promise<void> => loadCheckpoint(folder, 1, loaded, CONFIG);
+  const load = (loaded = state(99), recipe = RECIPE) => loadCheckpoint(folder, 1, loaded, CONFIG, recipe);
+
+  it("a checkpoint of another recipe: other data, another seed, another rate", async () => {
+    await save(1);
+    const others: Partial<JobRecipe>[] = [
+      { trainingData: { file: "training.jsonl", sha256: "1" } },
+      { seed: 2 },
+      { hyperparameters: { ...RECIPE.hyperparameters, learningRate: 2 } },
+    ];
+    for (const other of others) {
+      await expect(load(state(99), { ...RECIPE, ...other })).rejects.toThrow(UnsupportedModel);
+    }
+    await expect(load(state(99), { ...RECIPE, seed: 2 })).rejects.toThrow(
+      `${folder}/step-1 was made with another recipe than job.json has now: "seed" was 1 and is 2. Put job.json back as it was, or create the job again.`,
+    );
+  });
 
   it("a checkpoint of other targets", async () => {
     await save(1);

@@ -1,7 +1,9 @@
 // Checkpoints of a training run: a PEFT adapter that can be served, and what the optimizer needs to go on to the same
 // bytes. A checkpoint folder appears whole or not at all. Knows no data and no engine.
+import { readFileSync } from "node:fs";
 import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { isDeepStrictEqual } from "node:util";
 import { UnsupportedModel } from "../errors.ts";
 import { readAdapter, readAdapterConfig, writeAdapter, writeAdapterFiles } from "../model/adapter.ts";
 import type { LoraAdapter } from "../model/adapter.ts";
@@ -9,6 +11,7 @@ import { writeDirectoryAtomically, writeFileAtomically } from "../model/atomic-w
 import { catalogueEntry } from "../model/catalogue.ts";
 import type { ModelConfig } from "../model/model-config.ts";
 import { SafetensorsFile, writeSafetensors } from "../model/safetensors.ts";
+import { runtimeVersion } from "../runtime/session.ts";
 import type { JobRecipe } from "./job-directory.ts";
 import type { LoraParameters } from "./lora-parameters.ts";
 import type { AdamW } from "./optimizer.ts";
@@ -16,10 +19,27 @@ import type { AdamW } from "./optimizer.ts";
 const OPTIMIZER_FILE = "optimizer.safetensors";
 const STATE_FILE = "state.json";
 
+/** What a checkpoint was made with: other versions may round otherwise. */
+export interface Versions {
+  tunesmith: string;
+  onnxruntime: string;
+  node: string;
+}
+
 /** The rest of the state follows from the recipe: order, dropout and rates are functions of the seed and the step. */
 interface CheckpointState {
   version: 1;
   step: number;
+  /** Data hashes and seed are in it. */
+  recipe: JobRecipe;
+  versions: Versions;
+}
+
+export function currentVersions(): Versions {
+  const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
+    version: string;
+  };
+  return { tunesmith: version, onnxruntime: runtimeVersion(), node: process.version };
 }
 
 export interface TrainingState {
@@ -72,7 +92,7 @@ export async function saveCheckpoint(
         ["v", { shape: [optimizer.v.length], data: optimizer.v }],
       ]),
     );
-    const state: CheckpointState = { version: 1, step };
+    const state: CheckpointState = { version: 1, step, recipe, versions: currentVersions() };
     await writeFileAtomically(join(temporary, STATE_FILE), [`${JSON.stringify(state)}\n`]);
   });
   return directory;
@@ -86,18 +106,28 @@ export async function checkpointSteps(folder: string): Promise<number[]> {
     .sort((a, b) => a - b);
 }
 
-/** Fills the state from `step-N`. Throws UnsupportedModel where the checkpoint does not belong to these parameters. */
+/**
+ * Fills the state from `step-N`; gives back what it was made with. Throws UnsupportedModel where the checkpoint does not belong to
+ * these parameters or to this recipe: going on from it would be another run.
+ */
 export async function loadCheckpoint(
   folder: string,
   step: number,
   { parameters, optimizer }: TrainingState,
   config: ModelConfig,
-): Promise<void> {
+  recipe: JobRecipe,
+): Promise<Versions> {
   const directory = checkpointPath(folder, step);
   const state = JSON.parse(await readFile(join(directory, STATE_FILE), "utf8")) as CheckpointState;
   if (state.version !== 1 || state.step !== step) {
     throw new UnsupportedModel(
       `${directory} must hold step ${step} (version 1), says ${JSON.stringify(state)}.`,
+    );
+  }
+  if (!isDeepStrictEqual(state.recipe, JSON.parse(JSON.stringify(recipe)))) {
+    throw new UnsupportedModel(
+      `${directory} was made with another recipe than job.json has now: ${firstDifference(state.recipe, recipe)}. Put job.json back as it was, or create the job again.`,
+      { code: "changed_recipe" },
     );
   }
   await loadAdapter(directory, parameters, config);
@@ -117,6 +147,13 @@ export async function loadCheckpoint(
   } finally {
     moments.close();
   }
+  return state.versions;
+}
+
+function firstDifference(made: JobRecipe, now: JobRecipe): string {
+  const names = [...new Set([...Object.keys(made), ...Object.keys(now)])] as (keyof JobRecipe)[];
+  const name = names.find((each) => JSON.stringify(made[each]) !== JSON.stringify(now[each])) ?? "version";
+  return `"${name}" was ${JSON.stringify(made[name])} and is ${JSON.stringify(now[name])}`;
 }
 
 /** Fills the parameters from a PEFT adapter. Throws UnsupportedModel where it does not belong to them. */

@@ -6,6 +6,7 @@ import { addBadLine, CHAT_FORMAT, PREFERENCE_FORMAT, readExamples, unusableLines
 import type { BadLines, DatasetFormat, DatasetParam } from "../data/dataset.ts";
 import { encodePair, trainedPairTokens } from "../data/encoded-pair.ts";
 import type { EncodedPair } from "../data/encoded-pair.ts";
+import { computedTokens } from "../data/preference-batches.ts";
 import type { PreferenceExample } from "../data/preference-example.ts";
 import { encodeExample, trainedTokens } from "../data/supervised-example.ts";
 import type { EncodeOptions, SupervisedExample } from "../data/supervised-example.ts";
@@ -31,6 +32,8 @@ export interface LineEncoding<Line, Example> {
   /** What is wrong with the encoded line, in a clause; null: nothing. */
   fault(example: Example, maxLength: number): string | null;
   truncatedTokens(example: Example): number;
+  /** Tokens of a pass that holds this example alone. */
+  passTokens(example: Example): number;
   trainedTokens(line: Line, options: EncodeOptions): number;
 }
 
@@ -41,6 +44,7 @@ export const CHATS: LineEncoding<TrainingExample, SupervisedExample> = {
     return example.supervisedTokens > 0 ? null : cutAway(example, maxLength, "the answer it should teach");
   },
   truncatedTokens: (example) => example.truncatedTokens,
+  passTokens: ({ tokens }) => tokens.length,
   trainedTokens: ({ messages, tools }, options) => trainedTokens(messages, tools, options),
 };
 
@@ -55,6 +59,7 @@ export const PAIRS: LineEncoding<PreferenceExample, EncodedPair> = {
     return `has two outputs that are the same in the ${maxLength} tokens that are kept; shorten the prompt or leave it out`;
   },
   truncatedTokens: ({ preferred, rejected }) => preferred.truncatedTokens + rejected.truncatedTokens,
+  passTokens: (pair) => computedTokens([pair]),
   trainedTokens: trainedPairTokens,
 };
 

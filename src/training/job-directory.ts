@@ -5,8 +5,10 @@
 //   training.jsonl    the training data            validation.jsonl   the validation data, if any
 //   initial-adapter/  the adapter that the run starts from, if any
 //   reference.json    with DPO: log-probabilities of the starting model, kept so that a resumed run need not compute them again
+//   plan.json         how the run fits into memory (memory-plan.ts), chosen by the first trainer and kept by all later ones
 //   events.jsonl      what the trainer reports, one TrainerEvent a line, append only
 //   checkpoints/step-N/  adapter_model.safetensors, adapter_config.json, optimizer.safetensors, state.json
+//                     (step, recipe with data hashes and seed, versions)
 //   result.csv        written at the end           adapter/           the final PEFT adapter
 //
 // Killing the trainer at any byte leaves a directory from which a new trainer goes on to the same final bytes.
@@ -128,7 +130,8 @@ export type TrainerEvent =
     }
   /** DPO: the log-probabilities of the starting model are there; only once, unless the file is lost. */
   | { type: "reference"; at: number; pairs: number; seconds: number }
-  | { type: "resumed"; at: number; step: number }
+  /** `changedVersions`, e.g. "node v22.1.0 to v24.0.0": the checkpoint was made with others, so bytes may differ from here on. */
+  | { type: "resumed"; at: number; step: number; changedVersions?: string[] }
   | ({ type: "metrics"; at: number; tokensPerSecond: number; secondsLeft: number } & StepMetrics)
   | {
       type: "checkpoint";
@@ -148,6 +151,16 @@ export type TrainerEvent =
       finalStep?: number;
       seconds: number;
       peakRssBytes: number;
+    }
+  /** How the run fits into memory: plan.json, told by every trainer. Bytes are estimates. */
+  | {
+      type: "planned";
+      at: number;
+      passTokens: number;
+      wholeStepTokens: number;
+      neededBytes: number;
+      fullBytes: number;
+      availableBytes: number;
     }
   /** There was no room for a file; the trainer has ended, and one that finds room goes on. */
   | { type: "no_room"; at: number; message: string }
@@ -169,6 +182,7 @@ export function jobPaths(directory: string) {
   return {
     recipe: join(directory, "job.json"),
     reference: join(directory, "reference.json"),
+    plan: join(directory, "plan.json"),
     events: join(directory, "events.jsonl"),
     checkpoints: join(directory, "checkpoints"),
     result: join(directory, "result.csv"),

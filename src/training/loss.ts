@@ -1,6 +1,6 @@
 // What a training method minimises, as the step and the loop see it: how its examples are cut into passes, how strongly each
 // row counts, and what is measured. The supervised loss is here, the preference loss in preference-loss.ts.
-import { countSupervised, splitIntoPasses, supervisedPass } from "../data/batches.ts";
+import { countSupervised, PASS_TOKENS, splitIntoPasses, supervisedPass } from "../data/batches.ts";
 import type { BatchExample, SupervisedPass } from "../data/batches.ts";
 import type { PassResult } from "./decoder-runner.ts";
 import type { MetricName } from "./job-directory.ts";
@@ -36,12 +36,12 @@ export interface LossMetrics extends Measured {
   accuracy: number;
 }
 
-/** Cross-entropy: the mean of -ln p over the supervised tokens of a step. */
-export const SUPERVISED_LOSS: Loss<BatchExample, LossMetrics> = {
+/** Cross-entropy: the mean of -ln p over the supervised tokens of a step, in passes of so many tokens. */
+export const supervisedLoss = (passTokens: number): Loss<BatchExample, LossMetrics> => ({
   names: { loss: "Loss", accuracy: "MeanTokenAccuracy" },
   passes: (examples) => {
     const weight = 1 / countSupervised(examples);
-    return splitIntoPasses(examples).map((rows) => ({
+    return splitIntoPasses(examples, passTokens).map((rows) => ({
       examples: rows,
       get pass() {
         return supervisedPass(rows);
@@ -59,4 +59,7 @@ export const SUPERVISED_LOSS: Loss<BatchExample, LossMetrics> = {
     };
   },
   countTokens: ({ tokens }) => tokens.length,
-};
+});
+
+/** In passes for full speed. */
+export const SUPERVISED_LOSS = supervisedLoss(PASS_TOKENS);

@@ -34,7 +34,7 @@ export interface PreferenceMetrics extends Measured {
   rejectedLogps: number;
 }
 
-export function preferenceLoss(beta: number): Loss<ReferencedPair, PreferenceMetrics> {
+export function preferenceLoss(beta: number, passTokens?: number): Loss<ReferencedPair, PreferenceMetrics> {
   return {
     names: {
       loss: "Loss",
@@ -45,7 +45,7 @@ export function preferenceLoss(beta: number): Loss<ReferencedPair, PreferenceMet
     },
     passes: (pairs) => {
       const share = 1 / pairs.length;
-      return splitPairsIntoPasses(pairs).map((examples) => ({
+      return splitPairsIntoPasses(pairs, passTokens).map((examples) => ({
         examples,
         get pass() {
           return supervisedPass(rowsOfPairs(examples));

@@ -27,6 +27,7 @@ const inputs = {
   ...{ config: model.config, lora, tokens, examples: 10, epochs: 3, batchSize: 4 },
   learningRateMultiplier: 2,
   tokensPerSecond: 100,
+  availableBytes: 16e9,
 };
 
 it("counts what training makes", () => {
@@ -51,9 +52,17 @@ it("takes the time from a measured speed, and says where it has none", () => {
   expect(estimateCost({ ...inputs, tokensPerSecond: null })).toMatchObject({ secondsFrom: "assumed" });
 });
 
-it("needs more memory for longer rows, up to where they run layer by layer", () => {
-  const memory = (longest: number) =>
-    estimateCost({ ...inputs, tokens: { ...tokens, longest: { line: 1, tokens: longest } } }).memoryBytes;
-  expect(memory(1000)).toBeGreaterThan(memory(400));
-  expect(memory(2000)).toBe(memory(1100));
+it("needs more memory for longer rows, and says how a run fits into little of it", () => {
+  const cost = (longest: number, availableBytes = 16e9) =>
+    estimateCost({ ...inputs, availableBytes, tokens: { ...tokens, longest: { line: 1, tokens: longest } } });
+  expect(cost(1000).memoryBytes).toBeGreaterThan(cost(400).memoryBytes);
+  const full = cost(1000);
+  expect(full).toMatchObject({ memoryPlan: "full_speed", fullSpeedMemoryBytes: full.memoryBytes });
+  const less = cost(1000, full.memoryBytes - 1);
+  expect(less.memoryPlan).toMatch(/^computes the layers of long rows twice/);
+  expect(less.memoryBytes).toBeLessThan(full.memoryBytes);
+  expect(less.fullSpeedMemoryBytes).toBe(full.memoryBytes);
+  const least = cost(1000, 1e6);
+  expect(least.memoryPlan).toBeNull();
+  expect(least.memoryBytes).toBeGreaterThan(1e6);
 });

@@ -3,7 +3,6 @@
 import { totalmem } from "node:os";
 import type { Example } from "../data/dataset.ts";
 import { createChatTemplate } from "../data/chat-template.ts";
-import { PASS_TOKENS } from "../data/batches.ts";
 import type { CostEstimate, TokenFacts } from "../data/preflight/report.ts";
 import type { RowEncoding } from "../data/preflight/token-facts.ts";
 import { encodeExample } from "../data/supervised-example.ts";
@@ -12,10 +11,18 @@ import { openBaseModel } from "../model/base-model.ts";
 import { loadDecoderWeights } from "../model/decoder-weights.ts";
 import { InvalidRequest } from "../errors.ts";
 import type { ModelConfig } from "../model/model-config.ts";
-import { loraShapes, tensorShapes } from "../model/tensor-shapes.ts";
-import { DecoderRunner, WHOLE_STEP_TOKENS } from "./decoder-runner.ts";
+import { DecoderRunner } from "./decoder-runner.ts";
 import { LoraParameters, type LoraPlan } from "./lora-parameters.ts";
 import type { TrainingMethod } from "./job-directory.ts";
+import {
+  baseParameterCount,
+  describePlan,
+  fittingPlan,
+  isFullSpeed,
+  loraParameterCount,
+  PASS_PLANS,
+  trainingBytes,
+} from "./memory-plan.ts";
 import { AdamW } from "./optimizer.ts";
 import { SUPERVISED_LOSS } from "./loss.ts";
 import { trainStep } from "./train-step.ts";
@@ -62,10 +69,6 @@ export async function requireContext(
 const ASSUMED_FLOPS = 120e9;
 /** A token costs 2 operations a parameter forward and 2 backward: frozen weights need no gradient of their own. */
 const FLOPS_A_PARAMETER = 4;
-/** Process, runtime and compiled graphs, before weights and activations. */
-const PROCESS_BYTES = 250e6;
-/** Activations of a token, by layer and hidden width: 1.6 MB at 30 layers of 576 (docs/log.md). */
-const ACTIVATION_BYTES = 1.6e6 / (30 * 576);
 /** A job's start: loading the weights and compiling the graphs. Seconds. */
 const START_SECONDS = 5;
 
@@ -83,21 +86,17 @@ export interface CostInputs {
   learningRateMultiplier: number;
   /** Tokens trained on a second, measured here; null: assumed. */
   tokensPerSecond: number | null;
+  /** What a run may take. */
+  availableBytes: number;
 }
 
 export function estimateCost(inputs: CostInputs): CostEstimate {
   const { config, lora, tokens, examples, epochs, batchSize, learningRateMultiplier } = inputs;
-  const baseParameters = [...tensorShapes(config).values()]
-    .map((shape) => shape.reduce((product, size) => product * size, 1))
-    .reduce((sum, count) => sum + count, 0);
-  const trainableParameters =
-    config.layerCount *
-    lora.targetModules
-      .map((target) => loraShapes(config, target, lora.rank))
-      .reduce((sum, { a, b }) => sum + a[0] * a[1] + b[0] * b[1], 0);
-  const longest = Math.min(tokens.longest.tokens, tokens.maxLength);
-  const passTokens = Math.min(Math.max(PASS_TOKENS, longest), WHOLE_STEP_TOKENS);
-  const activationBytes = passTokens * ACTIVATION_BYTES * config.layerCount * config.hiddenSize;
+  const baseParameters = baseParameterCount(config);
+  const trainableParameters = loraParameterCount(config, lora);
+  const size = { config, lora, longest: Math.min(tokens.longest.tokens, tokens.maxLength) };
+  const plan = fittingPlan(size, inputs.availableBytes);
+  const [full] = PASS_PLANS;
   const speed = inputs.tokensPerSecond ?? ASSUMED_FLOPS / (FLOPS_A_PARAMETER * baseParameters);
   return {
     epochs,
@@ -109,11 +108,10 @@ export function estimateCost(inputs: CostInputs): CostEstimate {
     // float32; the header with names and shapes is some kilobytes.
     adapterBytes: trainableParameters * 4,
     trainedTokens: tokens.trainedTokens * epochs,
-    // Weights, the optimizer's two moments, gradients and parameters, and one pass.
-    memoryBytes: Math.round(
-      PROCESS_BYTES + baseParameters * 4 + trainableParameters * 4 * 4 + activationBytes,
-    ),
+    memoryBytes: plan?.neededBytes ?? trainingBytes(size, PASS_PLANS.at(-1) ?? full),
+    fullSpeedMemoryBytes: trainingBytes(size, full),
     machineMemoryBytes: totalmem(),
+    memoryPlan: plan === null ? null : isFullSpeed(plan) ? "full_speed" : describePlan(plan),
     seconds: Math.round(START_SECONDS + (tokens.tokens * (epochs + EXTRA_EPOCHS[inputs.method])) / speed),
     secondsFrom: inputs.tokensPerSecond === null ? "assumed" : "measured",
   };

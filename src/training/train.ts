@@ -7,12 +7,13 @@ import { bestStep, hasStoppedImproving, validationLosses } from "./best-checkpoi
 import {
   checkpointPath,
   checkpointSteps,
+  currentVersions,
   loadAdapter,
   loadCheckpoint,
   pruneCheckpoints,
   saveCheckpoint,
 } from "./checkpoint.ts";
-import type { TrainingState } from "./checkpoint.ts";
+import type { TrainingState, Versions } from "./checkpoint.ts";
 import type { DecoderRunner } from "./decoder-runner.ts";
 import type { EventLog } from "./event-log.ts";
 import { KEPT_EPOCHS } from "./job-directory.ts";
@@ -73,8 +74,16 @@ export async function train<Example, Metrics extends Measured>(
 
   const start = (await checkpointSteps(folder)).at(-1) ?? 0;
   if (start > 0) {
-    await loadCheckpoint(folder, start, state, run.config);
-    await events.append({ type: "resumed", at: Date.now(), step: start });
+    const made = await loadCheckpoint(folder, start, state, run.config, recipe);
+    const now = currentVersions();
+    const others = (Object.keys(now) as (keyof Versions)[]).filter((name) => made[name] !== now[name]);
+    const changedVersions = others.map((name) => `${name} ${made[name]} to ${now[name]}`);
+    await events.append({
+      type: "resumed",
+      at: Date.now(),
+      step: start,
+      ...(changedVersions.length === 0 ? {} : { changedVersions }),
+    });
     if (start % stepsPerEpoch === 0) await reportAgain(events, folder, start);
   }
   const losses = start > 0 ? validationLosses(await events.read(), start) : new Map<number, number>();

@@ -14,6 +14,7 @@ import { removeTemporarySiblings, writeFileAtomically } from "../model/atomic-wr
 import { ADAPTER_WEIGHTS_FILE } from "../model/adapter.ts";
 import { openBaseModel, sha256OfModel } from "../model/base-model.ts";
 import { loadDecoderWeights } from "../model/decoder-weights.ts";
+import { availableMemory } from "./available-memory.ts";
 import { loadAdapter, saveAdapter } from "./checkpoint.ts";
 import { DecoderRunner } from "./decoder-runner.ts";
 import { CHATS, encodeData, PAIRS } from "./encode-data.ts";
@@ -21,9 +22,11 @@ import type { EncodedData, LineEncoding } from "./encode-data.ts";
 import { EventLog, readEvents } from "./event-log.ts";
 import { jobPaths, TRAINER_EXIT } from "./job-directory.ts";
 import type { JobRecipe } from "./job-directory.ts";
-import { SUPERVISED_LOSS } from "./loss.ts";
+import { supervisedLoss } from "./loss.ts";
 import type { Loss, Measured } from "./loss.ts";
 import { LoraParameters } from "./lora-parameters.ts";
+import { takePlan } from "./memory-plan.ts";
+import type { PassPlan, RunSize } from "./memory-plan.ts";
 import { AdamW } from "./optimizer.ts";
 import { preferenceLoss } from "./preference-loss.ts";
 import type { ReferencedPair } from "./preference-loss.ts";
@@ -38,7 +41,14 @@ const CHECKPOINT_INTERVAL_MS = 60_000;
 export async function runTrainer(
   directory: string,
   signal: AbortSignal,
-  checkpointIntervalMs = CHECKPOINT_INTERVAL_MS,
+  {
+    checkpointIntervalMs = CHECKPOINT_INTERVAL_MS,
+    memoryBytes = null,
+  }: {
+    checkpointIntervalMs?: number;
+    /** What the run may take; null: what is available. */
+    memoryBytes?: number | null;
+  } = {},
 ): Promise<number> {
   const paths = jobPaths(directory);
   const events = await EventLog.open(paths.events);
@@ -52,6 +62,7 @@ export async function runTrainer(
       directory,
       events,
       checkpointIntervalMs,
+      memoryBytes,
       signal,
       now: () => performance.now(),
     });
@@ -97,6 +108,7 @@ interface Setup {
   directory: string;
   events: EventLog;
   checkpointIntervalMs: number;
+  memoryBytes: number | null;
   signal: AbortSignal;
   /** Milliseconds, monotonic. */
   now: () => number;
@@ -114,13 +126,16 @@ async function trainByMethod(setup: Setup): Promise<Trained> {
   const { recipe } = setup;
   switch (recipe.method) {
     case "supervised":
-      return trainOn(setup, CHATS, async (_, data) => ({ ...data, loss: SUPERVISED_LOSS }));
+      return trainOn(setup, CHATS, async (_, data, { passTokens }) => ({
+        ...data,
+        loss: supervisedLoss(passTokens),
+      }));
     case "dpo": {
       const { beta } = recipe.hyperparameters;
       if (beta === undefined) throw new Error(`internal: the recipe of ${recipe.jobId} has no beta`);
-      return trainOn(setup, PAIRS, async (runner, data) => ({
+      return trainOn(setup, PAIRS, async (runner, data, { passTokens }) => ({
         ...(await referenced(setup, runner, data)),
-        loss: preferenceLoss(beta),
+        loss: preferenceLoss(beta, passTokens),
       }));
     }
   }
@@ -138,6 +153,7 @@ async function trainOn<Line extends object, Encoded, Example, Metrics extends Me
   complete: (
     runner: DecoderRunner,
     data: ExamplesOf<Encoded>,
+    plan: PassPlan,
   ) => Promise<ExamplesOf<Example> & { loss: Loss<Example, Metrics> }>,
 ): Promise<Trained> {
   const { recipe, directory, events, signal } = setup;
@@ -158,6 +174,9 @@ async function trainOn<Line extends object, Encoded, Example, Metrics extends Me
   const training = await encode("training_file");
   const validation = await encode("validation_file");
 
+  const { lora, threads } = recipe;
+  const longest = training.examples.reduce((most, one) => Math.max(most, lines.passTokens(one)), 0);
+  const plan = await planned(setup, { config, lora, longest });
   const weights = loadDecoderWeights(model, maxLength);
   await model.close();
   const parameters = new LoraParameters(config, recipe.lora);
@@ -168,8 +187,8 @@ async function trainOn<Line extends object, Encoded, Example, Metrics extends Me
     await loadAdapter(folder, parameters, config);
   }
   const optimizer = new AdamW(parameters.data.length, recipe.hyperparameters);
-  const { lora, threads } = recipe;
-  const runner = new DecoderRunner({ config, weights, parameters, lora, threads });
+  const { wholeStepTokens } = plan;
+  const runner = new DecoderRunner({ config, weights, parameters, lora, threads, wholeStepTokens });
   await events.append({
     type: "started",
     at: Date.now(),
@@ -183,7 +202,7 @@ async function trainOn<Line extends object, Encoded, Example, Metrics extends Me
   const { epochs, finalStep } = await train({
     ...setup,
     // The parameters still are those to start from, whatever checkpoint the run goes on from.
-    ...(await complete(runner, { training: training.examples, validation: validation.examples })),
+    ...(await complete(runner, { training: training.examples, validation: validation.examples }, plan)),
     config,
     runner,
     state: { parameters, optimizer },
@@ -191,6 +210,13 @@ async function trainOn<Line extends object, Encoded, Example, Metrics extends Me
   });
   await saveAdapter(paths.adapter, parameters, recipe);
   return { trainedTokens: training.trainedTokens * epochs, finalStep };
+}
+
+async function planned({ directory, events, memoryBytes }: Setup, size: RunSize): Promise<PassPlan> {
+  const available = async () => memoryBytes ?? (await availableMemory());
+  const plan = await takePlan(jobPaths(directory).plan, size, available);
+  await events.append({ type: "planned", at: Date.now(), ...plan });
+  return plan;
 }
 
 /** The pairs with what the starting model makes of them. */
@@ -282,11 +308,11 @@ function describe(error: unknown): { code: string; param: string | null; message
 async function main(): Promise<void> {
   const { positionals, values } = parseArgs({
     allowPositionals: true,
-    options: { "checkpoint-interval-ms": { type: "string" } },
+    options: { "checkpoint-interval-ms": { type: "string" }, "memory-bytes": { type: "string" } },
   });
   const directory = positionals[0];
   if (directory === undefined) {
-    process.stderr.write("usage: trainer <job directory> [--checkpoint-interval-ms N]\n");
+    process.stderr.write("usage: trainer <job directory> [--checkpoint-interval-ms N] [--memory-bytes N]\n");
     process.exitCode = 2;
     return;
   }
@@ -303,12 +329,11 @@ async function main(): Promise<void> {
   const { lock } = jobPaths(directory);
   await writeFileAtomically(lock, [`${process.pid}\n`]);
   try {
-    const interval = values["checkpoint-interval-ms"];
-    process.exitCode = await runTrainer(
-      directory,
-      stop.signal,
-      interval === undefined ? undefined : Number(interval),
-    );
+    const { "checkpoint-interval-ms": interval, "memory-bytes": memory } = values;
+    process.exitCode = await runTrainer(directory, stop.signal, {
+      ...(interval === undefined ? {} : { checkpointIntervalMs: Number(interval) }),
+      ...(memory === undefined ? {} : { memoryBytes: Number(memory) }),
+    });
   } finally {
     // A later trainer may have put its own there.
     if (Number.parseInt(await readFile(lock, "utf8").catch(() => ""), 10) === process.pid) {

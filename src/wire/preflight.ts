@@ -75,6 +75,7 @@ const cost = z.object({
   adapter_bytes: z.int(),
   trained_tokens: z.int(),
   memory_bytes: z.int(),
+  full_speed_memory_bytes: z.int(),
   machine_memory_bytes: z.int(),
   seconds: z.number(),
   seconds_from: z.enum(["measured", "assumed"]),

@@ -61,12 +61,13 @@ export interface TrainerRun {
 /** Starts a trainer; `shell`, where given, is run by bash in front of it, in the same process. */
 export function startTrainer(
   directory: string,
-  options: { checkpointIntervalMs?: number; shell?: string } = {},
+  options: { checkpointIntervalMs?: number; memoryBytes?: number; shell?: string } = {},
 ): TrainerRun {
-  const { checkpointIntervalMs, shell = ":" } = options;
+  const { checkpointIntervalMs, memoryBytes, shell = ":" } = options;
   const { entry, nodeOptions } = embeddedTrainer();
   const args = [process.execPath, ...nodeOptions, entry, directory];
   if (checkpointIntervalMs !== undefined) args.push(`--checkpoint-interval-ms=${checkpointIntervalMs}`);
+  if (memoryBytes !== undefined) args.push(`--memory-bytes=${memoryBytes}`);
   const child = spawn("bash", ["-c", `${shell}; exec "$@"`, "trainer", ...args], {
     stdio: ["ignore", "ignore", "pipe"],
   });

@@ -121,13 +121,15 @@ test("no room for the result file: no half of it, and once there is room the job
 test("a job that finds the disk full again and again asks for twice the room each time; resuming it forgets that", async () => {
   bench = await openWorkbench();
   const job = await bench.create();
-  const error = { code: "out_of_space", param: null, message: "full" };
+  const error = (bytes: number) => ({ code: "out_of_space", param: null, message: `full: ${bytes}` });
   const pausedWith = async (neededBytes: number) => {
     const lease = { jobId: job.id, owner: "w" };
     await bench.queue.claim(lease.owner, Date.now() + 1e9);
     await bench.queue.moveTo(lease, { from: ["validating_files", "queued"], to: "running" });
-    expect(await bench.queue.pauseForSpace(lease, error, neededBytes)).toBe(true);
-    return (await bench.queue.listWaitingForSpace())[0]?.neededBytes;
+    expect(await bench.queue.pauseForSpace(lease, neededBytes, error)).toBe(true);
+    const waits = (await bench.queue.listWaitingForSpace())[0]?.neededBytes ?? NaN;
+    expect((await bench.read(job)).error).toEqual(error(waits));
+    return waits;
   };
   expect(await pausedWith(100)).toBe(100);
   expect(await bench.queue.resumeWithRoom(job.id, { message: RESUMED })).toBe(true);

@@ -107,8 +107,11 @@ export interface CostEstimate {
   adapterBytes: number;
   /** Of all epochs, as OpenAI bills them. */
   trainedTokens: number;
-  /** Of the trainer process at its peak. */
+  /** Of the trainer process at its peak, in the plan that fits; where none does, in the one that takes least. */
   memoryBytes: number;
+  fullSpeedMemoryBytes: number;
+  /** "full_speed", or what a run does to take less, in a clause; null: no plan fits. */
+  memoryPlan: string | null;
   machineMemoryBytes: number;
   seconds: number;
   /** measured: from training steps on this machine; assumed: from a processor of ordinary speed. */

@@ -1,0 +1,103 @@
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { openBaseModel } from "../model/base-model.ts";
+import { LORA_TARGETS } from "../model/lora-targets.ts";
+import type { ModelConfig } from "../model/model-config.ts";
+import {
+  baseParameterCount,
+  describePlan,
+  fittingPlan,
+  isFullSpeed,
+  PASS_PLANS,
+  takePlan,
+  trainingBytes,
+} from "./memory-plan.ts";
+import type { PassPlan } from "./memory-plan.ts";
+
+const tiny = await openBaseModel(fileURLToPath(new URL("../../test/goldens/tiny-llama", import.meta.url)));
+/** The shape of SmolLM2-135M. */
+const config: ModelConfig = {
+  ...tiny.config,
+  ...{ vocabSize: 49_152, hiddenSize: 576, layerCount: 30, queryHeads: 9, keyValueHeads: 3, headWidth: 64 },
+  ...{ mlpWidth: 1536, tiedEmbeddings: true },
+};
+const size = {
+  config,
+  lora: { rank: 16, alpha: 32, dropout: 0, targetModules: LORA_TARGETS },
+  longest: 1024,
+};
+
+const LEAST = PASS_PLANS[3] as PassPlan;
+
+describe("the estimate", () => {
+  it("knows the model's size", () => {
+    expect(baseParameterCount(config)).toBe(134_515_008);
+  });
+
+  it("lies near what was measured (docs/log.md)", () => {
+    expect(trainingBytes(size, PASS_PLANS[0]) / 1e9).toBeCloseTo(2.8, 0);
+    expect(trainingBytes(size, LEAST) / 1e9).toBeLessThan(1.3);
+  });
+
+  it("falls from plan to plan", () => {
+    for (const longest of [50, 1024, 2048]) {
+      const bytes = PASS_PLANS.map((plan) => trainingBytes({ ...size, longest }, plan));
+      expect(bytes).toEqual([...bytes].sort((a, b) => b - a));
+      expect(bytes.at(-1)).toBeLessThan(bytes[0] as number);
+    }
+  });
+});
+
+describe("the choice", () => {
+  // Long rows hardly care for small passes, short ones not for what long rows do.
+  it.each([
+    [1024, 0],
+    [1024, 1],
+    [1024, 2],
+    [100, 0],
+    [100, 2],
+    [100, 3],
+  ])("is the fastest plan that fits: of rows of %i tokens, plan %i", (longest, i) => {
+    const plan = PASS_PLANS[i] as PassPlan;
+    const needed = trainingBytes({ ...size, longest }, plan);
+    const found = fittingPlan({ ...size, longest }, needed);
+    expect(found).toMatchObject({ ...plan, neededBytes: needed, availableBytes: needed });
+    expect(found?.fullBytes).toBe(trainingBytes({ ...size, longest }, PASS_PLANS[0]));
+  });
+
+  it("is none where none fits", () => {
+    expect(fittingPlan(size, trainingBytes(size, LEAST) - 1)).toBeNull();
+    expect(PASS_PLANS.map(isFullSpeed)).toEqual([true, false, false, false]);
+    expect(new Set(PASS_PLANS.slice(1).map(describePlan)).size).toBe(3);
+  });
+});
+
+describe("a job's plan", () => {
+  let folder: string;
+  beforeEach(async () => (folder = await mkdtemp(join(tmpdir(), "tunesmith-plan-"))));
+  afterEach(() => rm(folder, { recursive: true }));
+
+  it("is chosen once: a later trainer keeps it, however much memory there is then", async () => {
+    const path = join(folder, "plan.json");
+    const first = await takePlan(path, size, async () => 1.3e9);
+    expect(isFullSpeed(first)).toBe(false);
+    expect(JSON.parse(await readFile(path, "utf8"))).toEqual(first);
+    expect(await takePlan(path, size, () => Promise.reject(new Error("not asked")))).toEqual(first);
+  });
+
+  it("is refused with the figures where nothing fits, and leaves nothing behind", async () => {
+    const path = join(folder, "plan.json");
+    await expect(takePlan(path, size, async () => 0.5e9)).rejects.toThrow(
+      expect.objectContaining({
+        code: "insufficient_memory",
+        message: expect.stringMatching(
+          /^Training needs about 1\.\d GB of memory even in small passes and layer by layer, and 0\.5 GB are available\..*\(1024 tokens\)/,
+        ) as string,
+      }),
+    );
+    await expect(readFile(path)).rejects.toThrow("ENOENT");
+  });
+});
