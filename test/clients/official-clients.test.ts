@@ -138,7 +138,8 @@ describe.each(Object.entries(MAJORS))("%s", (name, load) => {
     expect(streamed).toBe(text);
     expect(usages).toEqual([completion.usage]);
     const helped = await dialect.helpers(client).stream(body).finalChatCompletion();
-    expect(helped.choices[0]?.message.content).toBe(text);
+    // The job's seed is drawn anew each time, and of an empty answer some helpers make null.
+    expect(helped.choices[0]?.message.content ?? "").toBe(text);
   });
 
   test("calls tools, plain and streamed alike, and sends their results", async () => {

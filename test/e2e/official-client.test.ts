@@ -121,6 +121,10 @@ test("the events come in the contract's order and words, and the first names the
     ...epoch(1),
     ...epoch(2),
     ...epoch(3),
+    // Ours.
+    new RegExp(
+      `^Best checkpoint: ft:\\S+, made at step [0-9]+, has the lowest full validation loss, ${loss}$`,
+    ),
     `New fine-tuned model created: ${model}`,
     "The job has successfully completed",
   ];

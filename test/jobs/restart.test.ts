@@ -40,7 +40,8 @@ test.each([
   { name: "whose trainer does not notice", instructions: { stubborn: true } },
 ])("kill -9 of a server $name: the next start takes the job over", async ({ instructions }) => {
   bench = await openWorkbench();
-  const job = await bench.create({ instructions: { steps: 8, stepMs: 60, ...instructions } });
+  // Time enough for the kill to come before the last step, on a busy machine too.
+  const job = await bench.create({ instructions: { steps: 8, stepMs: 300, ...instructions } });
   const server = fork(fileURLToPath(new URL("worker-process.ts", import.meta.url)), [bench.home], {
     execArgv: [...NODE_OPTIONS],
     stdio: "inherit",
