@@ -8,6 +8,7 @@ import type { Dimension } from "../graph/dimensions.ts";
 import type { Graph } from "../graph/graph.ts";
 import { cutEvenly, joined } from "../graph/parts.ts";
 import type { Value } from "../graph/value.ts";
+import { isSliding } from "./model-config.ts";
 import type { ModelConfig } from "./model-config.ts";
 
 /** Inputs that all layers share. */
@@ -35,6 +36,12 @@ export interface TokenLayout {
   past: PastLayout | null;
 }
 
+/** The same inputs for layers of either kind; without sliding layers in the model, one kind. */
+export interface TokenLayouts {
+  full: TokenLayout;
+  sliding: TokenLayout | null;
+}
+
 /** Where the X further copies of the C shared tokens stand, which gradients they send back. */
 export interface SharedLayout {
   /** int32 [X, C]: place in the block of each copy. */
@@ -46,7 +53,10 @@ export interface SharedLayout {
 }
 
 export interface PastLayout {
-  /** float32 [B, 1, 1, S]: 0 for cache places that are filled, a large negative number for the others. */
+  /**
+   * float32 [B, 1, 1, S]: 0 for cache places that are filled, a large negative number for the others. With a window
+   * [B, 1, R*T, S], because each new token sees others of them.
+   */
   mask: Value;
   /** int64 [2]: S and T, for cutting the attention weights in two. */
   sizes: Value;
@@ -85,6 +95,34 @@ export function declareLayout(
         }
       : null,
   };
+}
+
+/** `declareLayout`, and what layers with a window have of their own: angles and masks, under names with "sliding_". */
+export function declareLayouts(
+  g: Graph,
+  config: ModelConfig,
+  options: { past: boolean; queryBlocks?: number },
+): TokenLayouts {
+  const full = declareLayout(g, config, options);
+  if (config.sliding === null) return { full, sliding: null };
+  const R = config.queryHeads / config.keyValueHeads;
+  const T = full.blockIndex.shape[1] as Dimension;
+  const sliding = {
+    ...full,
+    cos: g.input("sliding_cos", "float32", full.cos.shape),
+    sin: g.input("sliding_sin", "float32", full.sin.shape),
+    causalMask: g.input("sliding_causal_mask", "float32", full.causalMask.shape),
+    past: full.past && {
+      ...full.past,
+      mask: g.input("sliding_past_mask", "float32", ["B", 1, product([R, T]), "S"]),
+    },
+  };
+  return { full, sliding };
+}
+
+/** The inputs of one layer. */
+export function layoutOf({ full, sliding }: TokenLayouts, config: ModelConfig, layer: number): TokenLayout {
+  return isSliding(config, layer) && sliding !== null ? sliding : full;
 }
 
 /** Queries [N, H*E], keys and values [N, K*E]; result [N, H*E]. The past's are [B, K, S, E]. */

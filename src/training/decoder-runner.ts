@@ -8,6 +8,7 @@ import { causalMask } from "../model/attention-mask.ts";
 import { layerFeed } from "../model/decoder.ts";
 import { embed } from "../model/decoder-weights.ts";
 import type { DecoderWeights } from "../model/decoder-weights.ts";
+import { isSliding } from "../model/model-config.ts";
 import type { ModelConfig } from "../model/model-config.ts";
 import { createRandom } from "../random.ts";
 import { createSession } from "../runtime/session.ts";
@@ -53,7 +54,8 @@ export class DecoderRunner {
   readonly #options: DecoderRunnerOptions;
   readonly #sessions = new Map<string, Promise<Session>>();
   readonly #headGraphs;
-  #causalMask: HostTensor<"float32"> | null = null;
+  /** The last one by its window: passes of one size follow each other. */
+  readonly #causalMasks = new Map<number, HostTensor<"float32">>();
 
   constructor(options: DecoderRunnerOptions) {
     this.#options = options;
@@ -67,7 +69,8 @@ export class DecoderRunner {
     let x = embed(this.#options.weights, pass.layout.tokens);
     for (const layer of this.#layers()) {
       const dropout = this.#dropout(pass.layout, layer, null);
-      x = outputOf(await session.run({ ...shared, ...this.#layerFeeds(layer), ...dropout, x }));
+      const ofLayer = { ...this.#ofKind(shared, layer), ...this.#layerFeeds(layer) };
+      x = outputOf(await session.run({ ...ofLayer, ...dropout, x }));
     }
     return this.#head(pass, x);
   }
@@ -99,7 +102,8 @@ export class DecoderRunner {
       signal?.throwIfAborted();
       inputs.push(x);
       const dropout = this.#dropout(layout, layer, dropoutStream);
-      x = outputOf(await forward.run({ ...shared, ...this.#layerFeeds(layer), ...dropout, x }));
+      const ofLayer = { ...this.#ofKind(shared, layer), ...this.#layerFeeds(layer) };
+      x = outputOf(await forward.run({ ...ofLayer, ...dropout, x }));
     }
 
     const dOutput = new Float32Array(x.data.length);
@@ -111,7 +115,7 @@ export class DecoderRunner {
       const x = inputs.pop() as HostTensor<"float32">;
       const dropout = this.#dropout(layout, layer, dropoutStream);
       const results = await backward.run({
-        ...shared,
+        ...this.#ofKind(shared, layer),
         ...this.#layerFeeds(layer),
         ...dropout,
         x,
@@ -202,7 +206,8 @@ export class DecoderRunner {
 
   #sharedFeeds(layout: PassLayout): Feeds {
     const { rowCount: B, rowLength: T, queryBlocks, tokens } = layout;
-    const { cos, sin } = this.#options.weights;
+    const { weights, config } = this.#options;
+    const { cos, sin } = weights;
     return {
       cos,
       sin,
@@ -212,15 +217,30 @@ export class DecoderRunner {
       block_mask: float32(layout.blockMask, [B, T, 1]),
       ...sharedTokenFeeds(layout),
       causal_mask: this.#causalMaskOf(T, T / queryBlocks),
+      ...(config.sliding !== null &&
+        weights.sliding !== null && {
+          sliding_cos: weights.sliding.cos,
+          sliding_sin: weights.sliding.sin,
+          sliding_causal_mask: this.#causalMaskOf(T, T / queryBlocks, config.sliding.windowTokens),
+        }),
     };
   }
 
-  #causalMaskOf(T: number, U: number): HostTensor<"float32"> {
+  /** One layer's graph knows no kinds of layers: what a layer with a window has of its own is fed in place of the others'. */
+  #ofKind(shared: Feeds, layer: number): Feeds {
+    if (!isSliding(this.#options.config, layer)) return shared;
+    const own = ["cos", "sin", "causal_mask"].map((name) => [name, shared[`sliding_${name}`] as HostTensor]);
+    return { ...shared, ...(Object.fromEntries(own) as Feeds) };
+  }
+
+  #causalMaskOf(T: number, U: number, windowTokens = Infinity): HostTensor<"float32"> {
     const { queryHeads, keyValueHeads } = this.#options.config;
     const R = queryHeads / keyValueHeads;
-    const last = this.#causalMask;
+    const last = this.#causalMasks.get(windowTokens);
     if (last?.shape[0] === R * U && last.shape[1] === T) return last;
-    return (this.#causalMask = causalMask(T, R, U));
+    const mask = causalMask(T, R, U, windowTokens);
+    this.#causalMasks.set(windowTokens, mask);
+    return mask;
   }
 
   /** Masks of one layer: ones without a stream, else zeros with probability p and 1 / (1 - p). */

@@ -7,7 +7,7 @@ import { Graph } from "../graph/graph.ts";
 import { dependentsLast } from "../graph/order.ts";
 import { subgraph } from "../graph/subgraph.ts";
 import type { Value } from "../graph/value.ts";
-import { declareLayout } from "../model/attention.ts";
+import { declareLayouts, layoutOf } from "../model/attention.ts";
 import { declareLayerWeights, decoderLayer, layerFeed } from "../model/decoder.ts";
 import type { ModelConfig } from "../model/model-config.ts";
 import { lossHead } from "./head-graphs.ts";
@@ -30,14 +30,15 @@ export function buildStepGraph(
 ): Graph {
   const { hiddenSize: D } = config;
   const g = new Graph();
-  const layout = declareLayout(g, config, { past: false, queryBlocks });
+  const layouts = declareLayouts(g, config, { past: false, queryBlocks });
   const trainable: Value[] = [];
   let x = g.input("x", "float32", ["N", D]);
   for (let layer = 0; layer < config.layerCount; layer++) {
     const prefix = layerFeed(layer, "");
     const sites = declareLora(g, config, lora, prefix);
     trainable.push(...loraMatrices(sites));
-    x = decoderLayer(g, config, x, declareLayerWeights(g, config, prefix), layout, sites).output;
+    const weights = declareLayerWeights(g, config, prefix);
+    x = decoderLayer(g, config, x, weights, layoutOf(layouts, config, layer), sites).output;
   }
   // Long rows have many loss rows too.
   const parts = queryBlocks;

@@ -1,7 +1,7 @@
-// Small configs of the three families and random feeds for layer graphs over ragged rows, for tests of graphs.
+// Small configs of the four families and random feeds for layer graphs over ragged rows, for tests of graphs.
 import { layOut } from "../../src/data/batches.ts";
 import type { Graph } from "../../src/graph/graph.ts";
-import { familyTraits, MODEL_FAMILIES } from "../../src/model/model-config.ts";
+import { familyTraits, isSliding, MODEL_FAMILIES } from "../../src/model/model-config.ts";
 import type { ModelConfig, ModelFamily } from "../../src/model/model-config.ts";
 import { createRandom } from "../../src/random.ts";
 import type { Tensor, TensorFeeds } from "../reference/interpreter.ts";
@@ -21,6 +21,9 @@ export function smallConfig(family: ModelFamily): ModelConfig {
     rmsNormEpsilon: 1e-3,
     ropeTheta: 100,
     ropeScaling: null,
+    embeddingScale: family === "gemma3" ? 3 : 1,
+    scoreScalar: 4,
+    sliding: family === "gemma3" ? { windowTokens: 2, layers: [true], ropeTheta: 10 } : null,
     maxPositions: 8,
     tiedEmbeddings: false,
     bosTokenId: null,
@@ -59,24 +62,43 @@ export function layerFeeds(
   const positions = Float64Array.from(layout.flatIndex, (place) => {
     return (past?.lengths[Math.floor(place / T)] ?? 0) + (place % T);
   });
-  const angles = Float64Array.from({ length: config.maxPositions * half }, (_, i) => {
-    return Math.floor(i / half) * config.ropeTheta ** (-(i % half) / half);
+  // One layer's graph is fed what its kind of layer has; a graph that knows kinds is fed both.
+  const graphHasKinds = graph.inputs.some(({ name }) => name === "sliding_causal_mask");
+  const window = isSliding(config, 0) ? (config.sliding?.windowTokens ?? NaN) : Infinity;
+  const causal = (windowTokens: number): Tensor => ({
+    shape: [R * U, T],
+    data: Float64Array.from({ length: R * U * T }, (_, i) => {
+      const distance = T - U + Math.floor(i / T / R) - (i % T);
+      return distance >= 0 && distance < windowTokens ? 0 : -1e9;
+    }),
+  });
+  const angleTensor = (theta: number, of: (angle: number) => number): Tensor => ({
+    shape: [config.maxPositions, half],
+    data: Float64Array.from({ length: config.maxPositions * half }, (_, i) =>
+      Math.fround(of(Math.floor(i / half) * theta ** (-(i % half) / half))),
+    ),
   });
   const feeds: Record<string, Tensor> = {
     positions: { shape: [1, N], data: positions },
-    cos: { shape: [config.maxPositions, half], data: angles.map((angle) => Math.fround(Math.cos(angle))) },
-    sin: { shape: [config.maxPositions, half], data: angles.map((angle) => Math.fround(Math.sin(angle))) },
+    cos: angleTensor(config.ropeTheta, Math.cos),
+    sin: angleTensor(config.ropeTheta, Math.sin),
     block_index: { shape: [B, T], data: Float64Array.from(layout.blockIndex) },
     flat_index: { shape: [N], data: Float64Array.from(layout.flatIndex) },
     block_mask: { shape: [B, T, 1], data: Float64Array.from(layout.blockMask) },
     shared_copies: { shape: [1, 1], data: Float64Array.of(0) },
     shared_index: { shape: [N], data: new Float64Array(N) },
     shared_mask: { shape: [N, 1], data: new Float64Array(N) },
-    causal_mask: {
-      shape: [R * U, T],
-      data: Float64Array.from({ length: R * U * T }, (_, i) =>
-        i % T > T - U + Math.floor(i / T / R) ? -1e9 : 0,
-      ),
+    causal_mask: causal(graphHasKinds ? Infinity : window),
+    sliding_cos: angleTensor(config.sliding?.ropeTheta ?? NaN, Math.cos),
+    sliding_sin: angleTensor(config.sliding?.ropeTheta ?? NaN, Math.sin),
+    sliding_causal_mask: causal(window),
+    sliding_past_mask: {
+      shape: [B, 1, R * T, S],
+      data: Float64Array.from({ length: B * R * T * S }, (_, i) => {
+        const filled = past?.lengths[Math.floor(i / S / R / T)] ?? 0;
+        const token = filled + (Math.floor(i / S / R) % T);
+        return i % S < filled && token - (i % S) < window ? 0 : -1e9;
+      }),
     },
     past_mask: {
       shape: [B, 1, 1, S],
