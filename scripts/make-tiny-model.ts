@@ -4,7 +4,7 @@ import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { writeFileAtomically } from "../src/model/atomic-write.ts";
-import { modelConfigFromHuggingFace } from "../src/model/model-config.ts";
+import { modelConfigFromHuggingFace } from "../src/model/huggingface-config.ts";
 import { writeSafetensors, type HostTensor } from "../src/model/safetensors.ts";
 import { tensorShapes } from "../src/model/tensor-shapes.ts";
 

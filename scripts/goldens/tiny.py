@@ -1,4 +1,4 @@
-"""Four tiny random models with a LoRA adapter each: logits, losses, gradients and ten optimizer steps in float64."""
+"""Five tiny random models with a LoRA adapter each: logits, losses, gradients and ten optimizer steps in float64."""
 
 import json
 import math
@@ -7,7 +7,8 @@ import shutil
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, LlamaConfig, Qwen2Config, Qwen3Config
+from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig, Qwen2Config, Qwen3Config
+from transformers.models.gemma3 import modeling_gemma3
 from transformers.models.llama import modeling_llama
 from transformers.models.qwen2 import modeling_qwen2
 from transformers.models.qwen3 import modeling_qwen3
@@ -19,6 +20,8 @@ LORA = {"r": 4, "lora_alpha": 8, "lora_dropout": 0.0}
 STEPS, WARMUP, PEAK_LEARNING_RATE, MAX_GRAD_NORM = 10, 2, 1e-3, 1.0
 ADAMW = {"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.01}
 SEQUENCE_LENGTHS = [7, 12, 9]
+# Gemma's rows are longer than its window of 8 tokens.
+GEMMA_SEQUENCE_LENGTHS = [7, 29, 14]
 
 SHAPE = {
     "num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 48, "vocab_size": 97, "num_attention_heads": 4,
@@ -28,6 +31,13 @@ ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 LLAMA3_ROPE = {
     "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64, "rope_theta": 10000.0,
+}  # fmt: skip
+
+
+# Scaled for the layers that see all tokens alone, another base for those with a window.
+GEMMA_ROPE = {
+    "full_attention": {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
 }  # fmt: skip
 
 
@@ -41,6 +51,12 @@ def tiny_configs():
         ),
         "tiny-qwen2": Qwen2Config(**qwen, tie_word_embeddings=True),
         "tiny-qwen3": Qwen3Config(**qwen, head_dim=16, tie_word_embeddings=False),
+        "tiny-gemma3": Gemma3TextConfig(
+            # 36 is a square: the scale of the embedding is the same number in every precision.
+            **(SHAPE | {"hidden_size": 36, "num_hidden_layers": 3}), head_dim=16, query_pre_attn_scalar=9, rms_norm_eps=1e-6,
+            sliding_window=8, layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+            rope_parameters=GEMMA_ROPE, tie_word_embeddings=True,
+        ),
     }
 
 
@@ -58,13 +74,14 @@ def write_older_config(folder):
 def randomise(model, generator):
     """Fills a model so that each part shows in the logits: norms around 1, biases that are not zero."""
     tied = model.config.tie_word_embeddings
+    center = 0 if model.config.model_type == "gemma3_text" else 1  # Gemma adds the 1 itself
     with torch.no_grad():
         for name, weight in sorted(model.named_parameters()):
             noise = torch.randn(weight.shape, generator=generator)
             if name.endswith("bias"):
                 weight.copy_(0.3 * noise)
             elif "norm" in name:
-                weight.copy_(1 + 0.2 * noise)
+                weight.copy_(center + 0.2 * noise)
             elif "embed_tokens" in name:
                 weight.copy_((0.3 if tied else 1.0) * noise)
             elif "lm_head" in name:
@@ -99,13 +116,15 @@ def make_tiny_folder(name, config, generator):
     return folder
 
 
-def inverse_frequencies(config):
+def inverse_frequencies(config, layer_type=None):
     """RoPE's angle per position of each pair, float64 [E/2]; llama3 scaling as in transformers' modeling_rope_utils."""
-    rope = config.rope_parameters
+    rope = config.rope_parameters if layer_type is None else config.rope_parameters[layer_type]
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     plain = rope["rope_theta"] ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
     if rope["rope_type"] == "default":
         return plain
+    if rope["rope_type"] == "linear":
+        return plain / rope["factor"]
     low, high, factor = rope["low_freq_factor"], rope["high_freq_factor"], rope["factor"]
     turns = rope["original_max_position_embeddings"] * plain / (2 * math.pi)
     smooth = ((turns - low) / (high - low)).clamp(0, 1)
@@ -116,27 +135,33 @@ def norm_any_dtype(self, x):
     return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.variance_epsilon))
 
 
-def rotary_any_dtype(self, x, position_ids):
-    angles = position_ids[..., None].to(x.dtype) * inverse_frequencies(self.config).to(x.dtype)
+def gemma_norm_any_dtype(self, x):
+    return (1 + self.weight) * self._norm(x)
+
+
+def rotary_any_dtype(self, x, position_ids, layer_type=None):
+    angles = position_ids[..., None].to(x.dtype) * inverse_frequencies(self.config, layer_type).to(x.dtype)
     both = torch.cat((angles, angles), dim=-1)
     return both.cos(), both.sin()
 
 
 class Float64Maths:
-    """Within it, norms and RoPE of the three architectures keep float64; transformers computes them in float32.
+    """Within it, norms and RoPE of the four architectures keep float64; transformers computes them in float32.
 
     Attention needs no change: the sdpa path stays in the dtype of its inputs.
     """
 
     classes = [
-        (module, prefix)
-        for module, prefix in [(modeling_llama, "Llama"), (modeling_qwen2, "Qwen2"), (modeling_qwen3, "Qwen3")]
+        (modeling_llama, "Llama", norm_any_dtype),
+        (modeling_qwen2, "Qwen2", norm_any_dtype),
+        (modeling_qwen3, "Qwen3", norm_any_dtype),
+        (modeling_gemma3, "Gemma3", gemma_norm_any_dtype),
     ]
 
     def __enter__(self):
         self.saved = []
-        for module, prefix in self.classes:
-            for suffix, forward in [("RMSNorm", norm_any_dtype), ("RotaryEmbedding", rotary_any_dtype)]:
+        for module, prefix, norm in self.classes:
+            for suffix, forward in [("RMSNorm", norm), ("RotaryEmbedding", rotary_any_dtype)]:
                 target = getattr(module, prefix + suffix)
                 self.saved.append((target, target.forward))
                 target.forward = forward
@@ -211,7 +236,7 @@ def greedy(model, prompt, count, stop=None):
 def make_tiny(name, config, generator):
     folder = make_tiny_folder(name, config, generator)
     batch = []
-    for length in SEQUENCE_LENGTHS:
+    for length in GEMMA_SEQUENCE_LENGTHS if name == "tiny-gemma3" else SEQUENCE_LENGTHS:
         tokens = torch.randint(3, SHAPE["vocab_size"], (length,), generator=generator).tolist()
         mask = (torch.rand(length, generator=generator) < 0.6).int().tolist()
         batch.append({"tokens": tokens, "mask": [0, *mask[1:-1], 1]})
@@ -230,7 +255,7 @@ def make_tiny(name, config, generator):
             golden["loss"] = {"base": batch_loss(base, batch).item(), "adapter": batch_loss(adapted, batch).item()}
         batch_loss(adapted, batch).backward()
         tensors |= {f"gradient.{key}": p.grad.clone() for key, p in lora_parameters(adapted).items()}
-        if name == "tiny-llama":
+        if name in ("tiny-llama", "tiny-gemma3"):
             prompt = batch[0]["tokens"]
             golden["greedy"] = [
                 dict(zip(("model", "prompt", "tokens", "smallest_margin"), (which, prompt, *greedy(model, prompt, 16))))

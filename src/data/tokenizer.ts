@@ -1,7 +1,9 @@
-// Text to token ids and back, for byte-level BPE tokenizers (SmolLM2, Llama 3, Qwen). The BPE itself is the library's;
-// this file mends where the library and the Rust original differ and adds exact decoding. It knows no chat template.
+// Text to token ids and back, for byte-level BPE tokenizers (SmolLM2, Llama 3, Qwen) and those of sentence-piece.ts (Gemma).
+// Byte-level BPE itself is the library's; this file mends where the library and the Rust original differ and adds exact
+// decoding. It knows no chat template.
 import * as library from "@huggingface/tokenizers";
 import { messageOf, UnsupportedModel } from "../errors.ts";
+import { createSentencePieceModel, isSentencePiece, sentencePieceBytes } from "./sentence-piece.ts";
 import { anyOf, createWordEncoder, GPT2_PATTERN, splitterAt } from "./word-encoder.ts";
 
 export { anyOf };
@@ -62,30 +64,40 @@ interface AddedToken {
   special: boolean;
 }
 
-/** Throws UnsupportedModel when the files do not describe a byte-level BPE tokenizer. */
+/** What the two kinds of tokenizers differ in. */
+interface TextModel {
+  /** As Tokenizer.encode, for a text that is not empty. */
+  encode(text: string): number[];
+  /** Ids of a text without added tokens in it. */
+  encodePiece(text: string): number[];
+  /** The id of a token of the vocabulary. */
+  tokenId(text: string): number | undefined;
+  /** By id. */
+  tokenBytes: readonly Uint8Array[];
+}
+
+/** Throws UnsupportedModel when the files describe neither a byte-level BPE tokenizer nor one of Gemma's kind. */
 export function createTokenizer(files: TokenizerFiles): Tokenizer {
   const { tokenizerConfig } = files;
-  const json = prepare(files.tokenizerJson);
+  const isBytes = !isSentencePiece(files.tokenizerJson);
+  const json = isBytes ? prepare(files.tokenizerJson) : (files.tokenizerJson as Record<string, unknown>);
   const added = addedTokens(json);
-  const bytePair = loadTokenizer(json, tokenizerConfig);
-  const { model } = bytePair;
-  const words = createWordEncoder(bytePair, json, tokenizerConfig);
+  const model = isBytes ? byteLevelModel(json, tokenizerConfig, added) : sentencePieceModel(json, added);
 
   const addedIds = new Map(added.map((token) => [token.content, token.id]));
   const special = added.filter((token) => token.special);
   const specialIds = new Set(special.map((token) => token.id));
   const plainSplitter = splitterAt(added.filter((token) => !token.special).map((token) => token.content));
-  const bytesOfId = tokenByteTable(model.vocab, added);
-  const tokenId = (text: string) => addedIds.get(text) ?? model.tokens_to_ids.get(text);
+  const bytesOfId = model.tokenBytes;
+  const tokenId = (text: string) => addedIds.get(text) ?? model.tokenId(text);
 
   const encodePiece = (text: string): number[] => {
     const known = addedIds.get(text);
-    if (known !== undefined && !specialIds.has(known)) return [known];
-    return words.encodeText(text);
+    return known !== undefined && !specialIds.has(known) ? [known] : model.encodePiece(text);
   };
 
   const self: Tokenizer = {
-    encode: (text) => (text === "" ? [] : words.encode(text)),
+    encode: (text) => (text === "" ? [] : model.encode(text)),
     encodePlain: (text) => plainSplitter(text).flatMap(encodePiece),
     decode: (ids, options = {}) => {
       const stream = createTextStream(self, options);
@@ -101,6 +113,40 @@ export function createTokenizer(files: TokenizerFiles): Tokenizer {
     eosTokenIds: eosIds(tokenizerConfig, tokenId, files.eosTokenIds ?? []),
   };
   return self;
+}
+
+function byteLevelModel(
+  json: Record<string, unknown>,
+  tokenizerConfig: Record<string, unknown>,
+  added: readonly AddedToken[],
+): TextModel {
+  const bytePair = loadTokenizer(json, tokenizerConfig);
+  const { model } = bytePair;
+  const words = createWordEncoder(bytePair, json, tokenizerConfig);
+  return {
+    encode: words.encode,
+    encodePiece: words.encodeText,
+    tokenId: (text) => model.tokens_to_ids.get(text),
+    tokenBytes: tokenByteTable(model.vocab, added, byteLevelBytes),
+  };
+}
+
+function sentencePieceModel(json: Record<string, unknown>, added: readonly AddedToken[]): TextModel {
+  const model = createSentencePieceModel(json);
+  const addedIds = new Map(added.map((token) => [token.content, token.id]));
+  const split = splitterAt([...addedIds.keys()]);
+  // Added tokens other than special ones are text, and written as the vocabulary is.
+  const special = added.filter((token) => token.special);
+  return {
+    encode: (text) =>
+      split(text).flatMap((piece) => {
+        const id = addedIds.get(piece);
+        return id === undefined ? model.encodePiece(piece) : [id];
+      }),
+    encodePiece: model.encodePiece,
+    tokenId: model.tokenId,
+    tokenBytes: tokenByteTable(model.vocab, special, sentencePieceBytes),
+  };
 }
 
 /** Turns generated ids into text piece by piece, never half a character. */
@@ -165,7 +211,7 @@ function prepare(file: unknown): Record<string, unknown> {
 
 function notByteLevel(field: string, found: string, expected: string): UnsupportedModel {
   return new UnsupportedModel(
-    `tokenizer.json: ${field} is ${found}, expected ${expected}. Only byte-level BPE tokenizers (as of SmolLM2, Llama 3 and Qwen) are supported; use such a model.`,
+    `tokenizer.json: ${field} is ${found}, expected ${expected}. Only byte-level BPE tokenizers (as of SmolLM2, Llama 3 and Qwen) and Gemma's are supported; use such a model.`,
   );
 }
 
@@ -227,8 +273,12 @@ function eosIds(
   return [...new Set([...(id === undefined ? [] : [id]), ...more])];
 }
 
-/** Bytes of each id. Vocabulary entries spell one byte a character; added tokens are plain text. */
-function tokenByteTable(vocab: readonly (string | undefined)[], added: readonly AddedToken[]): Uint8Array[] {
+/** Bytes of each id. The vocabulary has a spelling of its own; added tokens are plain text. */
+function tokenByteTable(
+  vocab: readonly (string | undefined)[],
+  added: readonly AddedToken[],
+  bytesOf: (entry: string) => Uint8Array,
+): Uint8Array[] {
   const encoder = new TextEncoder();
   const plain = new Map(added.map((token) => [token.id, token.content]));
   const size = added.reduce((most, token) => Math.max(most, token.id + 1), vocab.length);
@@ -236,15 +286,18 @@ function tokenByteTable(vocab: readonly (string | undefined)[], added: readonly 
     const text = plain.get(id);
     if (text !== undefined) return encoder.encode(text);
     const entry = vocab[id];
-    if (entry === undefined) return NO_BYTES;
-    const bytes: number[] = [];
-    for (const character of entry) {
-      const byte = BYTE_OF_CHARACTER.get(character);
-      if (byte === undefined) return encoder.encode(entry); // not byte-level spelling: a token that means itself
-      bytes.push(byte);
-    }
-    return Uint8Array.from(bytes);
+    return entry === undefined ? NO_BYTES : bytesOf(entry);
   });
+}
+
+function byteLevelBytes(entry: string): Uint8Array {
+  const bytes: number[] = [];
+  for (const character of entry) {
+    const byte = BYTE_OF_CHARACTER.get(character);
+    if (byte === undefined) return new TextEncoder().encode(entry); // not byte-level spelling: a token that means itself
+    bytes.push(byte);
+  }
+  return Uint8Array.from(bytes);
 }
 
 /** GPT-2's printable alphabet: printable Latin-1 bytes stand for themselves, the others for U+0100 and up, in order. */

@@ -57,6 +57,7 @@ export const GRADIENTS: { [K in OpKind]: BackwardRule<K> } = {
       return g.mul(first(dys), g.add(distribution, g.mul(x, density)));
     },
   ],
+  FastGelu: (g, node, dys) => [() => g.mul(first(dys), fastGeluParts(g, input(node, 0)).slope)],
   // silu'(x) = s + silu(x) (1 - s) with s = sigmoid(x)
   QuickGelu: (g, node, dys) => [
     () => {
@@ -199,6 +200,19 @@ export const GRADIENTS: { [K in OpKind]: BackwardRule<K> } = {
   ReduceSum: (g, node, dys) => [() => spread(g, first(dys), node)],
   ReduceMax: () => ["notDifferentiable"],
 };
+
+/** sigmoid(u) of FastGelu's x sigmoid(u), and its slope: s + x s (1 - s) u', with u' = √(8/π) (1 + 3 · 0.044715 x²). */
+export function fastGeluParts(g: Graph, x: Value): { sigmoid: Value; slope: Value } {
+  const rate = Math.sqrt(8 / Math.PI);
+  const cubic = rate * 0.044715;
+  const square = g.mul(x, x);
+  const u = g.mul(x, g.add(g.mul(square, g.constant(cubic)), g.constant(rate)));
+  const sigmoid = g.op("Sigmoid", [u], {});
+  const du = g.add(g.mul(square, g.constant(3 * cubic)), g.constant(rate));
+  const rest = g.sub(g.constant(1), sigmoid);
+  const slope = g.mul(sigmoid, g.add(g.constant(1), g.mul(g.mul(x, rest), du)));
+  return { sigmoid, slope };
+}
 
 /** scale * exp(-rate x²). */
 function scaledBell(g: Graph, x: Value, rate: number, scale: number): Value {

@@ -129,6 +129,13 @@ export const OPS: { [K in OpKind]: OpDefinition<K> } = {
   Erf: unary,
   // ONNX Runtime joins its own Gelu with the addition of a bias before it, and ONNX's not.
   Gelu: { ...unary, domain: "com.microsoft" },
+  FastGelu: {
+    domain: "com.microsoft",
+    infer(inputs) {
+      if (at(inputs, 0).shape.length === 0) throw new GraphError("ONNX Runtime takes no single number");
+      return unary.infer(inputs, {});
+    },
+  },
   Softmax: lastAxis,
   LogSoftmax: lastAxis,
   QuickGelu: {

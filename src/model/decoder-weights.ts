@@ -21,38 +21,63 @@ export interface DecoderWeights {
   finalNorm: HostTensor<"float32">;
   /** [V, D]; the embedding itself where the two are tied. */
   head: HostTensor<"float32">;
+  /** What an embedding's rows are multiplied by before the first layer. */
+  embeddingScale: number;
   /** [P, E/2] for positions 0 to P - 1. */
   cos: HostTensor<"float32">;
   sin: HostTensor<"float32">;
+  /** The same of layers with a window. */
+  sliding: { cos: HostTensor<"float32">; sin: HostTensor<"float32"> } | null;
 }
 
-/** Reads every weight, as float32. `positions`: P, the longest sequence that will be run. */
+/**
+ * Reads every weight, as float32. `positions`: P, the longest sequence that will be run. Norms stored as the distance from 1
+ * become what the decoder multiplies by, and the queries' norm takes in what scores are divided by, where that is not the
+ * root of the head width.
+ */
 export function loadDecoderWeights(reader: TensorReader, positions: number): DecoderWeights {
   const { config } = reader;
+  const { sliding, headWidth, normsAroundOne, scoreScalar } = config;
+  const queryScale = Math.sqrt(headWidth / scoreScalar);
+  const read = (name: string): Float32Array => {
+    const values = reader.tensor(name);
+    const around = normsAroundOne && name.endsWith("norm.weight") ? values.map((value) => 1 + value) : values;
+    const isScaled = queryScale !== 1 && name.endsWith("q_norm.weight");
+    return isScaled ? around.map((value) => queryScale * value) : around;
+  };
   const { vocabSize: V, hiddenSize: D } = config;
   const embedding = float32(reader.tensor("model.embed_tokens.weight"), [V, D]);
   const layers = Array.from({ length: config.layerCount }, (_, layer) => {
     const tensors: Record<string, HostTensor<"float32">> = {};
     for (const [name, shape] of layerTensorShapes(config)) {
-      tensors[name] = float32(reader.tensor(`model.layers.${layer}.${name}`), shape);
+      tensors[name] = float32(read(`model.layers.${layer}.${name}`), shape);
     }
     return tensors;
   });
   return {
     embedding,
     layers,
-    finalNorm: float32(reader.tensor("model.norm.weight"), [D]),
+    finalNorm: float32(read("model.norm.weight"), [D]),
     head: config.tiedEmbeddings ? embedding : float32(reader.tensor("lm_head.weight"), [V, D]),
+    // Rounded as transformers rounds it.
+    embeddingScale: Math.fround(config.embeddingScale),
     ...rotaryCaches(config, positions),
+    sliding:
+      sliding && rotaryCaches({ headWidth, ropeTheta: sliding.ropeTheta, ropeScaling: null }, positions),
   };
 }
 
-/** The embedding's rows of some tokens: [N, D]. */
-export function embed({ embedding }: DecoderWeights, tokens: Int32Array): HostTensor<"float32"> {
+/** What goes into the first layer for some tokens: [N, D]. */
+export function embed(
+  { embedding, embeddingScale }: DecoderWeights,
+  tokens: Int32Array,
+): HostTensor<"float32"> {
   const width = embedding.shape[1] as number;
   const rows = new Float32Array(tokens.length * width);
   for (const [i, token] of tokens.entries()) {
     rows.set(embedding.data.subarray(token * width, (token + 1) * width), i * width);
   }
+  if (embeddingScale !== 1)
+    for (let i = 0; i < rows.length; i++) rows[i] = (rows[i] as number) * embeddingScale;
   return float32(rows, [tokens.length, width]);
 }

@@ -1,11 +1,12 @@
-// The decoder of the Llama family (SmolLM2, Llama 3, Qwen2.5, Qwen3), defined once for training and serving. It knows
+// The decoder of the Llama family (SmolLM2, Llama 3, Qwen2.5, Qwen3) and of Gemma 3, defined once for training and serving. It knows
 // shapes and operators, neither weights' bytes nor what a loss or a chat is.
 //
 // Tokens of all rows lie flat, without padding: x is [N, D]. Only attention sees rows: `blockIndex` [B, T] says which flat
 // token stands where (padding repeats some token; the causal mask keeps it from being seen), `flatIndex` [N] leads back.
-// Source of the architecture: huggingface/transformers models/{llama,qwen2,qwen3}/modeling_*.py.
+// Source of the architecture: huggingface/transformers models/{llama,qwen2,qwen3,gemma3}/modeling_*.py.
 import type { Graph } from "../graph/graph.ts";
 import type { Value } from "../graph/value.ts";
+import { fastGeluParts } from "../graph/gradients.ts";
 import { attention } from "./attention.ts";
 import type { TokenLayout } from "./attention.ts";
 import { LORA_TARGET_PATH } from "./lora-targets.ts";
@@ -67,12 +68,17 @@ export function decoderLayer(
     return name === "v" ? y : rotate(g, y, heads, layout);
   }) as [Value, Value, Value];
   const context = attention(g, config, queries, keys, values, layout, pastKeysValues);
-  const attended = g.add(x, linear(g, context, layer("o_proj"), sites));
+  const added = (y: Value, name: string): Value => (config.outputNorms ? norm(y, name) : y);
+  const mixed = linear(g, context, layer("o_proj"), sites);
+  const attended = g.add(x, added(mixed, "post_attention_layernorm.weight"));
 
-  const normedMlp = norm(attended, "post_attention_layernorm.weight");
+  // What Gemma calls the norm behind attention is elsewhere the name of the one before the MLP.
+  const mlpNorm = config.outputNorms ? "pre_feedforward_layernorm" : "post_attention_layernorm";
+  const normedMlp = norm(attended, `${mlpNorm}.weight`);
   const [gate, up] = linears(g, normedMlp, [layer("gate_proj"), layer("up_proj")], sites) as [Value, Value];
-  const activated = gatedUnit(g, gate, up);
-  const output = g.add(attended, linear(g, activated, layer("down_proj"), sites));
+  const activated = GATED_UNITS[config.activation](g, gate, up);
+  const projectedDown = linear(g, activated, layer("down_proj"), sites);
+  const output = g.add(attended, added(projectedDown, "post_feedforward_layernorm.weight"));
   return { output, keys, values };
 }
 
@@ -80,7 +86,7 @@ export function decoderLayer(
  * silu(gate) * up, arXiv:2002.05202. Its backward pass computes silu again from the gate: of a layer's activations only gate
  * and up are kept, where its operators' own rules would keep five tensors of this size.
  */
-function gatedUnit(g: Graph, gate: Value, up: Value): Value {
+function siluUnit(g: Graph, gate: Value, up: Value): Value {
   const activated = g.mul(g.op("QuickGelu", [gate], { alpha: 1 }), up);
   return g.composite(activated, [gate, up], (dy) => {
     const sigmoid = g.op("Sigmoid", [gate], {});
@@ -90,6 +96,20 @@ function gatedUnit(g: Graph, gate: Value, up: Value): Value {
     return [g.mul(g.mul(dy, up), slope), g.mul(dy, silu)];
   });
 }
+
+/**
+ * gelu(gate) * up with the hyperbolic tangent's approximation, arXiv:1606.08415: gelu(x) = x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))
+ * = x sigmoid(u), u = √(8/π) (x + 0.044715 x³). Backwards as above.
+ */
+function geluUnit(g: Graph, gate: Value, up: Value): Value {
+  const activated = g.mul(g.op("FastGelu", [gate], {}), up);
+  return g.composite(activated, [gate, up], (dy) => {
+    const { sigmoid, slope } = fastGeluParts(g, gate);
+    return [g.mul(g.mul(dy, up), slope), g.mul(dy, g.mul(gate, sigmoid))];
+  });
+}
+
+const GATED_UNITS = { silu: siluUnit, geluTanh: geluUnit };
 
 /**
  * Each token is a row of its own here: ONNX Runtime refuses rows of more tokens than the caches have positions, and the

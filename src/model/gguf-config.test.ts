@@ -70,6 +70,12 @@ test("llama: decimals as they were meant, several end tokens, tied without outpu
     tiedEmbeddings: true,
     attentionBias: false,
     queryKeyNorm: false,
+    activation: "silu",
+    outputNorms: false,
+    normsAroundOne: false,
+    embeddingScale: 1,
+    scoreScalar: 64,
+    sliding: null,
     bosTokenId: 1,
     eosTokenIds: [2, 3],
   });
@@ -89,6 +95,60 @@ test("qwen3: head width from key_length, own head, rows of the embedding decide 
     queryKeyNorm: true,
   });
   expect(await configOf({}, [], "qwen2")).toMatchObject({ family: "qwen2", attentionBias: true });
+});
+
+describe("gemma3", () => {
+  const gemma = (more: Record<string, BuilderValue> = {}) => ({
+    "gemma3.block_count": { uint32: 7 },
+    "gemma3.attention.sliding_window": { uint32: 512 },
+    "gemma3.attention.key_length": { uint32: 32 },
+    "gemma3.rope.scaling.type": { string: "linear" },
+    "gemma3.rope.scaling.factor": { float32: 8 },
+    ...more,
+  });
+
+  test("every sixth layer sees all, the others a window with unscaled angles of their own", async () => {
+    expect(await configOf(gemma(), [], "gemma3")).toMatchObject({
+      family: "gemma3",
+      headWidth: 32,
+      scoreScalar: 32,
+      embeddingScale: 16,
+      activation: "geluTanh",
+      ropeTheta: 500_000,
+      ropeScaling: { kind: "linear", factor: 8 },
+      sliding: {
+        windowTokens: 512,
+        layers: [true, true, true, true, true, false, true],
+        ropeTheta: 10_000,
+      },
+    });
+    const newer = gemma({
+      "gemma3.attention.sliding_window_pattern": { uint32: 2 },
+      "gemma3.rope.freq_base_swa": { float32: 5000 },
+    });
+    expect((await configOf(newer, [], "gemma3")).sliding).toEqual({
+      windowTokens: 512,
+      layers: [true, false, true, false, true, false, true],
+      ropeTheta: 5000,
+    });
+  });
+
+  test("the 27B model alone divides scores by another root than the head width's", async () => {
+    const large = gemma({ "gemma3.block_count": { uint32: 62 } });
+    expect((await configOf(large, [], "gemma3")).scoreScalar).toBe(64);
+  });
+
+  test("no window, or one of another family", async () => {
+    await expect(
+      configOf({ ...gemma(), "gemma3.attention.sliding_window": undefined }, [], "gemma3"),
+    ).rejects.toThrow('"gemma3.attention.sliding_window" is missing');
+    await expect(configOf({ "llama.attention.sliding_window": { uint32: 512 } })).rejects.toThrow(
+      '"llama.attention.sliding_window" is 512; supported: full attention in every layer',
+    );
+    await expect(
+      configOf(gemma({ "gemma3.final_logit_softcapping": { float32: 30 } }), [], "gemma3"),
+    ).rejects.toThrow('"gemma3.final_logit_softcapping" is 30; supported: no soft-capping');
+  });
 });
 
 describe("rope scaling", () => {
@@ -144,8 +204,8 @@ describe("refused by the name of the key", () => {
   test.each<[string, Record<string, BuilderValue | undefined>, string]>([
     [
       "general.architecture",
-      { "general.architecture": { string: "gemma3" } },
-      '"gemma3"; supported: llama, qwen2, qwen3',
+      { "general.architecture": { string: "gemma2" } },
+      '"gemma2"; supported: llama, qwen2, qwen3, gemma3',
     ],
     [
       "general.architecture",
@@ -200,7 +260,7 @@ test("names", () => {
       "output.weight",
       "blk.12.attn_q.weight",
       "blk.0.attn_k.bias",
-    ].map(huggingFaceName),
+    ].map((name) => huggingFaceName(name, "llama")),
   ).toEqual([
     "model.embed_tokens.weight",
     "model.norm.weight",
@@ -208,7 +268,14 @@ test("names", () => {
     "model.layers.12.self_attn.q_proj.weight",
     "model.layers.0.self_attn.k_proj.bias",
   ]);
-  expect(huggingFaceName("blk.0.ffn_gate_exps.weight")).toBe("blk.0.ffn_gate_exps.weight");
+  expect(huggingFaceName("blk.0.ffn_gate_exps.weight", "llama")).toBe("blk.0.ffn_gate_exps.weight");
+  // The same name stands for another norm in Gemma.
+  expect(
+    (["llama", "gemma3"] as const).map((family) => huggingFaceName("blk.3.ffn_norm.weight", family)),
+  ).toEqual([
+    "model.layers.3.post_attention_layernorm.weight",
+    "model.layers.3.pre_feedforward_layernorm.weight",
+  ]);
 });
 
 test("un-permuting: GGUF row 2i + p of a head is Hugging Face's row p · E/2 + i", () => {

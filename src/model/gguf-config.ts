@@ -3,12 +3,14 @@
 import type { GgufFile, GgufMetadata } from "./gguf.ts";
 import {
   checkModelConfig,
+  embeddingScaleOf,
   familyTraits,
   MODEL_FAMILIES,
   unsupportedField,
   type ModelConfig,
   type ModelFamily,
   type RopeScaling,
+  type SlidingAttention,
 } from "./model-config.ts";
 import { rotaryFrequencies } from "./rotary.ts";
 
@@ -18,7 +20,6 @@ export const ROPE_FACTORS_TENSOR = "rope_freqs.weight";
 /** Metadata keys (after the architecture's name) that change the computation; present and not 0, the model is refused. */
 const REFUSED_KEYS: Readonly<Record<string, string>> = {
   expert_count: "dense models (no mixture of experts)",
-  "attention.sliding_window": "full attention in every layer",
   "attention.clamp_kqv": "no clamping",
   "attention.max_alibi_bias": "rotary positions",
   logit_scale: "no scaling of logits",
@@ -44,6 +45,13 @@ export function modelConfigFromGguf(file: GgufFile): ModelConfig {
     if (found !== undefined && found !== 0)
       throw unsupportedField(source, `${family}.${key}`, found, supported);
   }
+  if (family !== "gemma3" && fields.get("attention.sliding_window"))
+    throw unsupportedField(
+      source,
+      `${family}.attention.sliding_window`,
+      fields.get("attention.sliding_window"),
+      "full attention in every layer",
+    );
 
   const queryHeads = fields.number("attention.head_count");
   const hiddenSize = fields.number("embedding_length");
@@ -57,23 +65,29 @@ export function modelConfigFromGguf(file: GgufFile): ModelConfig {
     .map((name) => file.metadata.get(`tokenizer.ggml.${name}_token_id`))
     .filter((id) => typeof id === "number");
   const bosTokenId = file.metadata.get("tokenizer.ggml.bos_token_id");
+  const layerCount = fields.number("block_count");
   const config = checkModelConfig(
     source,
     {
       family,
       vocabSize: file.shape("token_embd.weight")?.[0] ?? fields.number("vocab_size"),
       hiddenSize,
-      layerCount: fields.number("block_count"),
+      layerCount,
       queryHeads,
       keyValueHeads: fields.optionalNumber("attention.head_count_kv") ?? queryHeads,
       headWidth,
       mlpWidth: fields.number("feed_forward_length"),
       rmsNormEpsilon: shortestSingle(fields.number("attention.layer_norm_rms_epsilon")),
-      ropeTheta: shortestSingle(fields.optionalNumber("rope.freq_base") ?? 10_000),
+      ropeTheta: shortestSingle(fields.optionalNumber("rope.freq_base") ?? (family === "gemma3" ? 1e6 : 1e4)),
       ropeScaling: null,
       maxPositions: fields.number("context_length"),
       tiedEmbeddings: file.shape("output.weight") === undefined,
       ...familyTraits(family),
+      embeddingScale: embeddingScaleOf(family, hiddenSize),
+      // Of the Gemma 3 models, 27B alone divides by something else, which the files do not say.
+      scoreScalar:
+        family === "gemma3" && layerCount === GEMMA3_27B_LAYERS ? hiddenSize / queryHeads : headWidth,
+      sliding: family === "gemma3" ? slidingOf(fields, layerCount) : null,
       bosTokenId: typeof bosTokenId === "number" ? bosTokenId : null,
       eosTokenIds: [...new Set(eosTokenIds)],
     },
@@ -88,9 +102,26 @@ export function modelConfigFromGguf(file: GgufFile): ModelConfig {
       maxPositions: `${family}.context_length`,
       rmsNormEpsilon: `${family}.attention.layer_norm_rms_epsilon`,
       ropeTheta: `${family}.rope.freq_base`,
+      scoreScalar: `${family}.attention.head_count`,
+      windowTokens: `${family}.attention.sliding_window`,
     },
   );
   return { ...config, ropeScaling: ropeScalingOf(file, fields, config) };
+}
+
+const GEMMA3_27B_LAYERS = 62;
+
+/**
+ * Gemma's windows. The files name their length alone; that every sixth layer has none and which frequencies the others have
+ * is a constant of the architecture in llama.cpp (src/models/gemma3.cpp), which newer files repeat.
+ */
+function slidingOf(fields: Fields, layerCount: number): SlidingAttention {
+  const every = fields.optionalNumber("attention.sliding_window_pattern") ?? 6;
+  return {
+    windowTokens: fields.number("attention.sliding_window"),
+    layers: Array.from({ length: layerCount }, (_, layer) => (layer + 1) % every !== 0),
+    ropeTheta: shortestSingle(fields.optionalNumber("rope.freq_base_swa") ?? 1e4),
+  };
 }
 
 /** Metadata under the architecture's own prefix. */
@@ -188,6 +219,13 @@ const LAYER_NAMES: Readonly<Record<string, string>> = {
   ffn_up: "mlp.up_proj",
   ffn_down: "mlp.down_proj",
 };
+/** Where Gemma's norms stand, for names that mean another one elsewhere or nothing. */
+const GEMMA3_LAYER_NAMES: Readonly<Record<string, string>> = {
+  ...LAYER_NAMES,
+  post_attention_norm: "post_attention_layernorm",
+  ffn_norm: "pre_feedforward_layernorm",
+  post_ffw_norm: "post_feedforward_layernorm",
+};
 const TOP_NAMES: Readonly<Record<string, string>> = {
   "token_embd.weight": "model.embed_tokens.weight",
   "output_norm.weight": "model.norm.weight",
@@ -195,9 +233,10 @@ const TOP_NAMES: Readonly<Record<string, string>> = {
 };
 
 /** The Hugging Face name of a GGUF tensor; a name without a counterpart comes back unchanged. */
-export function huggingFaceName(ggufName: string): string {
+export function huggingFaceName(ggufName: string, family: ModelFamily): string {
+  const names = family === "gemma3" ? GEMMA3_LAYER_NAMES : LAYER_NAMES;
   const match = /^blk\.(\d+)\.([a-z_]+)\.(weight|bias)$/.exec(ggufName);
-  const inner = match && LAYER_NAMES[match[2] ?? ""];
+  const inner = match && names[match[2] ?? ""];
   return inner ? `model.layers.${match[1]}.${inner}.${match[3]}` : (TOP_NAMES[ggufName] ?? ggufName);
 }
 

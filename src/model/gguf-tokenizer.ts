@@ -1,17 +1,15 @@
-// Builds the objects of a Hugging Face tokenizer.json and tokenizer_config.json from GGUF metadata. Byte-level BPE only;
-// tokenizes nothing itself.
+// Builds the objects of a Hugging Face tokenizer.json and tokenizer_config.json from GGUF metadata: byte-level BPE here,
+// SentencePiece's kind in gguf-sentence-piece.ts. Tokenizes nothing itself.
 import { UnsupportedModel } from "../errors.ts";
+import { GEMMA_CHAT_TEMPLATE } from "./gemma-chat-template.ts";
+import { sentencePieceParts, TOKEN_TYPE } from "./gguf-sentence-piece.ts";
+import type { TokenizerParts } from "./gguf-sentence-piece.ts";
 import type { GgufMetadata, GgufValue } from "./gguf.ts";
 import { unsupportedField } from "./model-config.ts";
 import type { ModelTokenizer } from "./model-tokenizer.ts";
 
 /** What `tokenizer.ggml.pre` stands for, in tokenizer.json's terms. */
-interface PreTokenization {
-  normalizer: object | null;
-  preTokenizer: object;
-  /** Whole words of the vocabulary are taken without merging. */
-  ignoreMerges: boolean;
-}
+type PreTokenization = Pick<TokenizerParts, "normalizer" | "preTokenizer" | "ignoreMerges">;
 
 const byteLevel = (useRegex: boolean) => ({
   type: "ByteLevel",
@@ -55,30 +53,30 @@ const PRE_TOKENIZATIONS: Readonly<Record<string, PreTokenization>> = {
   },
 };
 
-/** ggml's token types. Control tokens are hidden in decoded text; user-defined ones are ordinary text kept whole. */
-const TOKEN_TYPE = { control: 3, userDefined: 4 } as const;
-
 /** Throws UnsupportedModel naming the key for any other tokenizer model or pre-tokenization. */
 export function tokenizerFromGguf(metadata: GgufMetadata, source: string): ModelTokenizer {
   const get = (key: string) => metadata.get(`tokenizer.ggml.${key}`);
   const refuse = (key: string, supported: string) =>
     unsupportedField(source, `tokenizer.ggml.${key}`, get(key), supported);
 
-  if (get("model") !== "gpt2") throw refuse("model", '"gpt2" (byte-level BPE)');
-  const pre = get("pre");
-  const rules = typeof pre === "string" ? PRE_TOKENIZATIONS[pre] : undefined;
-  if (rules === undefined || !Object.hasOwn(PRE_TOKENIZATIONS, String(pre)))
-    throw refuse("pre", Object.keys(PRE_TOKENIZATIONS).join(", "));
-  const tokens = textArray(metadata, "tokenizer.ggml.tokens", source);
-  const merges = textArray(metadata, "tokenizer.ggml.merges", source).map((merge) =>
-    splitMerge(merge, source),
-  );
+  const kind = get("model");
+  // "llama" is ggml's name for SentencePiece's models.
+  if (kind !== "gpt2" && kind !== "llama")
+    throw refuse("model", '"gpt2" (byte-level BPE), "llama" (SentencePiece, as of Gemma)');
+  const isSentencePiece = kind === "llama";
+  if (isSentencePiece && get("add_space_prefix") !== false)
+    throw refuse("add_space_prefix", "false (no space before a text)");
+  const fileTokens = textArray(metadata, "tokenizer.ggml.tokens", source);
   const types = get("token_type");
-  if (types !== undefined && (!Array.isArray(types) || types.length !== tokens.length))
+  if (types !== undefined && (!Array.isArray(types) || types.length !== fileTokens.length))
     throw new UnsupportedModel(
-      `${source}: "tokenizer.ggml.token_type" must list one type for each of the ${tokens.length} tokens. Get the file again.`,
+      `${source}: "tokenizer.ggml.token_type" must list one type for each of the ${fileTokens.length} tokens. Get the file again.`,
       { code: "unsupported_model", param: "tokenizer.ggml.token_type" },
     );
+
+  const { tokens, parts } = isSentencePiece
+    ? sentencePieceParts(fileTokens, { scores: get("scores"), types }, source)
+    : { tokens: fileTokens, parts: byteLevelParts(metadata, source, refuse) };
 
   const vocab: Record<string, number> = Object.create(null) as Record<string, number>;
   tokens.forEach((token, id) => (vocab[token] = id));
@@ -94,28 +92,30 @@ export function tokenizerFromGguf(metadata: GgufMetadata, source: string): Model
   };
   const bosToken = tokenAt("bos_token_id");
   const addsBos = get("add_bos_token") === true && bosToken !== null;
-  const chatTemplate = metadata.get("tokenizer.chat_template");
+  const isGemma = ["<start_of_turn>", "<end_of_turn>"].every((token) => token in vocab);
+  // Gemma's base models know the marks of a turn and come without a template.
+  const chatTemplate = metadata.get("tokenizer.chat_template") ?? (isGemma ? GEMMA_CHAT_TEMPLATE : null);
   return {
     tokenizerJson: {
       version: "1.0",
       truncation: null,
       padding: null,
       added_tokens: addedTokens,
-      normalizer: rules.normalizer,
-      pre_tokenizer: rules.preTokenizer,
+      normalizer: parts.normalizer,
+      pre_tokenizer: parts.preTokenizer,
       post_processor: addsBos ? bosTemplate(bosToken, vocab[bosToken] as number) : null,
-      decoder: { type: "ByteLevel", add_prefix_space: true, trim_offsets: true, use_regex: true },
+      decoder: parts.decoder,
       model: {
         type: "BPE",
         dropout: null,
-        unk_token: null,
+        unk_token: isSentencePiece ? tokenAt("unknown_token_id") : null,
         continuing_subword_prefix: null,
         end_of_word_suffix: null,
-        fuse_unk: false,
-        byte_fallback: false,
-        ignore_merges: rules.ignoreMerges,
+        fuse_unk: isSentencePiece,
+        byte_fallback: isSentencePiece,
+        ignore_merges: parts.ignoreMerges,
         vocab,
-        merges,
+        merges: parts.merges,
       },
     },
     tokenizerConfig: {
@@ -129,6 +129,22 @@ export function tokenizerFromGguf(metadata: GgufMetadata, source: string): Model
       pad_token: tokenAt("padding_token_id"),
       unk_token: tokenAt("unknown_token_id"),
     },
+  };
+}
+
+function byteLevelParts(
+  metadata: GgufMetadata,
+  source: string,
+  refuse: (key: string, supported: string) => UnsupportedModel,
+): TokenizerParts {
+  const pre = metadata.get("tokenizer.ggml.pre");
+  const rules = typeof pre === "string" ? PRE_TOKENIZATIONS[pre] : undefined;
+  if (rules === undefined || !Object.hasOwn(PRE_TOKENIZATIONS, String(pre)))
+    throw refuse("pre", Object.keys(PRE_TOKENIZATIONS).join(", "));
+  return {
+    ...rules,
+    decoder: { type: "ByteLevel", add_prefix_space: true, trim_offsets: true, use_regex: true },
+    merges: textArray(metadata, "tokenizer.ggml.merges", source).map((merge) => splitMerge(merge, source)),
   };
 }
 

@@ -1,9 +1,9 @@
-// What the decoder must know about a base model, and how a Hugging Face config.json is read into it. A model that would
-// compute something else than this project's decoder is refused by the name of the field that says so. Reads no files.
+// What the decoder must know about a base model. A model that would compute something else than this project's decoder is
+// refused by the name of the field that says so. How the two kinds of files say it: huggingface-config.ts, gguf-config.ts.
 import { z } from "zod";
 import { UnsupportedModel } from "../errors.ts";
 
-export const MODEL_FAMILIES = ["llama", "qwen2", "qwen3"] as const;
+export const MODEL_FAMILIES = ["llama", "qwen2", "qwen3", "gemma3"] as const;
 export type ModelFamily = (typeof MODEL_FAMILIES)[number];
 
 /** How the rotary frequencies are changed for longer contexts; null: not at all. */
@@ -19,6 +19,18 @@ export type RopeScaling =
       originalMaxPositions: number;
     }
   | { kind: "linear"; /** Positions are divided by this. */ factor: number };
+
+/** Layers whose tokens see only the last few, and what else those layers have of their own. */
+export interface SlidingAttention {
+  /** How many tokens a token sees, itself among them. */
+  windowTokens: number;
+  /** By layer: true where the window holds; the others see all. */
+  layers: readonly boolean[];
+  /** Of the layers with the window, whose frequencies are never scaled. */
+  ropeTheta: number;
+}
+
+export const ACTIVATIONS = ["silu", "geluTanh"] as const;
 
 export interface ModelConfig {
   family: ModelFamily;
@@ -46,21 +58,56 @@ export interface ModelConfig {
   attentionBias: boolean;
   /** q and k pass an RMS norm per head before the rotary embedding. */
   queryKeyNorm: boolean;
+  /** What the MLP's gate passes through. */
+  activation: (typeof ACTIVATIONS)[number];
+  /** What attention and MLP add to the stream passes an RMS norm before. */
+  outputNorms: boolean;
+  /** Norms' stored weights are what is added to 1. */
+  normsAroundOne: boolean;
+  /** Embedded tokens are multiplied by this; the head's matrix is not. */
+  embeddingScale: number;
+  /** Attention scores are divided by the square root of this; E in most families. */
+  scoreScalar: number;
+  /** null: every token sees all before it, in every layer. */
+  sliding: SlidingAttention | null;
   bosTokenId: number | null;
   /** Generation ends at any of these; may be empty. */
   eosTokenIds: number[];
 }
 
-/** What the three families differ in. */
-const FAMILY = {
-  llama: { architecture: "LlamaForCausalLM", attentionBias: false, queryKeyNorm: false },
-  qwen2: { architecture: "Qwen2ForCausalLM", attentionBias: true, queryKeyNorm: false },
-  qwen3: { architecture: "Qwen3ForCausalLM", attentionBias: false, queryKeyNorm: true },
-} as const satisfies Record<ModelFamily, object>;
+type Traits = Pick<
+  ModelConfig,
+  "attentionBias" | "queryKeyNorm" | "activation" | "outputNorms" | "normsAroundOne"
+>;
+
+const LLAMA: Traits = {
+  attentionBias: false,
+  queryKeyNorm: false,
+  activation: "silu",
+  outputNorms: false,
+  normsAroundOne: false,
+};
+
+const TRAITS: { readonly [F in ModelFamily]: Traits } = {
+  llama: LLAMA,
+  qwen2: { ...LLAMA, attentionBias: true },
+  qwen3: { ...LLAMA, queryKeyNorm: true },
+  gemma3: { ...LLAMA, queryKeyNorm: true, activation: "geluTanh", outputNorms: true, normsAroundOne: true },
+};
 
 /** The members of a config that follow from the family alone. */
-export function familyTraits(family: ModelFamily): Pick<ModelConfig, "attentionBias" | "queryKeyNorm"> {
-  return { attentionBias: FAMILY[family].attentionBias, queryKeyNorm: FAMILY[family].queryKeyNorm };
+export function familyTraits(family: ModelFamily): Traits {
+  return TRAITS[family];
+}
+
+/** Gemma multiplies embeddings by the root of their width, which no file of a model says. */
+export function embeddingScaleOf(family: ModelFamily, hiddenSize: number): number {
+  return family === "gemma3" ? Math.sqrt(hiddenSize) : 1;
+}
+
+/** Whether a layer's tokens see only the window's. */
+export function isSliding({ sliding }: ModelConfig, layer: number): boolean {
+  return sliding?.layers[layer] === true;
 }
 
 /** The one wording for every refused field: where, what was found, what is supported. */
@@ -69,7 +116,7 @@ export function unsupportedField(
   field: string,
   found: unknown,
   supported: string,
-  advice = "Use a Llama, Qwen2.5 or Qwen3 text model.",
+  advice = "Use a Llama, Qwen2.5, Qwen3 or Gemma 3 text model.",
 ): UnsupportedModel {
   return new UnsupportedModel(`${source}: "${field}" is ${show(found)}; supported: ${supported}. ${advice}`, {
     code: "unsupported_model",
@@ -103,7 +150,9 @@ const SIZES = {
 export function checkModelConfig(
   source: string,
   config: ModelConfig,
-  fieldNames: { [K in keyof typeof SIZES | "rmsNormEpsilon" | "ropeTheta"]: string },
+  fieldNames: {
+    [K in keyof typeof SIZES | "rmsNormEpsilon" | "ropeTheta" | "scoreScalar" | "windowTokens"]: string;
+  },
 ): ModelConfig {
   for (const key of Object.keys(SIZES) as (keyof typeof SIZES)[]) {
     const parsed = SIZES[key].safeParse(config[key]);
@@ -124,7 +173,14 @@ export function checkModelConfig(
       config.keyValueHeads,
       `a divisor of "${fieldNames.queryHeads}", which is ${config.queryHeads}`,
     );
-  for (const key of ["rmsNormEpsilon", "ropeTheta"] as const)
+  if (config.sliding !== null && !SIZES.maxPositions.safeParse(config.sliding.windowTokens).success)
+    throw unsupportedField(
+      source,
+      fieldNames.windowTokens,
+      config.sliding.windowTokens,
+      "a whole number of tokens, at least 1",
+    );
+  for (const key of ["rmsNormEpsilon", "ropeTheta", "scoreScalar"] as const)
     if (!(config[key] > 0 && Number.isFinite(config[key])))
       throw unsupportedField(source, fieldNames[key], config[key], "a finite number above 0");
   for (const id of [config.bosTokenId, ...config.eosTokenIds])
@@ -136,190 +192,4 @@ export function checkModelConfig(
         `token ids below the vocabulary size ${config.vocabSize}`,
       );
   return config;
-}
-
-const positive = z.number().positive().finite();
-const tokenId = z.number().int().min(0);
-const ropeSchema = z
-  .looseObject({
-    rope_type: z.string().optional(),
-    /** The older spelling of rope_type. */
-    type: z.string().optional(),
-    rope_theta: positive.optional(),
-    factor: positive.optional(),
-    low_freq_factor: positive.optional(),
-    high_freq_factor: positive.optional(),
-    original_max_position_embeddings: positive.optional(),
-    partial_rotary_factor: z.number().optional(),
-  })
-  .nullish();
-
-const configSchema = z.looseObject({
-  architectures: z.array(z.string()).nullish(),
-  model_type: z.string().nullish(),
-  vocab_size: z.number(),
-  hidden_size: z.number(),
-  num_hidden_layers: z.number(),
-  num_attention_heads: z.number(),
-  num_key_value_heads: z.number().nullish(),
-  head_dim: z.number().nullish(),
-  intermediate_size: z.number(),
-  rms_norm_eps: positive.nullish(),
-  rope_theta: positive.nullish(),
-  rope_scaling: ropeSchema,
-  rope_parameters: ropeSchema,
-  max_position_embeddings: z.number(),
-  tie_word_embeddings: z.boolean().nullish(),
-  bos_token_id: tokenId.nullish(),
-  eos_token_id: z.union([tokenId, z.array(tokenId)]).nullish(),
-});
-type RawConfig = z.infer<typeof configSchema>;
-
-/** Fields that change what the model computes, with the only values this decoder computes; absent and null are fine. */
-const REQUIRED_VALUES: { field: string; allowed: readonly unknown[]; supported: string }[] = [
-  { field: "hidden_act", allowed: ["silu", "swish"], supported: '"silu"' },
-  { field: "attention_bias", allowed: [false], supported: "false (Qwen2.5's q, k, v biases need no field)" },
-  { field: "mlp_bias", allowed: [false], supported: "false" },
-  { field: "use_sliding_window", allowed: [false], supported: "false (full attention in every layer)" },
-  { field: "partial_rotary_factor", allowed: [1], supported: "1 (the whole head is rotated)" },
-  { field: "rope_interleaved", allowed: [false], supported: "false" },
-  { field: "use_mrope", allowed: [false], supported: "false" },
-  { field: "is_encoder_decoder", allowed: [false], supported: "false" },
-  { field: "num_experts", allowed: [0, 1], supported: "dense models (no mixture of experts)" },
-  { field: "num_local_experts", allowed: [0, 1], supported: "dense models (no mixture of experts)" },
-  { field: "n_routed_experts", allowed: [0], supported: "dense models (no mixture of experts)" },
-  { field: "moe_intermediate_size", allowed: [], supported: "dense models (no mixture of experts)" },
-  {
-    field: "quantization_config",
-    allowed: [],
-    supported: "float weights (f32, f16, bf16), or a GGUF file for quantized ones",
-  },
-  { field: "attn_logit_softcapping", allowed: [], supported: "no soft-capping" },
-  { field: "final_logit_softcapping", allowed: [], supported: "no soft-capping" },
-  { field: "no_rope_layers", allowed: [], supported: "rotary embedding in every layer" },
-];
-
-/**
- * The config of a Hugging Face model folder. `source` is the file's name for messages. Throws UnsupportedModel naming the
- * field when a field is missing, malformed or asks for something the decoder does not compute.
- */
-export function modelConfigFromHuggingFace(json: unknown, source = "config.json"): ModelConfig {
-  const parsed = configSchema.safeParse(json);
-  if (!parsed.success) {
-    const issue = parsed.error.issues[0];
-    const path = issue?.path.map(String) ?? [];
-    throw unsupportedField(source, path.join("."), valueAt(json, path), issue?.message ?? "a JSON object");
-  }
-  const raw = parsed.data;
-  const family = familyOf(raw, source);
-  for (const { field, allowed, supported } of REQUIRED_VALUES) {
-    const found = raw[field];
-    if (found !== undefined && found !== null && !allowed.includes(found))
-      throw unsupportedField(source, field, found, supported);
-  }
-  const layerTypes = raw["layer_types"];
-  if (Array.isArray(layerTypes) && layerTypes.some((type) => type !== "full_attention"))
-    throw unsupportedField(source, "layer_types", layerTypes, '"full_attention" in every layer');
-
-  const rope = readRope(raw, source);
-  const eos = raw.eos_token_id ?? [];
-  return checkModelConfig(
-    source,
-    {
-      family,
-      vocabSize: raw.vocab_size,
-      hiddenSize: raw.hidden_size,
-      layerCount: raw.num_hidden_layers,
-      queryHeads: raw.num_attention_heads,
-      keyValueHeads: raw.num_key_value_heads ?? raw.num_attention_heads,
-      // transformers' own defaults: Qwen3 fixes 128, the others divide.
-      headWidth: raw.head_dim ?? (family === "qwen3" ? 128 : raw.hidden_size / raw.num_attention_heads),
-      mlpWidth: raw.intermediate_size,
-      rmsNormEpsilon: raw.rms_norm_eps ?? 1e-6,
-      ropeTheta: rope.theta,
-      ropeScaling: rope.scaling,
-      maxPositions: raw.max_position_embeddings,
-      tiedEmbeddings: raw.tie_word_embeddings ?? false,
-      ...familyTraits(family),
-      bosTokenId: raw.bos_token_id ?? null,
-      eosTokenIds: Array.isArray(eos) ? [...new Set(eos)] : [eos],
-    },
-    {
-      vocabSize: "vocab_size",
-      hiddenSize: "hidden_size",
-      layerCount: "num_hidden_layers",
-      queryHeads: "num_attention_heads",
-      keyValueHeads: "num_key_value_heads",
-      headWidth: "head_dim",
-      mlpWidth: "intermediate_size",
-      maxPositions: "max_position_embeddings",
-      rmsNormEpsilon: "rms_norm_eps",
-      ropeTheta: "rope_theta",
-    },
-  );
-}
-
-function familyOf(raw: RawConfig, source: string): ModelFamily {
-  const supported = MODEL_FAMILIES.map((family) => `"${FAMILY[family].architecture}"`).join(", ");
-  const architecture = raw.architectures?.[0];
-  const family = MODEL_FAMILIES.find(
-    (candidate) =>
-      architecture === FAMILY[candidate].architecture ||
-      // Some exports leave `architectures` out; model_type then says the same.
-      (architecture === undefined && raw.model_type === candidate),
-  );
-  if (family === undefined)
-    throw architecture === undefined && raw.model_type
-      ? unsupportedField(source, "model_type", raw.model_type, MODEL_FAMILIES.join(", "))
-      : unsupportedField(source, "architectures", raw.architectures, supported);
-  return family;
-}
-
-/** Reads `rope_scaling` (transformers 4) and `rope_parameters` (transformers 5). */
-function readRope(raw: RawConfig, source: string): { theta: number; scaling: RopeScaling } {
-  const field = raw.rope_parameters ? "rope_parameters" : "rope_scaling";
-  const rope = raw.rope_parameters ?? raw.rope_scaling;
-  const theta = rope?.rope_theta ?? raw.rope_theta ?? 10_000;
-  const kind = rope?.rope_type ?? rope?.type ?? "default";
-  if (rope?.partial_rotary_factor !== undefined && rope.partial_rotary_factor !== 1)
-    throw unsupportedField(source, `${field}.partial_rotary_factor`, rope.partial_rotary_factor, "1");
-  const need = (name: string): number => {
-    const value = rope?.[name];
-    if (typeof value !== "number")
-      throw unsupportedField(source, `${field}.${name}`, value, `a number, because rope_type is "${kind}"`);
-    return value;
-  };
-  switch (kind) {
-    case "default":
-      return { theta, scaling: null };
-    case "linear":
-      return { theta, scaling: { kind, factor: need("factor") } };
-    case "llama3": {
-      const scaling: RopeScaling = {
-        kind,
-        factor: need("factor"),
-        lowFrequencyFactor: need("low_freq_factor"),
-        highFrequencyFactor: need("high_freq_factor"),
-        originalMaxPositions: need("original_max_position_embeddings"),
-      };
-      if (scaling.highFrequencyFactor <= scaling.lowFrequencyFactor)
-        throw unsupportedField(
-          source,
-          `${field}.high_freq_factor`,
-          scaling.highFrequencyFactor,
-          `more than low_freq_factor, which is ${scaling.lowFrequencyFactor}`,
-        );
-      return { theta, scaling };
-    }
-    default:
-      throw unsupportedField(source, `${field}.rope_type`, kind, '"default", "linear", "llama3"');
-  }
-}
-
-function valueAt(value: unknown, path: readonly string[]): unknown {
-  return path.reduce<unknown>(
-    (inner, key) =>
-      typeof inner === "object" && inner !== null ? (inner as Record<string, unknown>)[key] : undefined,
-    path.length === 0 ? "not an object" : value,
-  );
 }

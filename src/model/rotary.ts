@@ -4,8 +4,11 @@ import { float32 } from "../runtime/tensor.ts";
 import type { HostTensor } from "../runtime/tensor.ts";
 import type { ModelConfig } from "./model-config.ts";
 
+/** What the frequencies follow from. */
+export type RotaryConfig = Pick<ModelConfig, "headWidth" | "ropeTheta" | "ropeScaling">;
+
 /** Angle per position of each of the E/2 pairs. */
-export function rotaryFrequencies(config: ModelConfig): Float64Array {
+export function rotaryFrequencies(config: RotaryConfig): Float64Array {
   const { headWidth: E, ropeTheta, ropeScaling } = config;
   return Float64Array.from({ length: E / 2 }, (_, i) => {
     const frequency = ropeTheta ** (-(2 * i) / E);
@@ -22,7 +25,7 @@ export function rotaryFrequencies(config: ModelConfig): Float64Array {
 
 /** Both [P, E/2], for positions 0 to P - 1. */
 export function rotaryCaches(
-  config: ModelConfig,
+  config: RotaryConfig,
   positions: number,
 ): { cos: HostTensor<"float32">; sin: HostTensor<"float32"> } {
   const frequencies = rotaryFrequencies(config);

@@ -27,6 +27,10 @@ export function layerTensorShapes(config: ModelConfig): Map<string, number[]> {
   }
   shapes.set("self_attn.o_proj.weight", [D, queryWidth]);
   shapes.set("post_attention_layernorm.weight", [D]);
+  if (config.outputNorms) {
+    shapes.set("pre_feedforward_layernorm.weight", [D]);
+    shapes.set("post_feedforward_layernorm.weight", [D]);
+  }
   shapes.set("mlp.gate_proj.weight", [F, D]);
   shapes.set("mlp.up_proj.weight", [F, D]);
   shapes.set("mlp.down_proj.weight", [D, F]);

@@ -2,7 +2,7 @@
 // graph reads a prompt (one row, many tokens) and decodes (many rows, one token each).
 import { Graph } from "../graph/graph.ts";
 import type { Value } from "../graph/value.ts";
-import { declareLayout } from "../model/attention.ts";
+import { declareLayouts, layoutOf } from "../model/attention.ts";
 import { declareLayerWeights, decoderLayer, layerFeed } from "../model/decoder.ts";
 import type { LoraSite } from "../model/lora.ts";
 import type { LoraTarget } from "../model/lora-targets.ts";
@@ -46,9 +46,10 @@ export function buildGenerationGraph(
   const tokens = g.input("tokens", "int32", ["N"]);
   const wanted = g.input("wanted", "int32", ["W"]);
   const embedding = g.input("embedding", "float32", [V, D]);
-  const layout = declareLayout(g, config, { past: true });
+  const layouts = declareLayouts(g, config, { past: true });
 
   let x = g.op("Gather", [embedding, tokens], { inverse: null });
+  if (config.embeddingScale !== 1) x = g.mul(x, g.constant(Math.fround(config.embeddingScale)));
   const keysValues: Value[] = [];
   for (let layer = 0; layer < config.layerCount; layer++) {
     const weights = declareLayerWeights(g, config, layerFeed(layer, ""));
@@ -67,6 +68,7 @@ export function buildGenerationGraph(
       keys: g.input(layerFeed(layer, "past_keys"), "float32", ["B", K, "S", E]),
       values: g.input(layerFeed(layer, "past_values"), "float32", ["B", K, "S", E]),
     };
+    const layout = layoutOf(layouts, config, layer);
     const { output, keys, values } = decoderLayer(g, config, x, weights, layout, { scale: 1, sites }, past);
     x = output;
     keysValues.push(keys, values);

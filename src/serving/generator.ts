@@ -4,7 +4,7 @@ import { layOut } from "../data/batches.ts";
 import { commonBeginning } from "../data/beginnings.ts";
 import type { PassLayout } from "../data/batches.ts";
 import { encodeOnnx } from "../graph/onnx.ts";
-import { causalMask } from "../model/attention-mask.ts";
+import { causalMask, slidingPastMask } from "../model/attention-mask.ts";
 import { layerFeed } from "../model/decoder.ts";
 import type { DecoderWeights } from "../model/decoder-weights.ts";
 import type { LoraTarget } from "../model/lora-targets.ts";
@@ -70,6 +70,10 @@ export class Generator {
     };
     for (const [layer, tensors] of weights.layers.entries()) {
       for (const [name, tensor] of Object.entries(tensors)) feeds[layerFeed(layer, name)] = tensor;
+    }
+    if (weights.sliding !== null) {
+      feeds["sliding_cos"] = weights.sliding.cos;
+      feeds["sliding_sin"] = weights.sliding.sin;
     }
     this.#weightFeeds = feeds;
   }
@@ -173,6 +177,7 @@ export class Generator {
       flat_index: int32(layout.flatIndex, [tokens.length]),
       block_mask: float32(layout.blockMask, [B, T, 1]),
       causal_mask: this.#causalMask(T),
+      ...this.#slidingMasks(T, cache.lengths, past.places),
     });
     return {
       logits: results["logits"]?.data as Float32Array,
@@ -193,6 +198,18 @@ export class Generator {
       session.catch(() => this.#sessions.delete(key));
     }
     return session;
+  }
+
+  /** For the layers with a window, where the model has any. */
+  #slidingMasks(T: number, lengths: readonly number[], S: number): Feeds {
+    const { sliding, queryHeads, keyValueHeads } = this.config;
+    if (sliding === null) return {};
+    const { windowTokens } = sliding;
+    const R = queryHeads / keyValueHeads;
+    return {
+      sliding_causal_mask: T <= windowTokens ? this.#causalMask(T) : causalMask(T, R, T, windowTokens),
+      sliding_past_mask: slidingPastMask(lengths, { T, R, S, windowTokens }),
+    };
   }
 
   #causalMask(T: number): HostTensor<"float32"> {

@@ -38,6 +38,11 @@ export class KeyValueCache {
     return this.#lengths[row] as number;
   }
 
+  /** Tokens of every row. */
+  get lengths(): readonly number[] {
+    return this.#lengths;
+  }
+
   /** Row-places of the arrays once rows were added and the longest had grown to `length`: what memory is counted in. */
   sizeWith(extraRows: number, length: number): number {
     const { rows, places } = this.#capacityFor(this.rows + extraRows, length);

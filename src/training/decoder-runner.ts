@@ -9,6 +9,7 @@ import type { AttentionForm } from "../model/attention.ts";
 import { layerFeed } from "../model/decoder.ts";
 import { embed } from "../model/decoder-weights.ts";
 import type { DecoderWeights } from "../model/decoder-weights.ts";
+import { isSliding } from "../model/model-config.ts";
 import type { ModelConfig } from "../model/model-config.ts";
 import { createRandom } from "../random.ts";
 import { createSession } from "../runtime/session.ts";
@@ -73,7 +74,8 @@ export class DecoderRunner {
     let x = embed(this.#options.weights, pass.layout.tokens);
     for (const layer of this.#layers()) {
       const dropout = this.#dropout(pass.layout, layer, null);
-      x = outputOf(await session.run({ ...shared, ...this.#layerFeeds(layer), ...dropout, x }));
+      const ofLayer = { ...this.#ofKind(shared, layer), ...this.#layerFeeds(layer) };
+      x = outputOf(await session.run({ ...ofLayer, ...dropout, x }));
     }
     return this.#head(pass, x);
   }
@@ -105,7 +107,8 @@ export class DecoderRunner {
       signal?.throwIfAborted();
       inputs.push(x);
       const dropout = this.#dropout(layout, layer, dropoutStream);
-      x = outputOf(await forward.run({ ...shared, ...this.#layerFeeds(layer), ...dropout, x }));
+      const ofLayer = { ...this.#ofKind(shared, layer), ...this.#layerFeeds(layer) };
+      x = outputOf(await forward.run({ ...ofLayer, ...dropout, x }));
     }
 
     const dOutput = new Float32Array(x.data.length);
@@ -117,7 +120,7 @@ export class DecoderRunner {
       const x = inputs.pop() as HostTensor<"float32">;
       const dropout = this.#dropout(layout, layer, dropoutStream);
       const results = await backward.run({
-        ...shared,
+        ...this.#ofKind(shared, layer),
         ...this.#layerFeeds(layer),
         ...dropout,
         x,
@@ -205,6 +208,16 @@ export class DecoderRunner {
 
   #layerFeeds(layer: number): Feeds {
     return { ...this.#options.weights.layers[layer], ...this.#options.parameters.layers[layer] };
+  }
+
+  /** One layer's graph knows no kinds of layers: what a layer with a window has of its own is fed in place of the others'. */
+  #ofKind(shared: Feeds, layer: number): Feeds {
+    if (!isSliding(this.#options.config, layer)) return shared;
+    const own = ["cos", "sin", "causal_mask", "shared_causal_mask"].map((name) => [
+      name,
+      shared[`sliding_${name}`] as HostTensor,
+    ]);
+    return { ...shared, ...(Object.fromEntries(own) as Feeds) };
   }
 
   /** Masks of one layer: ones without a stream, else zeros with probability p and 1 / (1 - p). */

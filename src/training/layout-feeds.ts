@@ -13,15 +13,17 @@ export function attentionForm({ queryBlocks, sharedBlocks }: PassLayout): Attent
   return { queryBlocks, sharedBlocks };
 }
 
+type Angles = Pick<DecoderWeights, "cos" | "sin" | "sliding">;
+
 /** Makes the feeds; keeps the last masks, because passes of like length follow each other. */
 export class LayoutFeeds {
-  readonly #groupHeads: number;
-  readonly #weights: Pick<DecoderWeights, "cos" | "sin">;
+  readonly #config: ModelConfig;
+  readonly #weights: Angles;
   /** By input. */
   readonly #masks = new Map<string, HostTensor<"float32">>();
 
-  constructor(config: ModelConfig, weights: Pick<DecoderWeights, "cos" | "sin">) {
-    this.#groupHeads = config.queryHeads / config.keyValueHeads;
+  constructor(config: ModelConfig, weights: Angles) {
+    this.#config = config;
     this.#weights = weights;
   }
 
@@ -36,7 +38,10 @@ export class LayoutFeeds {
       block_index: int32(layout.blockIndex, [B, T]),
       flat_index: int32(layout.flatIndex, [tokens.length]),
       block_mask: float32(C === 0 ? layout.blockMask : columnsFrom(layout.blockMask, B, T, C), [B, own, 1]),
-      causal_mask: this.#mask("causal_mask", T, own / queryBlocks),
+      ...this.#masksOfKinds("causal_mask", T, C === 0 ? own / queryBlocks : own),
+      ...(this.#weights.sliding === null
+        ? {}
+        : { sliding_cos: this.#weights.sliding.cos, sliding_sin: this.#weights.sliding.sin }),
       ...(C === 0 ? {} : this.#sharedFeeds(layout)),
     };
   }
@@ -61,7 +66,7 @@ export class LayoutFeeds {
         [N],
       ),
       shared_mask: float32(isShared, [N, 1]),
-      shared_causal_mask: this.#mask("shared_causal_mask", C, C / sharedBlocks),
+      ...this.#masksOfKinds("shared_causal_mask", C, C / sharedBlocks),
       shared_copies: int32(
         Int32Array.from({ length: X * C }, (_, i) => (Math.floor(i / C) + 1) * T + (i % C)),
         [X, C],
@@ -79,11 +84,21 @@ export class LayoutFeeds {
     };
   }
 
-  #mask(input: string, T: number, U: number): HostTensor<"float32"> {
-    const R = this.#groupHeads;
+  /** Of layers with a window too, where the model has such. */
+  #masksOfKinds(input: string, T: number, U: number): Feeds {
+    const { sliding } = this.#config;
+    if (sliding === null) return { [input]: this.#mask(input, T, U) };
+    return {
+      [input]: this.#mask(input, T, U),
+      [`sliding_${input}`]: this.#mask(`sliding_${input}`, T, U, sliding.windowTokens),
+    };
+  }
+
+  #mask(input: string, T: number, U: number, windowTokens?: number): HostTensor<"float32"> {
+    const R = this.#config.queryHeads / this.#config.keyValueHeads;
     const last = this.#masks.get(input);
     if (last?.shape[0] === R * U && last.shape[1] === T) return last;
-    const mask = causalMask(T, R, U);
+    const mask = causalMask(T, R, U, windowTokens);
     this.#masks.set(input, mask);
     return mask;
   }

@@ -7,7 +7,7 @@ import { Graph } from "../graph/graph.ts";
 import { dependentsLast } from "../graph/order.ts";
 import { subgraph } from "../graph/subgraph.ts";
 import type { Value } from "../graph/value.ts";
-import { declareLayout } from "../model/attention.ts";
+import { declareLayouts, layoutOf } from "../model/attention.ts";
 import type { AttentionForm } from "../model/attention.ts";
 import { declareLayerWeights, decoderLayer, layerFeed } from "../model/decoder.ts";
 import type { ModelConfig } from "../model/model-config.ts";
@@ -37,14 +37,15 @@ export function buildStepGraph(
 ): Graph {
   const { hiddenSize: D } = config;
   const g = new Graph();
-  const layout = declareLayout(g, config, { past: false, form });
+  const layouts = declareLayouts(g, config, { past: false, form });
   const trainable: Value[] = [];
   let x = g.input("x", "float32", ["N", D]);
   for (let layer = 0; layer < config.layerCount; layer++) {
     const prefix = layerFeed(layer, "");
     const sites = declareLora(g, config, lora, prefix);
     trainable.push(...loraMatrices(sites));
-    x = decoderLayer(g, config, x, declareLayerWeights(g, config, prefix), layout, sites).output;
+    const weights = declareLayerWeights(g, config, prefix);
+    x = decoderLayer(g, config, x, weights, layoutOf(layouts, config, layer), sites).output;
   }
   const lossRows = g.input("loss_rows", "int32", [product([headParts, "M"])]);
   const rows = g.op("Gather", [x, lossRows], { inverse: null });

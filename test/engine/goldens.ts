@@ -14,7 +14,7 @@ import { readSafetensors } from "../reference/read-safetensors.ts";
 import type { StoredTensor } from "../reference/read-safetensors.ts";
 
 export const GOLDEN_FOLDER = join(import.meta.dirname, "../goldens");
-export const TINY_MODELS = ["tiny-llama", "tiny-llama3", "tiny-qwen2", "tiny-qwen3"] as const;
+export const TINY_MODELS = ["tiny-llama", "tiny-llama3", "tiny-qwen2", "tiny-qwen3", "tiny-gemma3"] as const;
 
 export interface Golden {
   batch: { tokens: number[]; mask: number[] }[];
@@ -43,7 +43,7 @@ export interface TinyModel {
 }
 
 /** More than the goldens' rows and those of the tests have. */
-const POSITIONS = 300;
+const POSITIONS = 600;
 
 export async function loadTinyModel(name: (typeof TINY_MODELS)[number]): Promise<TinyModel> {
   const golden = JSON.parse(readFileSync(join(GOLDEN_FOLDER, `${name}.json`), "utf8")) as Golden;

@@ -1,9 +1,9 @@
-// Small configs of the three families and random feeds for layer graphs over ragged rows, for tests of graphs.
+// Small configs of the four families and random feeds for layer graphs over ragged rows, for tests of graphs.
 import { layOut } from "../../src/data/batches.ts";
 import { WHOLE_ROWS } from "../../src/model/attention.ts";
 import type { AttentionForm } from "../../src/model/attention.ts";
 import type { Graph } from "../../src/graph/graph.ts";
-import { familyTraits, MODEL_FAMILIES } from "../../src/model/model-config.ts";
+import { familyTraits, isSliding, MODEL_FAMILIES } from "../../src/model/model-config.ts";
 import type { ModelConfig, ModelFamily } from "../../src/model/model-config.ts";
 import { createRandom } from "../../src/random.ts";
 import { float32 } from "../../src/runtime/tensor.ts";
@@ -25,6 +25,9 @@ export function smallConfig(family: ModelFamily): ModelConfig {
     rmsNormEpsilon: 1e-3,
     ropeTheta: 100,
     ropeScaling: null,
+    embeddingScale: family === "gemma3" ? 3 : 1,
+    scoreScalar: 4,
+    sliding: family === "gemma3" ? { windowTokens: 2, layers: [true], ropeTheta: 10 } : null,
     maxPositions: 8,
     tiedEmbeddings: false,
     bosTokenId: null,
@@ -62,28 +65,51 @@ export function layerFeeds(
   const { queryBlocks, sharedBlocks } = form;
   const layout = { ...layOut(rows, { queryBlocks, sharedTokens }), sharedBlocks };
   const { rowCount: B, rowLength: T, tokens } = layout;
+  const R = config.queryHeads / config.keyValueHeads;
   const N = tokens.length;
   const S = past?.places ?? 0;
   const half = config.headWidth / 2;
   const positions = Float64Array.from(layout.flatIndex, (place) => {
     return (past?.lengths[Math.floor(place / T)] ?? 0) + (place % T);
   });
-  const angles = Float64Array.from({ length: config.maxPositions * half }, (_, i) => {
-    return Math.floor(i / half) * config.ropeTheta ** (-(i % half) / half);
+  // One layer's graph is fed what its kind of layer has; a graph that knows kinds is fed both.
+  const graphHasKinds = graph.inputs.some(({ name }) => name === "sliding_causal_mask");
+  const window = isSliding(config, 0) ? (config.sliding?.windowTokens ?? NaN) : Infinity;
+  const angleTensor = (theta: number, of: (angle: number) => number): Tensor => ({
+    shape: [config.maxPositions, half],
+    data: Float64Array.from({ length: config.maxPositions * half }, (_, i) =>
+      Math.fround(of(Math.floor(i / half) * theta ** (-(i % half) / half))),
+    ),
   });
   const none = float32(new Float32Array(0), [0]);
+  const made = new LayoutFeeds(config, { cos: none, sin: none, sliding: null }).of(layout);
+  const layoutFeeds: Record<string, Tensor> = Object.fromEntries(
+    Object.entries(made).map(([name, { shape, data }]): [string, Tensor] => [
+      name,
+      { shape, data: Float64Array.from(data, Number) },
+    ]),
+  );
   const feeds: Record<string, Tensor> = {
-    ...Object.fromEntries(
-      Object.entries(new LayoutFeeds(config, { cos: none, sin: none }).of(layout)).map(
-        ([name, { shape, data }]): [string, Tensor] => [
-          name,
-          { shape, data: Float64Array.from(data, Number) },
-        ],
-      ),
-    ),
+    ...layoutFeeds,
     positions: { shape: [1, N], data: positions },
-    cos: { shape: [config.maxPositions, half], data: angles.map((angle) => Math.fround(Math.cos(angle))) },
-    sin: { shape: [config.maxPositions, half], data: angles.map((angle) => Math.fround(Math.sin(angle))) },
+    cos: angleTensor(config.ropeTheta, Math.cos),
+    sin: angleTensor(config.ropeTheta, Math.sin),
+    ...(isSliding(config, 0) && !graphHasKinds
+      ? { causal_mask: layoutFeeds["sliding_causal_mask"] as Tensor }
+      : {}),
+    ...(isSliding(config, 0) && !graphHasKinds && layoutFeeds["sliding_shared_causal_mask"] !== undefined
+      ? { shared_causal_mask: layoutFeeds["sliding_shared_causal_mask"] }
+      : {}),
+    sliding_cos: angleTensor(config.sliding?.ropeTheta ?? NaN, Math.cos),
+    sliding_sin: angleTensor(config.sliding?.ropeTheta ?? NaN, Math.sin),
+    sliding_past_mask: {
+      shape: [B, 1, R * T, S],
+      data: Float64Array.from({ length: B * R * T * S }, (_, i) => {
+        const filled = past?.lengths[Math.floor(i / S / R / T)] ?? 0;
+        const token = filled + (Math.floor(i / S / R) % T);
+        return i % S < filled && token - (i % S) < window ? 0 : -1e9;
+      }),
+    },
     past_mask: {
       shape: [B, 1, 1, S],
       data: Float64Array.from({ length: B * S }, (_, i) =>

@@ -3,7 +3,7 @@
 import { describe, expect, it } from "vitest";
 import { Graph } from "../../src/graph/graph.ts";
 import { subgraph } from "../../src/graph/subgraph.ts";
-import { declareLayout } from "../../src/model/attention.ts";
+import { declareLayouts, layoutOf } from "../../src/model/attention.ts";
 import { declareLayerWeights, decoderLayer } from "../../src/model/decoder.ts";
 import { NO_LORA } from "../../src/model/lora.ts";
 import { LORA_TARGETS } from "../../src/model/lora-targets.ts";
@@ -19,7 +19,8 @@ import { expectSameAsInterpreter } from "./on-both-engines.ts";
 
 const ROWS = [3, 1, 2];
 const LORA = { rank: 2, alpha: 3, dropout: 0.1, targetModules: LORA_TARGETS };
-const STEP = 1e-3;
+/** Small enough for Gemma, whose norms behind the products bend the loss more. */
+const STEP = 3e-4;
 
 function inner(a: Tensor, b: Tensor): number {
   return a.data.reduce((sum, value, i) => sum + value * (b.data[i] as number), 0);
@@ -80,8 +81,9 @@ describe.each(FORMS)("a layer of $family, queries in $queryBlocks blocks,", ({ f
     for (const { name, shape } of graphs.forward.inputs) {
       if (!name.endsWith("_proj.weight") || shape.length !== 2) continue;
       expect(uses(graphs.forward, name), name).toBe(1);
-      // The layer's last product is not needed for any gradient.
-      expect(uses(graphs.backward, name), name).toBe(name === "mlp.down_proj.weight" ? 1 : 2);
+      // The layer's last product is needed for a gradient only where it passes a norm.
+      const isLast = name === "mlp.down_proj.weight" && !config.outputNorms;
+      expect(uses(graphs.backward, name), name).toBe(isLast ? 1 : 2);
     }
   });
 
@@ -238,7 +240,7 @@ function layerWithPast(config: ModelConfig, past: boolean): Graph {
   const g = new Graph();
   const x = g.input("x", "float32", ["N", config.hiddenSize]);
   const weights = declareLayerWeights(g, config);
-  const layout = declareLayout(g, config, { past });
+  const layout = layoutOf(declareLayouts(g, config, { past }), config, 0);
   const cache = ["B", config.keyValueHeads, "S", config.headWidth];
   const pastKeysValues = past
     ? { keys: g.input("past_keys", "float32", cache), values: g.input("past_values", "float32", cache) }

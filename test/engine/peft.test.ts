@@ -36,6 +36,7 @@ const CASES: { model: string; lora: LoraPlan }[] = [
   // A scale that is no power of two, and only some of the layers.
   { model: "tiny-llama", lora: { rank: 3, alpha: 7, dropout: 0, targetModules: ["v_proj", "down_proj"] } },
   { model: "tiny-qwen3", lora: { rank: 4, alpha: 8, dropout: 0, targetModules: LORA_TARGETS } },
+  { model: "tiny-gemma3", lora: { rank: 4, alpha: 8, dropout: 0, targetModules: LORA_TARGETS } },
 ];
 
 const folders: string[] = [];

@@ -77,11 +77,96 @@ describe("pre-tokenizations", () => {
   });
 });
 
+describe("SentencePiece's kind", () => {
+  const bytes = Array.from(
+    { length: 256 },
+    (_, byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`,
+  );
+  const runs = ["  ", "   ", "\n", "\n\n", "<b>"];
+  const pieces = ["▁", "a", "b", "c", "ab", "▁a", "abc", "▁ab", "<", ">"];
+  const control = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"];
+  const tokens = [...control, ...runs, ...bytes, ...pieces];
+  const idOf = (token: string) => tokens.indexOf(token);
+  const typeOf = (token: string) =>
+    control.includes(token) ? 3 : runs.includes(token) ? 4 : bytes.includes(token) ? 6 : 1;
+  const metadata: Record<string, GgufValue> = {
+    "tokenizer.ggml.model": "llama",
+    "tokenizer.ggml.pre": "default",
+    "tokenizer.ggml.add_space_prefix": false,
+    "tokenizer.ggml.add_bos_token": true,
+    "tokenizer.ggml.tokens": tokens,
+    "tokenizer.ggml.token_type": tokens.map(typeOf),
+    // Of the pieces, the later the better: "▁ab" before "abc" before "▁a" before "ab".
+    "tokenizer.ggml.scores": tokens.map((token) =>
+      typeOf(token) === 1 ? pieces.indexOf(token) - 20 : -1000,
+    ),
+    "tokenizer.ggml.bos_token_id": 2,
+    "tokenizer.ggml.eos_token_id": 1,
+    "tokenizer.ggml.unknown_token_id": 3,
+  };
+  const made = tokenizerFromGguf(new Map(Object.entries(metadata)), "made.gguf");
+  const tokenizer = createTokenizer(JSON.parse(JSON.stringify(made)) as typeof made);
+
+  test.each<[text: string, pieces: string[]]>([
+    ["abc", ["abc"]],
+    [" abc", ["▁ab", "c"]],
+    [" ab", ["▁ab"]],
+    ["c  a", ["c", "  ", "a"]],
+    ["a     b", ["a", "   ", "  ", "b"]],
+    ["a\n\n\nb", ["a", "\n\n", "\n", "b"]],
+    ["<b>a<c>", ["<b>", "a", "<", "c", ">"]],
+    ["é", ["<0xC3>", "<0xA9>"]],
+    ["<0x41>", ["<", "<0x30>", "<0x78>", "<0x34>", "<0x31>", ">"]],
+    ["<bos>a", ["<bos>", "a"]],
+    ["", []],
+  ])("%j", (text, expected) => {
+    expect(tokenizer.encode(text)).toEqual(expected.map(idOf));
+    expect(tokenizer.decode(tokenizer.encode(text))).toBe(text);
+  });
+
+  test("a control token's text is text where a user wrote it, and no begin token is added twice", () => {
+    const ids = tokenizer.encodePlain("<bos>");
+    expect(ids.some((id) => tokenizer.isSpecial(id))).toBe(false);
+    expect(tokenizer.decode(ids)).toBe("<bos>");
+    expect(tokenizer.encode("a")).toEqual([idOf("a")]);
+  });
+
+  test("half a character is held back", () => {
+    expect(tokenizer.tokenBytes(idOf("<0xC3>"))).toEqual(Uint8Array.of(0xc3));
+    expect(tokenizer.decode([idOf("<0xC3>")])).toBe("\ufffd");
+    expect(tokenizer.decode([idOf("▁ab"), idOf("  ")])).toBe(" ab  ");
+  });
+
+  test("a base model that knows the marks of a turn gets Gemma's chat form; a file's own goes first", () => {
+    expect(made.tokenizerConfig.chat_template).toContain("<start_of_turn>");
+    const own = { ...metadata, "tokenizer.chat_template": "{{ messages }}" };
+    const { tokenizerConfig } = tokenizerFromGguf(new Map(Object.entries(own)), "made.gguf");
+    expect(tokenizerConfig.chat_template).toBe("{{ messages }}");
+    const unmarked = { ...metadata, "tokenizer.ggml.tokens": tokens.map((t) => t.replace("_of_turn", "")) };
+    const without = tokenizerFromGguf(new Map(Object.entries(unmarked)), "made.gguf");
+    expect(without.tokenizerConfig.chat_template).toBeNull();
+  });
+
+  test.each<[object, string]>([
+    [{ normalizer: null }, "normalizer is null, expected"],
+    [{ normalizer: { type: "Prepend", prepend: "▁" } }, 'normalizer is {"type":"Prepend"'],
+    [{ pre_tokenizer: { type: "Metaspace" } }, 'pre_tokenizer is {"type":"Metaspace"}'],
+  ])("other tokenizers with byte fallback are refused: %j", (changes, message) => {
+    const tokenizerJson = { ...(made.tokenizerJson as object), ...changes };
+    expect(() => createTokenizer({ ...made, tokenizerJson })).toThrow(message);
+  });
+});
+
 describe("refused", () => {
   test.each<[Record<string, GgufValue | undefined>, string]>([
     [
-      { "tokenizer.ggml.model": "llama" },
-      '"tokenizer.ggml.model" is "llama"; supported: "gpt2" (byte-level BPE)',
+      { "tokenizer.ggml.model": "bert" },
+      '"tokenizer.ggml.model" is "bert"; supported: "gpt2" (byte-level BPE), "llama" (SentencePiece, as of Gemma)',
+    ],
+    [{ "tokenizer.ggml.model": "llama" }, '"tokenizer.ggml.add_space_prefix" is missing; supported: false'],
+    [
+      { "tokenizer.ggml.model": "llama", "tokenizer.ggml.add_space_prefix": false },
+      '"tokenizer.ggml.scores" and "tokenizer.ggml.token_type" must list one number for each of the 15 tokens',
     ],
     [
       { "tokenizer.ggml.pre": "tekken" },

@@ -4,14 +4,15 @@ import {
   LINEAR_SITES,
   at as element,
   countSupervised,
+  firstSeen,
   forward,
   logSoftmaxRow,
-  ropeFrequencies,
   rotate,
   sum,
 } from "./decoder.ts";
 import type {
   Decoder,
+  Gate,
   Layer,
   LayerTrace,
   Linear,
@@ -109,12 +110,18 @@ function rmsNormBackward(
 }
 
 /**
- * Backward of causal attention for dMixed [T, H, E]. With scores z = q k^T / sqrt(E), p = softmax(z), y = p v:
- * dv = p^T dy, dp = dy v^T, dz = p (dp - sum_s p dp), dq = dz k / sqrt(E), dk = dz^T q / sqrt(E).
+ * Backward of causal attention for dMixed [T, H, E]. With scores z = q k^T / sqrt(c), p = softmax(z), y = p v:
+ * dv = p^T dy, dp = dy v^T, dz = p (dp - sum_s p dp), dq = dz k / sqrt(c), dk = dz^T q / sqrt(c).
  * Key/value heads collect from every query head that reads them.
  */
-function attendBackward(model: Decoder, trace: LayerTrace, value: Float64Array, dMixed: Float64Array) {
-  const { heads: H, keyValueHeads: K, headWidth: E } = model;
+function attendBackward(
+  model: Decoder,
+  { window }: Layer,
+  trace: LayerTrace,
+  value: Float64Array,
+  dMixed: Float64Array,
+) {
+  const { heads: H, keyValueHeads: K, headWidth: E, scoreScalar } = model;
   const { query, key, probabilities } = trace;
   const tokens = query.length / (H * E);
   const dQuery = new Float64Array(query.length);
@@ -125,7 +132,8 @@ function attendBackward(model: Decoder, trace: LayerTrace, value: Float64Array, 
     for (let t = 0; t < tokens; t++) {
       const dProbability = new Float64Array(t + 1);
       let mean = 0;
-      for (let s = 0; s <= t; s++) {
+      const first = firstSeen(t, window);
+      for (let s = first; s <= t; s++) {
         const p = at(probabilities, (h * tokens + t) * tokens + s);
         for (let e = 0; e < E; e++) {
           const dOut = at(dMixed, (t * H + h) * E + e);
@@ -135,9 +143,9 @@ function attendBackward(model: Decoder, trace: LayerTrace, value: Float64Array, 
         }
         mean += p * at(dProbability, s);
       }
-      for (let s = 0; s <= t; s++) {
+      for (let s = first; s <= t; s++) {
         const p = at(probabilities, (h * tokens + t) * tokens + s);
-        const dDot = (p * (at(dProbability, s) - mean)) / Math.sqrt(E);
+        const dDot = (p * (at(dProbability, s) - mean)) / Math.sqrt(scoreScalar);
         for (let e = 0; e < E; e++) {
           const q = (t * H + h) * E + e;
           const slot = (s * K + k) * E + e;
@@ -150,15 +158,14 @@ function attendBackward(model: Decoder, trace: LayerTrace, value: Float64Array, 
   return { dQuery, dKey, dValue };
 }
 
-/** y = silu(g) u with s = sigmoid(g): dg = dy u (s + g s (1 - s)), du = dy g s. */
-function swigluBackward(gate: Float64Array, up: Float64Array, dy: Float64Array) {
+/** y = f(g) u: dg = dy u f'(g), du = dy f(g). */
+function gatedBackward({ value, slope }: Gate, gate: Float64Array, up: Float64Array, dy: Float64Array) {
   const dGate = new Float64Array(gate.length);
   const dUp = new Float64Array(gate.length);
   for (let i = 0; i < gate.length; i++) {
     const g = at(gate, i);
-    const sigmoid = 1 / (1 + Math.exp(-g));
-    dGate[i] = at(dy, i) * at(up, i) * (sigmoid + g * sigmoid * (1 - sigmoid));
-    dUp[i] = at(dy, i) * g * sigmoid;
+    dGate[i] = at(dy, i) * at(up, i) * slope(g);
+    dUp[i] = at(dy, i) * value(g);
   }
   return { dGate, dUp };
 }
@@ -173,18 +180,21 @@ function layerBackward(
   gradients: LoraGradients,
 ): Float64Array {
   const { heads: H, keyValueHeads: K, normEpsilon } = model;
-  const frequencies = ropeFrequencies(model.headWidth, model.ropeTheta, model.ropeScaling);
+  const { frequencies } = layer;
   const through = (site: LinearSite, dOut: Float64Array) =>
     linearBackward(layer.linears[site], trace.linears[site], dOut, `${name}.${site}`, gradients);
   const output = (site: LinearSite) => trace.linears[site].y;
 
-  const dProduct = through("mlp.down_proj", dy);
-  const { dGate, dUp } = swigluBackward(output("mlp.gate_proj"), output("mlp.up_proj"), dProduct);
-  const dMlpNormed = sum(through("mlp.gate_proj", dGate), through("mlp.up_proj", dUp));
-  const dMlp = sum(dy, rmsNormBackward(trace.mlpInput, layer.postAttentionNorm, normEpsilon, dMlpNormed));
+  const beforeNorm = (site: LinearSite, weight: Float64Array | undefined, dOut: Float64Array) =>
+    weight === undefined ? dOut : rmsNormBackward(output(site), weight, normEpsilon, dOut);
 
-  const dMixed = through("self_attn.o_proj", dMlp);
-  const { dQuery, dKey, dValue } = attendBackward(model, trace, output("self_attn.v_proj"), dMixed);
+  const dProduct = through("mlp.down_proj", beforeNorm("mlp.down_proj", layer.mlpOutputNorm, dy));
+  const { dGate, dUp } = gatedBackward(model.gate, output("mlp.gate_proj"), output("mlp.up_proj"), dProduct);
+  const dMlpNormed = sum(through("mlp.gate_proj", dGate), through("mlp.up_proj", dUp));
+  const dMlp = sum(dy, rmsNormBackward(trace.mlpInput, layer.mlpNorm, normEpsilon, dMlpNormed));
+
+  const dMixed = through("self_attn.o_proj", beforeNorm("self_attn.o_proj", layer.attentionOutputNorm, dMlp));
+  const { dQuery, dKey, dValue } = attendBackward(model, layer, trace, output("self_attn.v_proj"), dMixed);
   let dQ = rotate(dQuery, H, frequencies, -1);
   let dK = rotate(dKey, K, frequencies, -1);
   if (layer.queryNorm !== undefined)

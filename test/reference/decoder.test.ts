@@ -10,7 +10,7 @@ import { readDecoder } from "./read-decoder.ts";
 import { readSafetensors } from "./read-safetensors.ts";
 
 const GOLDENS = join(import.meta.dirname, "..", "goldens");
-const MODELS = ["tiny-llama", "tiny-llama3", "tiny-qwen2", "tiny-qwen3"] as const;
+const MODELS = ["tiny-llama", "tiny-llama3", "tiny-qwen2", "tiny-qwen3", "tiny-gemma3"] as const;
 
 interface Golden {
   batch: Sequence[];
@@ -161,8 +161,8 @@ describe.each(MODELS)("%s equals PyTorch", (name) => {
   });
 });
 
-test("greedy continuation of tiny-llama equals PyTorch's", () => {
-  const { golden, base, adapted } = open("tiny-llama");
+test.each(["tiny-llama", "tiny-gemma3"])("greedy continuation of %s equals PyTorch's", (name) => {
+  const { golden, base, adapted } = open(name);
   expect(golden.greedy).toHaveLength(2);
   for (const { model, prompt, tokens } of golden.greedy ?? []) {
     const decoder = model === "base" ? base : adapted;

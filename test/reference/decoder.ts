@@ -1,4 +1,4 @@
-// The oracle: a Llama / Qwen2 / Qwen3 decoder's forward pass and loss with LoRA, as plain float64 loops in the style of
+// The oracle: a Llama / Qwen2 / Qwen3 / Gemma 3 decoder's forward pass and loss with LoRA, as plain float64 loops in the style of
 // llm.c's train_gpt2.c. One sequence at a time, no cache, no padding. It shares no code with src/ on purpose.
 // Shapes use the legend of the engine: T tokens, D model width, H query heads, K key/value heads, E head width,
 // F MLP width, V vocabulary, R LoRA rank. Matrices are row-major; a linear's weight is [out, in].
@@ -38,10 +38,17 @@ export type LinearSite = (typeof LINEAR_SITES)[number];
 
 export interface Layer {
   readonly linears: Readonly<Record<LinearSite, Linear>>;
-  /** [D] each */
+  /** [D] each, before attention and before the MLP. */
   readonly inputNorm: Float64Array;
-  readonly postAttentionNorm: Float64Array;
-  /** [E] each; Qwen3 only: RMSNorm over each head of q and k before RoPE. */
+  readonly mlpNorm: Float64Array;
+  /** [D] each; Gemma 3 only: over what attention and MLP give, before it is added. */
+  readonly attentionOutputNorm?: Float64Array;
+  readonly mlpOutputNorm?: Float64Array;
+  /** Angle per position of each pair of channels, [E/2]. */
+  readonly frequencies: Float64Array;
+  /** How many tokens a token sees, itself among them; Infinity for all before it. */
+  readonly window: number;
+  /** [E] each; Qwen3 and Gemma 3: RMSNorm over each head of q and k before RoPE. */
   readonly queryNorm?: Float64Array;
   readonly keyNorm?: Float64Array;
 }
@@ -61,8 +68,11 @@ export interface Decoder {
   readonly headWidth: number;
   readonly vocabulary: number;
   readonly normEpsilon: number;
-  readonly ropeTheta: number;
-  readonly ropeScaling?: Llama3Scaling;
+  /** Attention scores are divided by its root. */
+  readonly scoreScalar: number;
+  readonly gate: Gate;
+  /** What embedded tokens are multiplied by. */
+  readonly embeddingScale: number;
   /** [V, D] */
   readonly embedding: Float64Array;
   readonly layers: readonly Layer[];
@@ -70,6 +80,35 @@ export interface Decoder {
   readonly finalNorm: Float64Array;
   /** [V, D]; the embedding itself when the model ties them. */
   readonly head: Float64Array;
+}
+
+/** What the MLP's gate passes through, and its slope. */
+export interface Gate {
+  readonly value: (g: number) => number;
+  readonly slope: (g: number) => number;
+}
+
+/** silu(g) = g s with s = 1 / (1 + e^-g) (arXiv:2002.05202). */
+export const SILU: Gate = {
+  value: (g) => g / (1 + Math.exp(-g)),
+  slope: (g) => {
+    const s = 1 / (1 + Math.exp(-g));
+    return s + g * s * (1 - s);
+  },
+};
+
+/** g/2 (1 + tanh(sqrt(2/π) (g + 0.044715 g³))) (arXiv:1606.08415, section 2). */
+export const GELU_TANH: Gate = {
+  value: (g) => (g / 2) * (1 + geluTangent(g)),
+  slope: (g) => {
+    const tangent = geluTangent(g);
+    const inner = Math.sqrt(2 / Math.PI) * (1 + 3 * 0.044715 * g ** 2);
+    return (1 + tangent) / 2 + (g / 2) * (1 - tangent ** 2) * inner;
+  },
+};
+
+function geluTangent(g: number): number {
+  return Math.tanh(Math.sqrt(2 / Math.PI) * (g + 0.044715 * g ** 3));
 }
 
 /** One training sequence; `mask[i]` = 1 when token i is supervised (it is predicted at position i - 1). */
@@ -160,14 +199,18 @@ export function rmsNorm(x: Float64Array, weight: Float64Array, epsilon: number):
 
 /**
  * The angle per position of each pair of channels, [E/2]: theta^(-2i/E) (RoFormer, arXiv:2104.09864, §3.2.2), with the
- * scaling of Llama 3.1 where asked (meta-llama/llama-models, models/llama3/model.py, apply_scaling).
+ * scaling of Llama 3.1 where asked (meta-llama/llama-models, models/llama3/model.py, apply_scaling); a factor alone divides.
  */
-export function ropeFrequencies(headWidth: number, theta: number, scaling?: Llama3Scaling): Float64Array {
+export function ropeFrequencies(
+  headWidth: number,
+  theta: number,
+  scaling?: Llama3Scaling | { readonly factor: number },
+): Float64Array {
   const frequencies = new Float64Array(headWidth / 2);
   for (let i = 0; i < frequencies.length; i++) {
     const plain = theta ** ((-2 * i) / headWidth);
-    if (scaling === undefined) {
-      frequencies[i] = plain;
+    if (scaling === undefined || !("originalLength" in scaling)) {
+      frequencies[i] = plain / (scaling?.factor ?? 1);
       continue;
     }
     // How often the pair turns within the original context: fast pairs stay, slow pairs are divided by the factor.
@@ -210,9 +253,21 @@ export function rotate(
   return y;
 }
 
-/** Causal softmax(q k^T / sqrt(E)) per query head; query head h reads key/value head floor(h / (H/K)). */
-function attend(model: Decoder, query: Float64Array, key: Float64Array, value: Float64Array, tokens: number) {
-  const { heads: H, keyValueHeads: K, headWidth: E } = model;
+/** The first token that token t sees. */
+export function firstSeen(t: number, window: number): number {
+  return Math.max(0, t - window + 1);
+}
+
+/** Causal softmax(q k^T / sqrt(scalar)) per query head; query head h reads key/value head floor(h / (H/K)). */
+function attend(
+  model: Decoder,
+  { window }: Layer,
+  query: Float64Array,
+  key: Float64Array,
+  value: Float64Array,
+  tokens: number,
+) {
+  const { heads: H, keyValueHeads: K, headWidth: E, scoreScalar } = model;
   const probabilities = new Float64Array(H * tokens * tokens);
   const mixed = new Float64Array(tokens * H * E);
   for (let h = 0; h < H; h++) {
@@ -220,18 +275,19 @@ function attend(model: Decoder, query: Float64Array, key: Float64Array, value: F
     for (let t = 0; t < tokens; t++) {
       const row = (h * tokens + t) * tokens;
       let largest = -Infinity;
-      for (let s = 0; s <= t; s++) {
+      const first = firstSeen(t, window);
+      for (let s = first; s <= t; s++) {
         let dot = 0;
         for (let e = 0; e < E; e++) dot += at(query, (t * H + h) * E + e) * at(key, (s * K + k) * E + e);
-        probabilities[row + s] = dot / Math.sqrt(E);
+        probabilities[row + s] = dot / Math.sqrt(scoreScalar);
         largest = Math.max(largest, at(probabilities, row + s));
       }
       let total = 0;
-      for (let s = 0; s <= t; s++) {
+      for (let s = first; s <= t; s++) {
         probabilities[row + s] = Math.exp(at(probabilities, row + s) - largest);
         total += at(probabilities, row + s);
       }
-      for (let s = 0; s <= t; s++) {
+      for (let s = first; s <= t; s++) {
         const p = at(probabilities, row + s) / total;
         probabilities[row + s] = p;
         for (let e = 0; e < E; e++) {
@@ -249,14 +305,11 @@ export function sum(a: Float64Array, b: Float64Array): Float64Array {
   return a.map((x, i) => x + at(b, i));
 }
 
-/** SwiGLU (arXiv:2002.05202): silu(gate) * up, with silu(g) = g / (1 + e^-g). */
-function swiglu(gate: Float64Array, up: Float64Array): Float64Array {
-  return gate.map((g, i) => (g / (1 + Math.exp(-g))) * at(up, i));
-}
-
-function layerForward(model: Decoder, layer: Layer, x: Float64Array, frequencies: Float64Array) {
+function layerForward(model: Decoder, layer: Layer, x: Float64Array) {
   const { width: D, heads: H, keyValueHeads: K, normEpsilon } = model;
-  const { linears } = layer;
+  const { linears, frequencies } = layer;
+  const normedBy = (y: Float64Array, weight: Float64Array | undefined) =>
+    weight === undefined ? y : rmsNorm(y, weight, normEpsilon);
   const normed = rmsNorm(x, layer.inputNorm, normEpsilon);
   const q = linearForward(normed, linears["self_attn.q_proj"]);
   const k = linearForward(normed, linears["self_attn.k_proj"]);
@@ -265,13 +318,14 @@ function layerForward(model: Decoder, layer: Layer, x: Float64Array, frequencies
   const keyNormed = layer.keyNorm === undefined ? k.y : rmsNorm(k.y, layer.keyNorm, normEpsilon);
   const query = rotate(queryNormed, H, frequencies, 1);
   const key = rotate(keyNormed, K, frequencies, 1);
-  const { probabilities, mixed } = attend(model, query, key, v.y, x.length / D);
+  const { probabilities, mixed } = attend(model, layer, query, key, v.y, x.length / D);
   const o = linearForward(mixed, linears["self_attn.o_proj"]);
-  const mlpInput = sum(x, o.y);
-  const mlpNormed = rmsNorm(mlpInput, layer.postAttentionNorm, normEpsilon);
+  const mlpInput = sum(x, normedBy(o.y, layer.attentionOutputNorm));
+  const mlpNormed = rmsNorm(mlpInput, layer.mlpNorm, normEpsilon);
   const gate = linearForward(mlpNormed, linears["mlp.gate_proj"]);
   const up = linearForward(mlpNormed, linears["mlp.up_proj"]);
-  const down = linearForward(swiglu(gate.y, up.y), linears["mlp.down_proj"]);
+  const gated = gate.y.map((g, i) => model.gate.value(g) * at(up.y, i));
+  const down = linearForward(gated, linears["mlp.down_proj"]);
   const trace: LayerTrace = {
     attentionInput: x,
     mlpInput,
@@ -288,19 +342,18 @@ function layerForward(model: Decoder, layer: Layer, x: Float64Array, frequencies
     key,
     probabilities,
   };
-  return { trace, y: sum(mlpInput, down.y) };
+  return { trace, y: sum(mlpInput, normedBy(down.y, layer.mlpOutputNorm)) };
 }
 
 /** Runs one sequence and keeps what the backward pass needs. */
 export function forward(model: Decoder, tokens: readonly number[]): Trace {
   const { width: D } = model;
-  const frequencies = ropeFrequencies(model.headWidth, model.ropeTheta, model.ropeScaling);
   const embedded = new Float64Array(tokens.length * D);
   tokens.forEach((token, t) => embedded.set(model.embedding.subarray(token * D, (token + 1) * D), t * D));
-  let x: Float64Array = embedded;
+  let x: Float64Array = embedded.map((value) => value * model.embeddingScale);
   const layers: LayerTrace[] = [];
   for (const layer of model.layers) {
-    const { trace, y } = layerForward(model, layer, x, frequencies);
+    const { trace, y } = layerForward(model, layer, x);
     layers.push(trace);
     x = y;
   }

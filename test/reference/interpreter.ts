@@ -138,7 +138,7 @@ function elementwise(f: (a: number, b: number) => number): Kernel<"Add" | "Sub" 
   };
 }
 
-function unary(f: (x: number) => number): Kernel<"Exp" | "Sigmoid" | "Erf" | "Gelu"> {
+function unary(f: (x: number) => number): Kernel<"Exp" | "Sigmoid" | "Erf" | "Gelu" | "FastGelu"> {
   return ([x]) => [{ shape: (x as Tensor).shape, data: (x as Tensor).data.map(f) }];
 }
 
@@ -257,6 +257,7 @@ export const KERNELS: { readonly [K in OpKind]: Kernel<K> } = {
   Sigmoid: unary(sigmoid),
   Erf: unary(erf),
   Gelu: unary((x) => (x * (1 + erf(x * Math.SQRT1_2))) / 2),
+  FastGelu: unary((x) => (x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)))) / 2),
   QuickGelu: ([x], { alpha }) => unary((value) => value * sigmoid(alpha * value))([x as Tensor], {}, Number),
   Softmax: ([x]) => [alongRows(x as Tensor, (row) => logSoftmax(row).map(Math.exp))],
   LogSoftmax: ([x]) => [alongRows(x as Tensor, logSoftmax)],

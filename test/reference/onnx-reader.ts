@@ -79,6 +79,7 @@ const ATTRIBUTES: { [K in OpKind]: (form: NodeForm, inputs: readonly Value[]) =>
   Sigmoid: () => ({}),
   Erf: () => ({}),
   Gelu: () => ({}),
+  FastGelu: () => ({}),
   QuickGelu: ({ float }) => ({ alpha: expectOne(float("alpha"), 1) }),
   Softmax: ({ int }) => (expectOne(int("axis"), -1), {}),
   LogSoftmax: ({ int }) => (expectOne(int("axis"), -1), {}),

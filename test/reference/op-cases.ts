@@ -114,7 +114,7 @@ function elementwise(kind: "Add" | "Sub" | "Mul" | "Div"): OpCase[] {
   return [...cases, twice];
 }
 
-function unary(kind: "Exp" | "Sigmoid" | "Erf" | "Gelu"): OpCase[] {
+function unary(kind: "Exp" | "Sigmoid" | "Erf" | "Gelu" | "FastGelu"): OpCase[] {
   return [[2, 3], [1], [], ["N", 2]].map((shape) => ({
     title: `[${shape.join()}]`,
     outputs: (c) => [c.g.op(kind, [c.real(shape, -3, 3)], {})],
@@ -189,6 +189,13 @@ export const OP_CASES: { readonly [K in OpKind]: readonly OpCase[] } = {
     {
       title: "far from zero",
       outputs: (c) => [c.g.op("Gelu", [c.g.mul(c.real([3]), c.g.constant(20))], {})],
+    },
+  ],
+  FastGelu: [
+    ...unary("FastGelu").filter(({ title }) => title !== "[]"),
+    {
+      title: "where the tangent is 1 or -1",
+      outputs: (c) => [c.g.op("FastGelu", [c.g.mul(c.real([3]), c.g.constant(20))], {})],
     },
   ],
   QuickGelu: [[2, 3], [], ["N", 2]].map((shape) => ({

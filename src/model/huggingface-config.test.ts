@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { UnsupportedModel } from "../errors.ts";
-import { modelConfigFromHuggingFace } from "./model-config.ts";
+import { modelConfigFromHuggingFace } from "./huggingface-config.ts";
 
 const LLAMA = {
   architectures: ["LlamaForCausalLM"],
@@ -38,6 +38,12 @@ describe("the configs of transformers 4 and 5", () => {
       tiedEmbeddings: true,
       attentionBias: false,
       queryKeyNorm: false,
+      activation: "silu",
+      outputNorms: false,
+      normsAroundOne: false,
+      embeddingScale: 1,
+      scoreScalar: 8,
+      sliding: null,
       bosTokenId: 1,
       eosTokenIds: [2],
     });
@@ -110,6 +116,91 @@ test("several end tokens, linear rope scaling in both spellings, and fields that
   ).toMatchObject({ ropeTheta: 1e6, ropeScaling: { kind: "linear", factor: 2 } });
 });
 
+/** What google/gemma-3-270m's config.json holds, which transformers 4 wrote. */
+const GEMMA = {
+  architectures: ["Gemma3ForCausalLM"],
+  model_type: "gemma3_text",
+  _sliding_window_pattern: 6,
+  attention_bias: false,
+  attn_logit_softcapping: null,
+  bos_token_id: 2,
+  eos_token_id: 1,
+  final_logit_softcapping: null,
+  head_dim: 256,
+  hidden_activation: "gelu_pytorch_tanh",
+  hidden_size: 640,
+  intermediate_size: 2048,
+  max_position_embeddings: 32768,
+  num_attention_heads: 4,
+  num_hidden_layers: 7,
+  num_key_value_heads: 1,
+  query_pre_attn_scalar: 168,
+  rms_norm_eps: 1e-6,
+  rope_local_base_freq: 10000,
+  rope_scaling: null,
+  rope_theta: 1000000,
+  sliding_window: 512,
+  use_bidirectional_attention: false,
+  vocab_size: 262144,
+};
+
+describe("Gemma 3", () => {
+  const layers = [true, true, true, true, true, false, true];
+
+  test("the config of transformers 4: a pattern of layers, two bases, a tied head unless it says otherwise", () => {
+    expect(modelConfigFromHuggingFace(GEMMA)).toMatchObject({
+      family: "gemma3",
+      headWidth: 256,
+      ropeTheta: 1_000_000,
+      ropeScaling: null,
+      tiedEmbeddings: true,
+      queryKeyNorm: true,
+      activation: "geluTanh",
+      outputNorms: true,
+      normsAroundOne: true,
+      embeddingScale: Math.sqrt(640),
+      scoreScalar: 168,
+      sliding: { windowTokens: 512, layers, ropeTheta: 10_000 },
+    });
+    const scaled = { ...GEMMA, rope_scaling: { rope_type: "linear", factor: 8 } };
+    expect(modelConfigFromHuggingFace(scaled)).toMatchObject({
+      ropeScaling: { kind: "linear", factor: 8 },
+      sliding: { ropeTheta: 10_000 },
+    });
+  });
+
+  test("the config of transformers 5: kinds by layer, embeddings by kind", () => {
+    expect(modelConfigFromHuggingFace(golden("tiny-gemma3"))).toMatchObject({
+      ropeTheta: 10_000,
+      ropeScaling: { kind: "linear", factor: 2 },
+      scoreScalar: 9,
+      sliding: { windowTokens: 8, layers: [true, false, true], ropeTheta: 100 },
+    });
+  });
+
+  test.each<[field: string, changes: object, found: string]>([
+    ["hidden_activation", { hidden_activation: "gelu" }, '"gelu"'],
+    ["use_bidirectional_attention", { use_bidirectional_attention: true }, "true"],
+    ["attn_logit_softcapping", { attn_logit_softcapping: 50 }, "50"],
+    ["final_logit_softcapping", { final_logit_softcapping: 30 }, "30"],
+    ["sliding_window", { sliding_window: null }, "null"],
+    ["sliding_window", { sliding_window: 0 }, "0"],
+    ["layer_types", { layer_types: ["sliding_attention"] }, '["sliding_attention"]'],
+    ["layer_types", { layer_types: Array.from(layers, () => "chunked_attention") }, '["chunked_attention"'],
+    ["query_pre_attn_scalar", { query_pre_attn_scalar: 0 }, "0"],
+    [
+      "rope_parameters.sliding_attention.rope_type",
+      { rope_parameters: { sliding_attention: { rope_type: "linear", factor: 8 } } },
+      '"linear"',
+    ],
+    ["architectures", { architectures: ["Gemma3ForConditionalGeneration"] }, '["Gemma3ForConditional'],
+  ])("refused: %s %j", (field, changes, found) => {
+    expect(() => modelConfigFromHuggingFace({ ...GEMMA, ...changes }, "c.json")).toThrow(
+      `c.json: "${field}" is ${found}`,
+    );
+  });
+});
+
 const DENSE = "dense models (no mixture of experts)";
 const ROPE_KINDS = '"default", "linear", "llama3"';
 const llama3 = (changes: object) => ({
@@ -132,7 +223,12 @@ describe("refused by the name of the field", () => {
       '"LlamaForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM"',
     ],
     ["architectures", { architectures: undefined }, "missing", '"LlamaForCausalLM"'],
-    ["model_type", { architectures: undefined, model_type: "gpt2" }, '"gpt2"', "llama, qwen2, qwen3"],
+    [
+      "model_type",
+      { architectures: undefined, model_type: "gpt2" },
+      '"gpt2"',
+      "llama, qwen2, qwen3, gemma3_text",
+    ],
     ["hidden_act", { hidden_act: "gelu" }, '"gelu"', '"silu"'],
     ["attention_bias", { attention_bias: true }, "true", "false"],
     ["mlp_bias", { mlp_bias: true }, "true", "false"],
