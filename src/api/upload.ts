@@ -78,6 +78,13 @@ async function readForm(request: FastifyRequest, options: FormOptions): Promise<
   const extended = new ExtendedFilename(request.headers["content-type"]);
   request.raw.on("data", (chunk: Buffer) => extended.see(chunk));
   for await (const part of request.parts({ limits: MULTIPART_LIMITS })) {
+    // Typed as a text; a part whose header names none has none.
+    if ((part.fieldname as string | undefined) === undefined) {
+      throw new InvalidRequest(
+        `A member of your form has no name. Expected ${options.expected}, each with a name in its 'Content-Disposition'.`,
+        { code: "missing_required_parameter", param: member },
+      );
+    }
     if (part.type === "field") {
       addField(fields, part.fieldname, part.value, part.valueTruncated);
       continue;

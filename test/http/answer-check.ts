@@ -27,8 +27,10 @@ export function watchAnswers(app: FastifyInstance): string[] {
     if (reply.statusCode >= 400) {
       if (typeof payload === "string") {
         judge(errorEnvelope, payload);
-        // What a value is called in JavaScript, where a message forgot to say it in words.
-        if (/\bundefined\b|\[object \w+\]|\bNaN\b/.test(payload)) faults.push(`${where}: ${payload}`);
+        // What a value is called in JavaScript, where a message forgot to say it in words; unless the request has said it.
+        const [name = null] = /\bundefined\b|\[object \w+\]/.exec(payload) ?? [];
+        const sent = request.url + JSON.stringify(request.body ?? null);
+        if (name !== null && !sent.includes(name)) faults.push(`${where}: ${payload}`);
       } else if (request.method !== "HEAD") faults.push(`${where}: is no JSON`);
       return payload;
     }

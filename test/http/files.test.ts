@@ -97,6 +97,29 @@ test("a file part without a filename is stored under a name of ours", async () =
   expect(answer.json()).toMatchObject({ filename: "file", bytes: 2 });
 });
 
+test.each([
+  ["a text", 'name="purpose"'],
+  ["the file", 'name="file"; filename="NAME"'],
+])("a form in which %s has no name is refused for that", async (_name, named) => {
+  const server = await testServer();
+  const { payload, headers } = form([
+    { name: "purpose", value: "fine-tune" },
+    { name: "file", filename: "NAME", content: "{}" },
+  ]);
+  const text = payload.toString("latin1").replace(named, named.replace(/^name=/, "called="));
+  const answer = await server.app.inject({ method: "POST", url: "/v1/files", payload: text, headers });
+  expect(answer.statusCode).toBe(400);
+  expect(answer.json()).toMatchObject({
+    error: {
+      message:
+        "A member of your form has no name. Expected a 'file' and a 'purpose', each with a name in its 'Content-Disposition'.",
+      param: "file",
+      code: "missing_required_parameter",
+    },
+  });
+  expect(await blobsOf(server)).toEqual([]);
+});
+
 test("a deleted file is gone, and its bytes with it", async () => {
   const server = await testServer();
   const { id } = await upload(server);
