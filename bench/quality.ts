@@ -54,7 +54,6 @@ const entries: Entry[] = [];
 for (const seed of options.seeds.split(",").map(Number))
   for (const name of tasks) entries.push(...(await measure(name, seed)));
 await opened.model.close();
-if (options.write) await record(entries);
 say(table(entries));
 if (options.json) process.stdout.write(`${JSON.stringify({ entries, missing })}\n`);
 
@@ -81,6 +80,8 @@ async function measure(name: TaskName, seed: number): Promise<Entry[]> {
         `${name}, seed ${seed}, ${side}: validation loss ${entry.validation_loss.toFixed(4)}, score ${entry.score.count} of ${entry.score.of}`,
       );
       found.push(entry);
+      // At once: a run of hours should not lose what it has when it is stopped.
+      if (options.write) await record([entry]);
     } finally {
       await rm(folder, { recursive: true, force: true });
     }

@@ -5,8 +5,9 @@ import * as library from "@huggingface/tokenizers";
 import { messageOf, UnsupportedModel } from "../errors.ts";
 import { createSentencePieceModel, isSentencePiece, sentencePieceBytes } from "./sentence-piece.ts";
 import { anyOf, createWordEncoder, GPT2_PATTERN, splitterAt } from "./word-encoder.ts";
+import type { LibraryTokenizer } from "./word-encoder.ts";
 
-export { anyOf };
+export { anyOf, type LibraryTokenizer };
 
 export interface TokenizerFiles {
   /** Parsed tokenizer.json. */
@@ -40,18 +41,6 @@ export interface Tokenizer {
   readonly vocabSize: number;
   /** Ids that end a generation, the configured eos_token first. */
   readonly eosTokenIds: readonly number[];
-}
-
-/** The used part of the library's Tokenizer, whose own type files TypeScript cannot resolve (imports without extension). */
-export interface LibraryTokenizer {
-  encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] };
-  normalizer: { normalize(text: string): string } | null;
-  pre_tokenizer: { pre_tokenize(text: string, options: { section_index: number }): string[] } | null;
-  model: {
-    vocab: (string | undefined)[];
-    tokens_to_ids: Map<string, number>;
-    encode(words: string[]): string[];
-  };
 }
 
 const { Tokenizer: LibraryTokenizerClass } = library as unknown as {

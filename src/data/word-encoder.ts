@@ -1,6 +1,17 @@
 // Byte-level BPE with a memory for words. The library cuts a text into words by regular expressions, spells their bytes and looks
 // each up again, for every occurrence: ten times the work of remembering what a word with the space before it became.
-import type { LibraryTokenizer } from "./tokenizer.ts";
+
+/** The used part of the library's Tokenizer, whose own type files TypeScript cannot resolve (imports without extension). */
+export interface LibraryTokenizer {
+  encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] };
+  normalizer: { normalize(text: string): string } | null;
+  pre_tokenizer: { pre_tokenize(text: string, options: { section_index: number }): string[] } | null;
+  model: {
+    vocab: (string | undefined)[];
+    tokens_to_ids: Map<string, number>;
+    encode(words: string[]): string[];
+  };
+}
 
 /** Words that are remembered, a few MB of them; then all are forgotten, which a text in a second language would otherwise never be. */
 const MAX_WORDS = 50_000;
