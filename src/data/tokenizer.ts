@@ -113,8 +113,8 @@ function byteLevelModel(
   const { model } = bytePair;
   const words = createWordEncoder(bytePair, json, tokenizerConfig);
   return {
-    encode: words.encode,
-    encodePiece: words.encodeText,
+    encode: (text) => words.encode(text),
+    encodePiece: (text) => words.encodeText(text),
     tokenId: (text) => model.tokens_to_ids.get(text),
     tokenBytes: tokenByteTable(model.vocab, added, byteLevelBytes),
   };

@@ -32,7 +32,7 @@ export interface CausalAttention {
 /** softmax(q k' / sqrt(E) + mask) v, a block of queries at a time. */
 export function causalAttention(g: Graph, heads: Heads, options: CausalAttention): Value {
   const { q, k, v } = heads;
-  const { queryBlocks, causalMask } = options;
+  const { queryBlocks } = options;
   const alpha = 1 / Math.sqrt(k.shape[3] as number);
   const cut = (x: Value, axis: number): readonly Value[] => cutEvenly(g, x, axis, queryBlocks);
   const cutKeys = (x: Value, axis: number, blocks = queryBlocks): readonly Value[] =>
