@@ -2,7 +2,17 @@
 import tseslint from "typescript-eslint";
 
 export default tseslint.config(
-  { ignores: ["dist/", "node_modules/", ".venv-goldens/", ".venv-clients/", ".venv-peers/", "coverage/", "bin/"] },
+  {
+    ignores: [
+      "dist/",
+      "node_modules/",
+      ".venv-goldens/",
+      ".venv-clients/",
+      ".venv-peers/",
+      "coverage/",
+      "bin/",
+    ],
+  },
   ...tseslint.configs.recommendedTypeChecked,
   {
     languageOptions: {
