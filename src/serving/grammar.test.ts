@@ -98,6 +98,13 @@ describe("json_schema", () => {
     }
   });
 
+  it("wastes no tokens on white space, however much the model would like to", async () => {
+    const schema = closed({ a: { const: 1 }, b: { const: 2 } });
+    const { texts } = await ask({ form: { type: "json_schema", schema }, temperature: 2, n: 12 });
+    for (const text of texts) expect(text).not.toMatch(/\s\s/);
+    expect(texts).toHaveLength(12);
+  });
+
   it("keeps to the schema whatever logit_bias asks for", async () => {
     const schema = closed({ yes: { const: true } });
     const logitBias = new Map(Array.from({ length: 300 }, (_, id) => [id, id % 2 === 0 ? 100 : -100]));
