@@ -86,6 +86,9 @@ export function wrongMethod(method: string, allowed: readonly string[]): ErrorAn
   });
 }
 
+/** OpenAI's clients wait no longer for a retry-after: beyond it they would come back within seconds, in vain. */
+const MAX_AWAITED_SECONDS = 60;
+
 function ofTunesmith(error: TunesmithError): ErrorAnswer {
   const details = { message: error.message, code: error.code, param: error.param };
   const refused = (status: number) => answer(status, "invalid_request_error", details);
@@ -93,7 +96,8 @@ function ofTunesmith(error: TunesmithError): ErrorAnswer {
   if (error instanceof Forbidden) return refused(403);
   if (error instanceof RateLimited) {
     const retryAfterSeconds = Math.max(1, Math.ceil(error.retryAfterMs / 1000));
-    return { ...answer(429, error.kind, details), retry: true, retryAfterSeconds };
+    const retry = retryAfterSeconds <= MAX_AWAITED_SECONDS;
+    return { ...answer(429, error.kind, details), retry, retryAfterSeconds };
   }
   if (error instanceof Busy) return { ...refused(409), retry: true, retryAfterSeconds: 1 };
   if (error instanceof TooManyIdempotencyKeys) return answer(429, "requests", details);

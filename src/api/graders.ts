@@ -103,6 +103,10 @@ async function askJudge(
       temperature: request.temperature,
       top_p: request.topP,
       seed: request.seed,
+      response_format: {
+        type: "json_schema",
+        json_schema: { name: request.schema.name, schema: { ...request.schema.schema }, strict: true },
+      },
     },
     model,
     request.signal,

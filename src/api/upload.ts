@@ -212,7 +212,7 @@ async function drain(request: FastifyRequest, maxUploadBytes: number): Promise<v
   });
 }
 
-/** `expires_after[seconds]` becomes `expires_after: {seconds}`. */
+/** `expires_after[seconds]` becomes `expires_after: {seconds}`. Of two values for one member neither would be the right one. */
 function addField(fields: Record<string, unknown>, name: string, value: unknown, isTruncated: boolean): void {
   if (isTruncated) {
     throw new InvalidRequest(
@@ -221,8 +221,16 @@ function addField(fields: Record<string, unknown>, name: string, value: unknown,
     );
   }
   const [, object, key] = /^([^[\]]+)\[([^[\]]+)\]$/.exec(name) ?? [];
-  if (object === undefined || key === undefined) fields[name] = value;
-  else fields[object] = { ...(fields[object] as object | undefined), [key]: value };
+  const isNested = object !== undefined && key !== undefined;
+  const given = isNested ? fields[object] : undefined;
+  if (isNested ? typeof given === "string" || Object.hasOwn(given ?? {}, key) : name in fields) {
+    throw new InvalidRequest(`Invalid '${name}': expected it once in the form, but got it twice.`, {
+      code: "invalid_value",
+      param: name,
+    });
+  }
+  if (isNested) fields[object] = { ...(given as object | undefined), [key]: value };
+  else fields[name] = value;
 }
 
 function parseFields(fields: Record<string, unknown>): CreateFileFields & { purpose: UploadPurpose } {

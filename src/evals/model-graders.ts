@@ -9,7 +9,7 @@ import { fillTemplate, parseTemplate } from "./template.ts";
 export interface CompleteRequest {
   model: string;
   messages: readonly { role: GraderMessage["role"]; content: string }[];
-  /** What the answer must be; an engine without structured output may leave it to the prompt, which says it too. */
+  /** What the answer must be: a strict JSON schema it is held to. The prompt says it too, so that a judge knows what is asked. */
   schema: { name: string; schema: Readonly<Record<string, unknown>> };
   maxTokens: number;
   /** Null: as chat does without it. */
@@ -41,6 +41,10 @@ export interface Judgement {
 
 /** Tokens of a judge's answer where the grader sets none: a model that never ends its steps must not hold the engine. */
 export const DEFAULT_JUDGE_TOKENS = 2048;
+
+/** A judge that never stops reasoning would not end its JSON: so many steps, and characters of each text in them. */
+const MAX_JUDGE_STEPS = 4;
+const MAX_STEP_CHARACTERS = 200;
 
 const DEFAULT_RANGE = [0, 1] as const;
 
@@ -171,8 +175,12 @@ function answerSchema(name: string, result: Record<string, unknown>): CompleteRe
     required: Object.keys(properties),
     additionalProperties: false,
   });
-  const step = object({ description: { type: "string" }, conclusion: { type: "string" } });
-  return { name, schema: object({ result, steps: { type: "array", items: step } }) };
+  const text = { type: "string", maxLength: MAX_STEP_CHARACTERS };
+  const step = object({ description: text, conclusion: text });
+  return {
+    name,
+    schema: object({ result, steps: { type: "array", maxItems: MAX_JUDGE_STEPS, items: step } }),
+  };
 }
 
 /**

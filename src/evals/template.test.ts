@@ -33,7 +33,7 @@ it.each([
   ["{{sample.output_json.name}} {{ sample.output_json.tags[1] }}", "Ada y"],
   ["{{sample.output_text}}", context.sample.output_text],
   ["{{sample.choices[0].message.role}} {{sample.output_tools}} {{sample.output_audio}}", "assistant [] null"],
-  ['{"a": {"b": 1}} { item.text } {{ item.text', '{"a": {"b": 1}} { item.text } {{ item.text'],
+  ['{"a": {"b": 1}} { item.text }', '{"a": {"b": 1}} { item.text }'],
   ["", ""],
 ])("%s becomes %s", (text, wanted) => {
   expect(fill(text)).toBe(wanted);
@@ -55,6 +55,16 @@ describe("faults", () => {
     }
     throw new Error(`${text} was filled in`);
   };
+
+  it.each(["{{sample.output_text", "{{item.text}} and {{ item.text", "{{ item.text }"])(
+    "%s is never closed",
+    (text) => {
+      expect(faultOf(text)).toMatchObject({
+        flag: "invalid_variable_error",
+        message: expect.stringContaining("which is never closed") as string,
+      });
+    },
+  );
 
   it.each([
     "item",

@@ -1,5 +1,5 @@
-// Templates: {{ item.path }} and {{ sample.path }} in a text, with nested names, [0] and ["name"]. Text between them, single
-// braces and an opening pair that is never closed stay as they are. It knows no grader.
+// Templates: {{ item.path }} and {{ sample.path }} in a text, with nested names, [0] and ["name"]. Text between them and
+// single braces stay as they are; an opening pair that is never closed is a fault. It knows no grader.
 import { InvalidRequest } from "../errors.ts";
 import { GradingFault } from "./grading-fault.ts";
 import type { GradingContext } from "./sample.ts";
@@ -28,7 +28,13 @@ export function parseTemplate(text: string): Template {
   while (at < text.length) {
     const open = text.indexOf("{{", at);
     const close = open === -1 ? -1 : text.indexOf("}}", open);
-    if (close === -1) break;
+    if (open === -1) break;
+    if (close === -1) {
+      throw new GradingFault(
+        "invalid_variable_error",
+        `Expected '}}' behind every '{{', but got '${brief(text.slice(open))}', which is never closed. Close it, as in {{ item.name }}.`,
+      );
+    }
     if (open > at) parts.push(text.slice(at, open));
     parts.push(parseVariable(text.slice(open + 2, close).trim()));
     at = close + 2;

@@ -1,7 +1,7 @@
 // One answer being written: from tokens to text, tool calls and log-probabilities, until a stop token, a stop text or the
 // limit. It knows no scheduler beyond the Answer it gives it, and no HTTP.
 import { createToolCallReader } from "../data/tool-calls.ts";
-import type { ToolCallShape } from "../data/tool-calls.ts";
+import type { CalledFunction, ToolCallShape } from "../data/tool-calls.ts";
 import { createTextStream } from "../data/tokenizer.ts";
 import type { Tokenizer } from "../data/tokenizer.ts";
 import type { CompletionEvent, FinishReason, GenerationOptions, TokenReport } from "./engine.ts";
@@ -12,6 +12,9 @@ import { createSampler } from "./sampler.ts";
 import type { Answer } from "./scheduler.ts";
 import { createStopTexts } from "./stop-texts.ts";
 import { toReport } from "./token-reports.ts";
+
+/** Calls of one answer: more than a turn needs, and an end for a model that would go on calling until the context is full. */
+const MAX_PARALLEL_CALLS = 16;
 
 export interface AnswerParts {
   options: GenerationOptions;
@@ -35,21 +38,35 @@ export function createAnswer(parts: AnswerParts): Answer {
   const reports = options.topLogprobs === undefined ? null : new ReportQueue(tokenizer);
   let completionTokens = 0;
   let callCount = 0;
+  let lastCall = "";
 
-  const send = (piece: string, isEnd = false): void => {
+  /** True when the answer must end here: it repeats itself, or has as many calls as it may. A repeated call is left out. */
+  const emitCalls = (read: readonly CalledFunction[]): boolean => {
+    for (const call of read) {
+      const spelling = spellCall(call);
+      if (spelling === lastCall) return true;
+      lastCall = spelling;
+      emit({ type: "tool-call", index, call: callCount++, ...call });
+      if (callCount === MAX_PARALLEL_CALLS) return true;
+    }
+    return false;
+  };
+  /** True as emitCalls gives it. */
+  const send = (piece: string, isEnd = false): boolean => {
     const report = reports?.release(piece.length, isEnd) ?? [];
     const read = calls === null ? { text: piece, calls: [] } : calls.push(piece);
     if (read.text !== "" || report.length > 0) {
       emit({ type: "text-delta", index, text: read.text, ...(reports === null ? {} : { logprobs: report }) });
     }
-    for (const call of read.calls) emit({ type: "tool-call", index, call: callCount++, ...call });
+    return emitCalls(read.calls);
   };
-  const finish = (reason: FinishReason): false => {
-    const rest = calls?.flush() ?? { text: "", calls: [] };
-    if (rest.text !== "") {
-      emit({ type: "text-delta", index, text: rest.text, ...(reports === null ? {} : { logprobs: [] }) });
+  const finish = (reason: FinishReason, isCut = false): false => {
+    const rest = isCut ? null : calls?.flush();
+    const restText = rest?.text ?? "";
+    if (restText !== "") {
+      emit({ type: "text-delta", index, text: restText, ...(reports === null ? {} : { logprobs: [] }) });
     }
-    for (const call of rest.calls) emit({ type: "tool-call", index, call: callCount++, ...call });
+    emitCalls(rest?.calls ?? []);
     const isCall = reason === "stop" && callCount > 0 && tools !== null;
     emit({ type: "finish", index, reason: isCall ? tools.finishReason : reason, completionTokens });
     return false;
@@ -57,9 +74,8 @@ export function createAnswer(parts: AnswerParts): Answer {
   /** The end but for stop texts: what was held back is sent, unless it completes a stop text. */
   const end = (reason: FinishReason): false => {
     const rest = stops.push(text.flush());
-    send(rest.text, !rest.stopped);
-    if (!rest.stopped) send(stops.flush(), true);
-    return finish(reason);
+    const isCut = send(rest.text, !rest.stopped) || (!rest.stopped && send(stops.flush(), true));
+    return finish(isCut ? "stop" : reason, isCut);
   };
 
   return {
@@ -82,11 +98,21 @@ export function createAnswer(parts: AnswerParts): Answer {
       const whole = text.push(token);
       reports?.grow(whole.length);
       const { text: piece, stopped } = stops.push(whole);
-      send(piece);
+      if (send(piece)) return finish("stop", true);
       if (stopped) return finish("stop");
       return completionTokens < maxTokens ? true : end("length");
     },
   };
+}
+
+/** The same for calls that differ in white space alone. */
+function spellCall({ name, arguments: args }: CalledFunction): string {
+  try {
+    return JSON.stringify([name, JSON.parse(args)]);
+  } catch {
+    // A call that was cut off.
+    return JSON.stringify([name, args]);
+  }
 }
 
 /** Penalties and bias first: what the grammar forbids stays forbidden. */

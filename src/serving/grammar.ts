@@ -41,8 +41,11 @@ export interface GrammarRule {
 /** Compiled grammars kept per base model, a few hundred KB each: clients send the same few schemas again and again. */
 const MAX_GRAMMARS = 32;
 
-/** White space in a row between two parts of JSON: enough to indent, not enough to fill an answer with. */
+/** White space in a row between two parts of any JSON object: enough to indent, not enough to fill an answer with. */
 const MAX_WHITESPACE = 16;
+
+/** The same where there is a schema, and in arguments: compact JSON and that of ", " and ": " are both in, wasted tokens are not. */
+const MAX_SCHEMA_WHITESPACE = 1;
 
 export interface GrammarVocabulary {
   tokenizer: Tokenizer;
@@ -137,6 +140,10 @@ function refusal(param: "tools" | "response_format", cause: unknown): InvalidReq
   );
 }
 
+/** A character of a text with a length, as the engine writes it: control characters are let in, which JSON forbids. */
+const LOOSE_CHARACTER = String.raw`[^\"\\\r\n]`;
+const TEXT_CHARACTER = String.raw`[^\0-\x1f\"\\\r\n]`;
+
 const ANY_OBJECT = { type: "object" };
 
 async function compile(
@@ -144,10 +151,19 @@ async function compile(
   { Grammar }: GrammarEngine,
   compiler: XGrammar.GrammarCompiler,
 ): Promise<XGrammar.CompiledGrammar> {
-  const grammarOf = (schema: Record<string, unknown>): Promise<XGrammar.Grammar> =>
-    Grammar.fromJSONSchema(JSON.stringify(schema), true, undefined, undefined, false, MAX_WHITESPACE);
+  const grammarOf = async (
+    schema: Record<string, unknown>,
+    whitespace = MAX_SCHEMA_WHITESPACE,
+  ): Promise<XGrammar.Grammar> => {
+    const json = JSON.stringify(schema);
+    const grammar = await Grammar.fromJSONSchema(json, true, undefined, undefined, false, whitespace);
+    const text = grammar.toString();
+    if (!text.includes(LOOSE_CHARACTER)) return grammar;
+    grammar.dispose();
+    return Grammar.fromEBNF(text.replaceAll(LOOSE_CHARACTER, TEXT_CHARACTER));
+  };
   const jsonGrammar = (json: JsonForm): Promise<XGrammar.Grammar> =>
-    grammarOf(json.type === "json_schema" ? json.schema : ANY_OBJECT);
+    json.type === "json_schema" ? grammarOf(json.schema) : grammarOf(ANY_OBJECT, MAX_WHITESPACE);
   if (form.type !== "tools") {
     const grammar = await jsonGrammar(form);
     try {

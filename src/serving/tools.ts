@@ -48,7 +48,8 @@ export function toolForm(
       parameters: constrainedTools?.has(name) === true ? (parameters ?? ANY_ARGUMENTS) : ANY_ARGUMENTS,
     })),
     forced: toolChoice !== undefined,
-    parallel: parallelToolCalls,
+    // As OpenAI does: a function that was asked for by name is called once.
+    parallel: parallelToolCalls && typeof toolChoice !== "object",
     otherwise: form ?? null,
   };
 }

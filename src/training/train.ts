@@ -185,7 +185,7 @@ function keptSteps(newest: number, stepsPerEpoch: number, epochs: number, best: 
   return kept;
 }
 
-/** The whole validation file at an epoch's end, a batch of it at a few steps between, nothing at the others. */
+/** A batch of the validation file at a few steps, and at an epoch's end, where the whole file is measured as well. */
 async function validate<Example, Metrics extends Measured>(
   { recipe, loss, runner, validation, signal }: TrainingRun<Example, Metrics>,
   step: number,
@@ -193,13 +193,13 @@ async function validate<Example, Metrics extends Measured>(
   stepsPerEpoch: number,
 ): Promise<Partial<StepMetrics>> {
   if (validation.length === 0) return {};
-  if (step % stepsPerEpoch === 0) {
-    return named(loss, "fullValid", await evaluateLoss(loss, runner, validation, signal));
-  }
-  if (step % Math.ceil(total / VALIDATION_BATCHES) !== 0) return {};
+  const isEpochEnd = step % stepsPerEpoch === 0;
+  if (!isEpochEnd && step % Math.ceil(total / VALIDATION_BATCHES) !== 0) return {};
   const size = Math.max(MIN_VALIDATION_BATCH, recipe.hyperparameters.batchSize);
   const batch = shuffle([...validation], createRandom(recipe.seed, STREAM.validation, step)).slice(0, size);
-  return named(loss, "valid", await evaluateLoss(loss, runner, batch, signal));
+  const valid = named(loss, "valid", await evaluateLoss(loss, runner, batch, signal));
+  if (!isEpochEnd) return valid;
+  return { ...valid, ...named(loss, "fullValid", await evaluateLoss(loss, runner, validation, signal)) };
 }
 
 /** Metrics under the names they have in reports. */

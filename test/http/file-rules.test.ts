@@ -44,6 +44,28 @@ test.each([
   expect(answer.json()).toMatchObject({ error: { param, code } });
 });
 
+test.each(["purpose", "expires_after[seconds]", "expires_after[anchor]"])(
+  "%s twice in a form is refused by name",
+  async (name) => {
+    const server = await testServer();
+    const members = [
+      { name: "purpose", value: "fine-tune" },
+      { name: "expires_after[seconds]", value: "3600" },
+      { name: "expires_after[anchor]", value: "created_at" },
+    ];
+    const again = { name, value: "batch" };
+    const answer = await server.app.inject({
+      method: "POST",
+      url: "/v1/files",
+      ...form([...members, again, file]),
+    });
+    expect([answer.statusCode, answer.json()]).toMatchObject([
+      400,
+      { error: { param: name, code: "invalid_value", message: expect.stringContaining("twice") as string } },
+    ]);
+  },
+);
+
 test.each(["3600", "2592000"])("a life of %s seconds is allowed", async (seconds) => {
   const server = await testServer();
   const members = { "expires_after[seconds]": seconds, "expires_after[anchor]": "created_at" };

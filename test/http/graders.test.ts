@@ -90,6 +90,7 @@ test("score_model: this server's chat model judges, and its tokens are counted",
       seed: 42,
       maxTokens: 2048,
       n: 1,
+      form: { type: "json_schema", schema: { properties: { result: { type: "number" } } } },
     } satisfies Partial<Record<keyof CompletionRequest, unknown>>,
   ]);
 });
