@@ -19,7 +19,7 @@ it("takes OpenAI's strict subset", () => {
     {
       a: { type: ["string", "null"], description: "x" },
       b: { type: "array", items: closed({ c: { enum: ["x", 1, null] } }), minItems: 1, maxItems: 5 },
-      d: { type: "number", minimum: -1.5, exclusiveMaximum: 2 },
+      d: { type: "integer", minimum: -1, exclusiveMaximum: 2 },
       e: { $ref: "#/$defs/node" },
       f: { type: "string", pattern: "^[a-z]{2,4}$" },
       g: { type: "string", format: "uuid" },
@@ -77,6 +77,10 @@ const REFUSED: [schema: object, clause: string][] = [
   [
     { type: "string", format: "iban" },
     `has 'format' "iban", supported are date-time, time, date, email, uuid`,
+  ],
+  [
+    { type: "number", maximum: 1 },
+    `has 'maximum', which is supported for "integer" alone, not for "number"`,
   ],
   [{ type: "integer", minimum: 1.5 }, "has 'minimum' 1.5, expected an integer"],
   [{ type: "integer", minimum: 3, exclusiveMaximum: 3 }, "has bounds that no number is within"],
