@@ -78,10 +78,7 @@ const REFUSED: [schema: object, clause: string][] = [
     { type: "string", format: "iban" },
     `has 'format' "iban", supported are date-time, time, date, email, uuid`,
   ],
-  [
-    { type: "number", maximum: 1 },
-    `has 'maximum', which is supported for "integer" alone, not for "number"`,
-  ],
+  [{ type: "number", maximum: 1 }, `has 'maximum', which is supported for "integer" alone, not for "number"`],
   [{ type: "integer", minimum: 1.5 }, "has 'minimum' 1.5, expected an integer"],
   [{ type: "integer", minimum: 3, exclusiveMaximum: 3 }, "has bounds that no number is within"],
   [
