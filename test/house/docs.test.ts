@@ -105,7 +105,7 @@ describe("commands", () => {
   it("every npm command on a page is a script of package.json", () => {
     const { scripts } = JSON.parse(readProjectFile("package.json")) as { scripts: Record<string, string> };
     // At the start of a line of code, behind a backtick, or behind another command.
-    const COMMAND = /(?:^|`|&& )npm (?:run )?([a-z][\w:]*)/gm;
+    const COMMAND = /(?:^|`|&& )npm (?:run )?([a-z][\w:-]*)/gm;
     const named = pages.flatMap((page) => found(readProjectFile(page), COMMAND));
     expect(named).toEqual(expect.arrayContaining(["ci", "quickstart", "test"]));
     expect(named.filter((name) => name !== "ci" && !(name in scripts))).toEqual([]);
