@@ -5,7 +5,7 @@
 //   [--peer-rows 16] [--settings f32-1,f32-8,bf16-1,prefix-1]`
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
-import { availableParallelism, cpus } from "node:os";
+import { availableParallelism, cpus, loadavg } from "node:os";
 import { join } from "node:path";
 import { parseArgs, promisify } from "node:util";
 import type { BatchExample } from "../src/data/batches.ts";
@@ -78,6 +78,8 @@ const growth = parts.includes("growth") ? await measureGrowth() : null;
 
 const result = {
   ...speed,
+  // Beyond the number of threads there was other work, and the peer, whose threads wait by spinning, has lost more by it than we.
+  load_average: loadavg()[0],
   ...(gemm === null ? {} : { gemm_gflops: gemm.best, gemm }),
   ...(shapes === null ? {} : { shapes }),
   ...(gemm === null || shapes === null
