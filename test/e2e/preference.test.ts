@@ -110,9 +110,11 @@ test("events tell of the reference, the steps and the checkpoints", async () => 
   const events = (await eventsOf(client, job.id)).map(({ message }) => message);
   expect(events).toContain("Log-probabilities of the starting model computed for 24 pairs");
   expect(events).toContain("Step 1/16: training loss=0.69");
-  expect(events.some((message) => /^Step 16\/16: training loss=0\.\d\d, full valid/.test(message))).toBe(
-    true,
-  );
+  expect(
+    events.some((message) =>
+      /^Step 16\/16: training loss=0\.\d\d, validation loss=\d\.\d\d, full valid/.test(message),
+    ),
+  ).toBe(true);
   const checkpoints = await client.fineTuning.jobs.checkpoints.list(job.id);
   expect(checkpoints.data.map(({ step_number: step }) => step)).toEqual([16, 12, 8]);
   expect(checkpoints.data[0]?.metrics).toMatchObject({
