@@ -106,7 +106,9 @@ test("the events come in the contract's order and words, and the first names the
     ...Array.from({ length: STEPS_PER_EPOCH }, (_, i) => {
       const step = (k - 1) * STEPS_PER_EPOCH + i + 1;
       const atEnd =
-        i + 1 === STEPS_PER_EPOCH ? `, validation loss=${loss}, full validation loss=${loss}` : `(, validation loss=${loss})?`;
+        i + 1 === STEPS_PER_EPOCH
+          ? `, validation loss=${loss}, full validation loss=${loss}`
+          : `(, validation loss=${loss})?`;
       return new RegExp(`^Step ${step}/${STEPS}: training loss=${loss}${atEnd}$`);
     }),
     new RegExp(`^Checkpoint created at step ${k * STEPS_PER_EPOCH}$`),
