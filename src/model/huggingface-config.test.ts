@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { GEMMA_3_270M } from "../../test/model/published-configs.ts";
 import { UnsupportedModel } from "../errors.ts";
 import { modelConfigFromHuggingFace } from "./huggingface-config.ts";
 
@@ -116,33 +117,8 @@ test("several end tokens, linear rope scaling in both spellings, and fields that
   ).toMatchObject({ ropeTheta: 1e6, ropeScaling: { kind: "linear", factor: 2 } });
 });
 
-/** What google/gemma-3-270m's config.json holds, which transformers 4 wrote. */
-const GEMMA = {
-  architectures: ["Gemma3ForCausalLM"],
-  model_type: "gemma3_text",
-  _sliding_window_pattern: 6,
-  attention_bias: false,
-  attn_logit_softcapping: null,
-  bos_token_id: 2,
-  eos_token_id: 1,
-  final_logit_softcapping: null,
-  head_dim: 256,
-  hidden_activation: "gelu_pytorch_tanh",
-  hidden_size: 640,
-  intermediate_size: 2048,
-  max_position_embeddings: 32768,
-  num_attention_heads: 4,
-  num_hidden_layers: 7,
-  num_key_value_heads: 1,
-  query_pre_attn_scalar: 168,
-  rms_norm_eps: 1e-6,
-  rope_local_base_freq: 10000,
-  rope_scaling: null,
-  rope_theta: 1000000,
-  sliding_window: 512,
-  use_bidirectional_attention: false,
-  vocab_size: 262144,
-};
+/** Seven layers, so that the last ones break the pattern, and a scale that is not the head's width. */
+const GEMMA = { ...GEMMA_3_270M, num_hidden_layers: 7, query_pre_attn_scalar: 168 };
 
 describe("Gemma 3", () => {
   const layers = [true, true, true, true, true, false, true];

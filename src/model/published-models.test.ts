@@ -1,34 +1,8 @@
 // The config.json of the published models of every family, as far as it says what a model is.
 import { describe, expect, test } from "vitest";
+import { GEMMA_3_270M } from "../../test/model/published-configs.ts";
 import { modelConfigFromHuggingFace } from "./huggingface-config.ts";
 import { tensorShapes } from "./tensor-shapes.ts";
-
-const GEMMA = {
-  architectures: ["Gemma3ForCausalLM"],
-  model_type: "gemma3_text",
-  _sliding_window_pattern: 6,
-  attention_bias: false,
-  attn_logit_softcapping: null,
-  bos_token_id: 2,
-  eos_token_id: 1,
-  final_logit_softcapping: null,
-  head_dim: 256,
-  hidden_activation: "gelu_pytorch_tanh",
-  hidden_size: 640,
-  intermediate_size: 2048,
-  max_position_embeddings: 32768,
-  num_attention_heads: 4,
-  num_hidden_layers: 18,
-  num_key_value_heads: 1,
-  query_pre_attn_scalar: 256,
-  rms_norm_eps: 1e-6,
-  rope_local_base_freq: 10000,
-  rope_scaling: null,
-  rope_theta: 1000000,
-  sliding_window: 512,
-  use_bidirectional_attention: false,
-  vocab_size: 262144,
-};
 
 describe("published models have as many parameters as their cards say", () => {
   const shared = {
@@ -154,7 +128,7 @@ describe("published models have as many parameters as their cards say", () => {
       },
       { queryKeyNorm: true, headWidth: 128 },
     ],
-    ["gemma-3-270m", 268_098_176, GEMMA, { family: "gemma3", sliding: { windowTokens: 512 } }],
+    ["gemma-3-270m", 268_098_176, GEMMA_3_270M, { family: "gemma3", sliding: { windowTokens: 512 } }],
   ])("%s", (_, parameters, json, expected) => {
     const config = modelConfigFromHuggingFace(json);
     expect(config).toMatchObject(expected);

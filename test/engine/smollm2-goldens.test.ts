@@ -1,12 +1,9 @@
 // The real SmolLM2, from its GGUF file, against transformers: logits behind a prompt and 32 greedy tokens. Its tokenizer and
 // chat template are tested in src/data/smollm2.test.ts. Skipped where the model is not in the cache.
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { openBaseModel } from "../../src/model/base-model.ts";
-import { loadDecoderWeights } from "../../src/model/decoder-weights.ts";
+import { afterAll, describe, expect, it } from "vitest";
 import { EmbeddedEngine } from "../../src/serving/embedded-engine.ts";
-import { Generator, NO_ADAPTER } from "../../src/serving/generator.ts";
-import { mostLikely } from "../../src/serving/sampler.ts";
 import { SMOLLM2, smollm2, smollm2Goldens } from "../smollm2.ts";
+import { testGenerator } from "./real-generator.ts";
 
 /** Two float32 implementations of 30 layers differ by about 1e-4 in a logit; the logits are near 25. */
 const LOGIT_TOLERANCE = 1e-3;
@@ -18,39 +15,10 @@ const TIMEOUT_MS = 180_000;
 
 const END = "<|im_end|>";
 
-describe.skipIf(smollm2 === null)("SmolLM2 in the generator against transformers", () => {
-  let generator: Generator;
-
-  beforeAll(async () => {
-    const model = await openBaseModel(smollm2?.path ?? "");
-    generator = new Generator({
-      config: model.config,
-      weights: loadDecoderWeights(model, LONGEST_CHAT),
-      threads: 2,
-    });
-    await model.close();
-  }, TIMEOUT_MS);
-
-  afterAll(() => generator?.release());
-
-  it.each(smollm2Goldens.chats)(
-    "logits and greedy tokens of chat $name",
-    async ({ ids, top5, greedy }) => {
-      const { cache, logits: first } = await generator.readPrompt(ids, NO_ADAPTER);
-      const best = [...first.keys()].sort((a, b) => (first[b] as number) - (first[a] as number)).slice(0, 5);
-      expect(best).toEqual(top5.ids);
-      for (const [i, id] of top5.ids.entries()) {
-        expect(Math.abs((first[id] as number) - (top5.logits[i] as number))).toBeLessThan(LOGIT_TOLERANCE);
-      }
-      const tokens: number[] = [];
-      for (let logits = first; tokens.length < greedy.ids.length;) {
-        tokens.push(mostLikely(logits));
-        logits = await generator.step(cache, tokens.slice(-1), NO_ADAPTER);
-      }
-      expect(tokens).toEqual(greedy.ids);
-    },
-    TIMEOUT_MS,
-  );
+testGenerator("SmolLM2", smollm2, smollm2Goldens, {
+  logitTolerance: LOGIT_TOLERANCE,
+  longestChat: LONGEST_CHAT,
+  timeoutMs: TIMEOUT_MS,
 });
 
 describe.skipIf(smollm2 === null)("SmolLM2 in the engine against transformers", () => {
