@@ -1,41 +1,6 @@
 #!/usr/bin/env bash
 # Makes the Python environment of the peers at .venv-peers/ (git-ignored) with the pinned packages of
-# bench/peers/requirements.txt. Does nothing when the environment is already made for those pins. Exits non-zero with one line
-# that says why when it cannot be made.
+# bench/peers/requirements.txt, as scripts/torch-env.sh says. Speaks on stderr alone: the benchmark's result is on stdout.
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-
-readonly venv=.venv-peers
-readonly requirements=bench/peers/requirements.txt
-readonly stamp="$venv/requirements.cksum"
-readonly log="$venv/install.log"
-
-fail() {
-  echo "peers: $1" >&2
-  exit 1
-}
-
-command -v python3 >/dev/null || fail "python3 was not found; install Python 3.11 or newer"
-python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "python3 is older than 3.11"
-
-wanted="$(python3 -c 'import platform; print(platform.python_version())') $(cksum <"$requirements")"
-if [[ -f "$stamp" && "$(<"$stamp")" == "$wanted" ]]; then
-  exit 0
-fi
-
-rm -rf "$venv"
-mkdir "$venv"
-python3 -m venv "$venv" >"$log" 2>&1 ||
-  fail "python3 -m venv failed (is the venv module installed?); see $log"
-
-python="$venv/bin/python"
-install() {
-  "$python" -m pip install --quiet --disable-pip-version-check --prefer-binary "$@" >>"$log" 2>&1
-}
-torch="$(grep '^torch==' "$requirements")"
-# torch comes first and alone: the later install then finds it and does not replace it with a CUDA build.
-install "$torch" || fail "pip could not install $torch; see $log"
-install -r "$requirements" || fail "pip could not install $requirements; see $log"
-
-echo "$wanted" >"$stamp"
-echo "peers: $venv is ready" >&2
+exec bash "$(dirname "${BASH_SOURCE[0]}")/../../scripts/torch-env.sh" \
+  peers .venv-peers bench/peers/requirements.txt --prefer-binary >&2
