@@ -5,7 +5,7 @@ import { loadConfig, trainerEnvironment } from "../src/config.ts";
 import { splitIntoPasses, supervisedPass } from "../src/data/batches.ts";
 import type { BatchExample } from "../src/data/batches.ts";
 import { createChatTemplate } from "../src/data/chat-template.ts";
-import { checkDataset } from "../src/data/dataset.ts";
+import { CHAT_FORMAT, checkLines } from "../src/data/dataset.ts";
 import { encodeExample } from "../src/data/supervised-example.ts";
 import type { SupervisedExample } from "../src/data/supervised-example.ts";
 import { createTokenizer } from "../src/data/tokenizer.ts";
@@ -63,7 +63,7 @@ export async function encodeRows(
   maxLength: number,
 ): Promise<SupervisedExample[]> {
   const conversations: TrainingExample[] = [];
-  const report = await checkDataset(file, undefined, (example) => {
+  const report = await checkLines(file, CHAT_FORMAT, undefined, (example) => {
     if (conversations.length < rows) conversations.push(example);
   });
   if (report.badLineCount > 0) throw new Error(`${file} has ${report.badLineCount} lines that are no chats.`);

@@ -2,7 +2,7 @@
 // examples/ticket-triage under a written-out prompt of about 400 tokens.
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { checkDataset } from "../../src/data/dataset.ts";
+import { CHAT_FORMAT, checkLines } from "../../src/data/dataset.ts";
 import type { SupervisedExample } from "../../src/data/supervised-example.ts";
 import type { TrainingExample } from "../../src/data/training-example.ts";
 import type { BaseModel } from "../../src/model/base-model.ts";
@@ -18,7 +18,7 @@ export async function prefixRows(
 ): Promise<SupervisedExample[]> {
   const system = { role: "system", content: (await readFile(PROMPT, "utf8")).trim() } as const;
   const rows: Pick<TrainingExample, "messages">[] = [];
-  await checkDataset(TICKETS, undefined, ({ messages }) => {
+  await checkLines(TICKETS, CHAT_FORMAT, undefined, ({ messages }) => {
     if (rows.length < count) rows.push({ messages: [system, ...messages.slice(1)] });
   });
   return encodeConversations(model, rows, maxLength);

@@ -5,7 +5,14 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Cancelled, DatasetError, Unavailable } from "../errors.ts";
-import { checkDataset, countExamples, MAX_LINE_BYTES, MAX_NAMED_LINES, readDataset } from "./dataset.ts";
+import {
+  CHAT_FORMAT,
+  checkLines,
+  countExamples,
+  MAX_LINE_BYTES,
+  MAX_NAMED_LINES,
+  readDataset,
+} from "./dataset.ts";
 import type { DatasetParam } from "./dataset.ts";
 
 let folder: string;
@@ -186,7 +193,7 @@ describe("bad files", () => {
         async (kinds) => {
           const lines = [...kinds.map((kind, i) => (kind === "good" ? line(`${i}`) : kind)), line("last")];
           const found: number[] = [];
-          const report = await checkDataset(await save(lines.join("\n")), undefined, (example) =>
+          const report = await checkLines(await save(lines.join("\n")), CHAT_FORMAT, undefined, (example) =>
             found.push(example.line),
           );
           const bad = kinds.flatMap((kind, i) => (kind === "good" ? [] : [i + 1]));
@@ -227,7 +234,7 @@ describe("what must not bring the process down", () => {
     let most = 0;
     const timer = setInterval(() => (most = Math.max(most, process.memoryUsage().arrayBuffers - before)), 1);
     const found: number[] = [];
-    const report = await checkDataset(path, undefined, (example) => found.push(example.line));
+    const report = await checkLines(path, CHAT_FORMAT, undefined, (example) => found.push(example.line));
     clearInterval(timer);
     expect(found).toEqual([1, 3]);
     expect(report.badLines.map((entry) => [entry.line, entry.faults[0]?.text])).toEqual([

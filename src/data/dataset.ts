@@ -126,16 +126,6 @@ function judge(report: DatasetReport, param: DatasetParam): void {
 /** Work on lines between two turns of the event loop, so that a server goes on answering. */
 const SLICE_MS = 10;
 
-/** Checks a file of supervised chats, as `checkLines`. */
-export async function checkDataset(
-  path: string,
-  signal?: AbortSignal,
-  onExample: (example: Example) => void = () => undefined,
-  onBadLine: (line: number, faults: readonly Fault[]) => void = () => undefined,
-): Promise<DatasetReport> {
-  return checkLines(path, CHAT_FORMAT, signal, onExample, onBadLine);
-}
-
 /**
  * Checks a file whole without judging it; good lines go to `onExample`, each bad one to `onBadLine`. Throws Unavailable,
  * Cancelled.

@@ -3,8 +3,8 @@
 import { checkFiles, findExamples } from "../data/preflight/check-files.ts";
 import type { PreflightReport } from "../data/preflight/report.ts";
 import { showRow, type ShownRow } from "../data/preflight/token-facts.ts";
-import { CHECKED_FORMATS } from "../data/preflight/checked-format.ts";
-import { checkLines, type Example } from "../data/dataset.ts";
+import { checkLinesOf } from "../data/preflight/checked-line.ts";
+import type { Example } from "../data/dataset.ts";
 import type { TrainingMethod } from "../training/job-directory.ts";
 import { loraOf } from "../training/checkpoint.ts";
 import { availableMemory } from "../training/available-memory.ts";
@@ -149,12 +149,9 @@ async function sampleRows(
   const rows: Example[] = [];
   const gap = Math.max(1, Math.floor(count / MEASURED_ROWS));
   let index = 0;
-  const take = (examples: readonly Example[]): void => {
+  await checkLinesOf(method, path, signal, ({ examples }) => {
     if (index % gap === 0 && rows.length < MEASURED_ROWS) rows.push(...examples);
     index += 1;
-  };
-  const { supervised, dpo } = CHECKED_FORMATS;
-  if (method === "dpo") await checkLines(path, dpo.format, signal, (line) => take(dpo.examples(line)));
-  else await checkLines(path, supervised.format, signal, (line) => take(supervised.examples(line)));
+  });
   return rows;
 }

@@ -1,13 +1,14 @@
 // The check of a training and a validation file: every line judged, every rule asked, one report. One pass over each file, a
 // line in memory at a time, and of each row what a rule keeps. The same files give the same report.
 import { Cancelled, DatasetError } from "../../errors.ts";
-import { checkLines, datasetError } from "../dataset.ts";
-import type { DatasetParam, DatasetReport, Example, Line } from "../dataset.ts";
+import { datasetError } from "../dataset.ts";
+import type { DatasetParam, DatasetReport } from "../dataset.ts";
 import type { Fault } from "../training-example.ts";
 import { Answers } from "./answers.ts";
-import { CHECKED_FORMATS } from "./checked-format.ts";
-import type { CheckedFormat } from "./checked-format.ts";
+import { checkLinesOf } from "./checked-line.ts";
+import type { CheckedLine } from "./checked-line.ts";
 import { Languages } from "./languages.ts";
+import { PreferredLengths } from "./preferred-lengths.ts";
 import { MAX_COMPARED_ROWS, Repetition } from "./repetition.ts";
 import { distributionOf, MAX_FAULTS, SEVERITIES } from "./report.ts";
 import type { DataReport, FaultFound } from "./report.ts";
@@ -21,7 +22,7 @@ export interface CheckFilesOptions {
   trainingFile: string;
   validationFile?: string | null | undefined;
   /** Whose data it is; left out: supervised. */
-  method?: keyof typeof CHECKED_FORMATS | undefined;
+  method?: DatasetReport["method"] | undefined;
   /** The base model's own; without it nothing is said of tokens. */
   encoding?: RowEncoding | null | undefined;
   /** Characters of a file's rows that the rules look at; behind them lines are judged, and no more. Left out: all. */
@@ -33,12 +34,9 @@ export interface CheckFilesOptions {
 export async function checkFiles(options: CheckFilesOptions): Promise<DataReport> {
   const report: DataReport = { files: [], faults: [], faultCount: 0, findings: [], limits: [] };
   const repetition = new Repetition();
-  const check = (file: DatasetParam, path: string): Promise<void> =>
-    options.method === "dpo"
-      ? checkFile(file, path, CHECKED_FORMATS.dpo, options, repetition, report)
-      : checkFile(file, path, CHECKED_FORMATS.supervised, options, repetition, report);
-  await check("training_file", options.trainingFile);
-  if (typeof options.validationFile === "string") await check("validation_file", options.validationFile);
+  await checkFile("training_file", options.trainingFile, options, repetition, report);
+  if (typeof options.validationFile === "string")
+    await checkFile("validation_file", options.validationFile, options, repetition, report);
   if (options.signal?.aborted) throw new Cancelled();
   report.findings.push(...(await repetition.findings()));
   if (repetition.skipped > 0) {
@@ -56,35 +54,27 @@ export async function checkFiles(options: CheckFilesOptions): Promise<DataReport
 
 /** What is trained on of one line, the wanted answer first. Throws DatasetError where the line is bad or there is none. */
 export async function findExamples(
-  method: keyof typeof CHECKED_FORMATS,
+  method: DatasetReport["method"],
   path: string,
   line: number,
   signal?: AbortSignal,
-): Promise<readonly [Example, ...Example[]]> {
-  return method === "dpo"
-    ? findExamplesOf(CHECKED_FORMATS.dpo, path, line, signal)
-    : findExamplesOf(CHECKED_FORMATS.supervised, path, line, signal);
-}
-
-async function findExamplesOf<E>(
-  checked: CheckedFormat<E>,
-  path: string,
-  line: number,
-  signal?: AbortSignal,
-): Promise<readonly [Example, ...Example[]]> {
-  const found: { example: Line<E> | null; faults: readonly Fault[] } = { example: null, faults: [] };
-  await checkLines(
+): Promise<CheckedLine["examples"]> {
+  const found: { examples: CheckedLine["examples"] | null; faults: readonly Fault[] } = {
+    examples: null,
+    faults: [],
+  };
+  await checkLinesOf(
+    method,
     path,
-    checked.format,
     signal,
-    (example) => {
-      if (example.line === line) found.example = example;
+    ({ examples }) => {
+      if (examples[0].line === line) found.examples = examples;
     },
     (bad, faults) => {
       if (bad === line) found.faults = faults;
     },
   );
-  if (found.example !== null) return checked.examples(found.example);
+  if (found.examples !== null) return found.examples;
   const faults = found.faults.map(({ text }) => text).join("; ");
   throw new DatasetError(
     faults === ""
@@ -94,17 +84,16 @@ async function findExamplesOf<E>(
   );
 }
 
-async function checkFile<E>(
+async function checkFile(
   file: DatasetParam,
   path: string,
-  checked: CheckedFormat<E>,
-  { encoding, maxCheckedCharacters = Infinity, signal }: CheckFilesOptions,
+  { method = "supervised", encoding, maxCheckedCharacters = Infinity, signal }: CheckFilesOptions,
   repetition: Repetition,
   report: DataReport,
 ): Promise<void> {
   const answers = new Answers(file);
   const rules = [answers, new SystemPrompts(file), new Languages(file), new Secrets(file)];
-  const ownRule = checked.rule(file);
+  const lengths = new PreferredLengths(file);
   const tokens = encoding === undefined || encoding === null ? null : new TokenCount(file, encoding);
   const messagesPerRow: number[] = [];
   const answerCharacters: number[] = [];
@@ -116,16 +105,16 @@ async function checkFile<E>(
     if (report.faults.length < MAX_FAULTS) report.faults.push(fault);
     lastMessage = fault.text;
   };
-  const dataset: DatasetReport = await checkLines(
+  const dataset: DatasetReport = await checkLinesOf(
+    method,
     path,
-    checked.format,
     signal,
     (line) => {
       if (characters > maxCheckedCharacters) {
         unchecked += 1;
         return;
       }
-      const [wanted, ...others] = checked.examples(line);
+      const [wanted, ...others] = line.examples;
       const row = rowOf(file, wanted);
       characters += row.question.length + row.answer.length;
       // The answers beside the wanted one, for rules that look at every message.
@@ -134,11 +123,11 @@ async function checkFile<E>(
         messages: [...row.messages, ...others.flatMap(({ messages }) => messages.slice(-1))],
       };
       for (const rule of rules) rule.add(whole);
-      ownRule?.add(line);
+      lengths.add(line.examples);
       repetition.add(whole);
       messagesPerRow.push(row.messages.length);
       answerCharacters.push(row.answer.length);
-      tokens?.add([wanted, ...others], () => checked.trainedTokens(line, encoding as RowEncoding));
+      tokens?.add(line);
     },
     (line, faults) => {
       for (const { message, text, found = null, expected = null, fix = null } of faults) {
@@ -168,7 +157,7 @@ async function checkFile<E>(
     );
   }
   for (const rule of rules) report.findings.push(...rule.findings());
-  report.findings.push(...(ownRule?.findings() ?? []), ...(tokens?.findings() ?? []));
+  report.findings.push(...lengths.findings(), ...(tokens?.findings() ?? []));
   report.files.push({
     file,
     bytes: dataset.bytes,

@@ -1,7 +1,8 @@
 // Preference pairs whose preferred answer is nearly always the longer, or the shorter, of the two: length is the easiest thing to
 // tell them apart by, so it is what the model learns (arXiv:2310.03716).
+import type { ChatMessage } from "../chat-message.ts";
 import type { DatasetParam } from "../dataset.ts";
-import type { PreferenceExample } from "../preference-example.ts";
+import type { CheckedLine } from "./checked-line.ts";
 import type { Finding } from "./report.ts";
 
 /** Share of the pairs on one side from which their length says which is preferred. */
@@ -19,13 +20,16 @@ export class PreferredLengths {
     this.#file = file;
   }
 
-  add({ preferred, rejected }: PreferenceExample): void {
-    const lengths = [preferred, rejected].map(
-      ({ content, tool_calls }) => (content ?? "").length + JSON.stringify(tool_calls ?? []).length,
-    ) as [number, number];
+  /** Passes over lines with a single answer. */
+  add([wanted, other]: CheckedLine["examples"]): void {
+    if (other === undefined) return;
+    const [preferred, rejected] = [wanted, other].map(({ messages }) => {
+      const { content, tool_calls } = messages.at(-1) as ChatMessage;
+      return (content ?? "").length + JSON.stringify(tool_calls ?? []).length;
+    }) as [number, number];
     this.#pairs += 1;
-    if (lengths[0] > lengths[1]) this.#longer += 1;
-    if (lengths[0] < lengths[1]) this.#shorter += 1;
+    if (preferred > rejected) this.#longer += 1;
+    if (preferred < rejected) this.#shorter += 1;
   }
 
   findings(): Finding[] {

@@ -7,6 +7,7 @@ import { encodeExample } from "../supervised-example.ts";
 import type { SupervisedExample } from "../supervised-example.ts";
 import { createTextStream } from "../tokenizer.ts";
 import { InvalidRequest } from "../../errors.ts";
+import type { CheckedLine } from "./checked-line.ts";
 import { distributionOf, Places, rows } from "./report.ts";
 import type { FaultFound, Finding, TokenFacts } from "./report.ts";
 import { excerpt } from "./row.ts";
@@ -39,13 +40,10 @@ export class TokenCount {
     this.#stops = new Set(stopTokenIds(encoding));
   }
 
-  /**
-   * The examples of one line, and its tokens as OpenAI bills them, asked for where all of them can be trained on. Throws
-   * UnsupportedModel where the template ends no turn.
-   */
-  add(examples: readonly Example[], trainedTokensOfLine: () => number): void {
-    const good = examples.map((example) => this.#addExample(example));
-    if (!good.includes(false)) this.#trainedTokens += trainedTokensOfLine();
+  /** Throws UnsupportedModel where the template ends no turn. */
+  add(line: CheckedLine): void {
+    const good = line.examples.map((example) => this.#addExample(example));
+    if (!good.includes(false)) this.#trainedTokens += line.trainedTokens(this.#encoding);
   }
 
   /** False where it cannot be trained on. */
