@@ -72,6 +72,33 @@ export class Cancelled extends TunesmithError {
   }
 }
 
+/** An error as it goes from one process or thread to another, where its class is lost. */
+export interface PlainError {
+  name: string;
+  message: string;
+  code: string | null;
+  param: string | null;
+}
+
+export function toPlain(error: unknown): PlainError {
+  const { code, param } = error instanceof TunesmithError ? error : { code: null, param: null };
+  return {
+    name: error instanceof TunesmithError ? error.name : "Error",
+    message: messageOf(error),
+    code,
+    param,
+  };
+}
+
+/** What a caller can do something about. */
+const KNOWN = { InvalidRequest, NotFound, Conflict, UnsupportedModel, DatasetError, OutOfSpace, Unavailable };
+
+/** The error again; one that is none of the above is a bug there as well. */
+export function fromPlain({ name, message, ...details }: PlainError): Error {
+  const found = Object.entries(KNOWN).find(([known]) => known === name);
+  return found === undefined ? new Error(message) : new found[1](message, details);
+}
+
 /** Whether the system refused a write because the disk is full or the user's quota is used up. */
 export function isFullDisk(error: unknown): boolean {
   return error instanceof Error && "code" in error && (error.code === "ENOSPC" || error.code === "EDQUOT");

@@ -11,7 +11,6 @@ import { OwnRequests } from "./api/own-requests.ts";
 import { checkExposure, loadConfig, packageVersion, trainerEnvironment, unknownVariables } from "./config.ts";
 import type { Config } from "./config.ts";
 import { messageOf } from "./errors.ts";
-import { countExamples } from "./data/dataset.ts";
 import { createBatchRun } from "./jobs/batch.ts";
 import { sweepEndedJobs } from "./jobs/clean-up.ts";
 import { PythonGraders } from "./evals/python-graders.ts";
@@ -335,7 +334,6 @@ function createJobWorker(parts: WorkerParts): Worker {
     homeDirectory,
     organization,
     resolveBaseModel: shareWork((id, signal) => resolveBaseModel(id, { ...sourcesOf(config), signal })),
-    countExamples,
     trainer: embeddedTrainer({
       environment: trainerEnvironment(),
       memoryBytes: config.trainingMemoryBytes,

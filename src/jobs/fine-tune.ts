@@ -1,8 +1,6 @@
 // The fine-tuning job from claim to end: validate, queue, prepare the job directory, train, settle. Each phase can be
 // repeated after a crash, so a job is taken up wherever its status says. It knows no HTTP and no tensor.
 import { join } from "node:path";
-import { countExamples } from "../data/dataset.ts";
-import { checkFiles } from "../data/preflight/check-files.ts";
 import type { Finding } from "../data/preflight/report.ts";
 import { DatasetError, messageOf, OutOfSpace, TunesmithError } from "../errors.ts";
 import type { BlobStore } from "../store/blobs.ts";
@@ -12,7 +10,7 @@ import type { Job, JobError, NewEvent } from "../store/fine-tuning-rows.ts";
 import type { Lease } from "../store/leases.ts";
 import type { ModelStore } from "../store/models.ts";
 import { loraOf } from "../training/checkpoint.ts";
-import type { JobRecipe, TrainingMethod } from "../training/job-directory.ts";
+import type { JobRecipe } from "../training/job-directory.ts";
 import { requireContext } from "../training/preflight.ts";
 import { parseModelName } from "../wire/model-names.ts";
 import { recipeAdditions } from "../wire/recipe.ts";
@@ -25,6 +23,7 @@ import {
   type DataParam,
 } from "./job-files.ts";
 import { cleanUpEnded } from "./clean-up.ts";
+import { createJudge, type JudgeData } from "./judge-data.ts";
 import { LeaseLost } from "./lease-lost.ts";
 import { buildRecipe, continuedLora, recipeWith, resolved } from "./recipe.ts";
 import { settleSucceeded } from "./settle.ts";
@@ -55,11 +54,8 @@ export interface FineTuneDependencies {
   /** Finds a base model on disk, or fetches it. Throws TunesmithError with a message for the job's owner. */
   resolveBaseModel: (id: string, signal: AbortSignal) => Promise<ResolvedBaseModel>;
   logger: Logger;
-  /** Judges a data file and counts its examples; replaced by tests that need a slow or a broken one. */
-  countExamples?: (
-    path: string,
-    options: { param: DataParam; method: TrainingMethod; signal: AbortSignal },
-  ) => Promise<number>;
+  /** Judges the data files; replaced by tests that need a slow or a broken judge. */
+  judgeData?: JudgeData;
   /** What trains; the embedded trainer unless a test or a cluster says otherwise. */
   trainer?: TrainerProgram;
   clock?: Clock;
@@ -71,18 +67,12 @@ export interface FineTuneDependencies {
  */
 const MAX_ATTEMPTS = 20;
 
-/**
- * Characters of a file that are looked at for warnings before a job starts: 10,000 ordinary rows, and seconds. `tunesmith check`
- * looks at all.
- */
-const MAX_CHECKED_CHARACTERS = 8_000_000;
-
 /** Makes the function that a worker runs for each fine-tuning job. */
 export function createFineTune(dependencies: FineTuneDependencies): RunJob<Job> {
   const { queue, logger } = dependencies;
   const trainer = dependencies.trainer ?? embeddedTrainer();
   const clock = dependencies.clock ?? SYSTEM_CLOCK;
-  const count = dependencies.countExamples ?? countExamples;
+  const judgeData = dependencies.judgeData ?? createJudge(logger);
 
   return async (job, lease, signal) => {
     let { status, hyperparameters } = job;
@@ -160,15 +150,25 @@ export function createFineTune(dependencies: FineTuneDependencies): RunJob<Job> 
       initial === null
         ? recipeWith(job.baseModel, additions).lora
         : continuedLora(loraOf(initial.path), additions.lora, job);
-    const examples = await readData(job, "training_file", job.trainingFileId, signal);
-    if (job.validationFileId !== null) await readData(job, "validation_file", job.validationFileId, signal);
-    const warnings = await dataWarnings(job, signal);
+    const take = async (param: DataParam, fileId: string): Promise<string> =>
+      (await takeDataFile(dependencies, directoryOf(job.id), param, { projectId: job.projectId, fileId }))
+        .path;
+    const trainingFile = await take("training_file", job.trainingFileId);
+    const validationFile =
+      job.validationFileId === null ? null : await take("validation_file", job.validationFileId);
+    const { method } = job;
+    const { examples, warnings } = await judgeData({
+      ...{ jobId: job.id, method, trainingFile, validationFile, signal },
+    });
     const hyperparameters = resolved(job, examples, lora);
     const moved = await queue.moveTo(lease, {
       from: ["validating_files"],
       to: "queued",
       changes: { hyperparameters },
-      events: [...warnings, { key: "validated", message: "Files validated, moving job to queued state" }],
+      events: [
+        ...warnings.map(toEvent),
+        { key: "validated", message: "Files validated, moving job to queued state" },
+      ],
     });
     if (!moved) throw new LeaseLost();
     return hyperparameters;
@@ -181,34 +181,6 @@ export function createFineTune(dependencies: FineTuneDependencies): RunJob<Job> 
       projectId: job.projectId,
       modelId: job.model,
     });
-  }
-
-  /** The number of examples. */
-  async function readData(job: Job, param: DataParam, fileId: string, signal: AbortSignal): Promise<number> {
-    const { path } = await takeDataFile(dependencies, directoryOf(job.id), param, {
-      projectId: job.projectId,
-      fileId,
-    });
-    return count(path, { param, method: job.method, signal });
-  }
-
-  /** What is odd about data that can be trained on. A fault of a rule is the log's, not the job's. */
-  async function dataWarnings(job: Job, signal: AbortSignal): Promise<NewEvent[]> {
-    const path = (param: DataParam) => join(directoryOf(job.id), DATA_FILES[param]);
-    try {
-      const { findings } = await checkFiles({
-        method: job.method,
-        trainingFile: path("training_file"),
-        validationFile: job.validationFileId === null ? null : path("validation_file"),
-        maxCheckedCharacters: MAX_CHECKED_CHARACTERS,
-        signal,
-      });
-      return findings.filter(({ severity }) => severity === "warning").map(toEvent);
-    } catch (error) {
-      signal.throwIfAborted();
-      logger.warn({ job: job.id, error: messageOf(error) }, "The data could not be looked at for warnings.");
-      return [];
-    }
   }
 
   /** Completes the job directory; one that an earlier server completed is kept as it is. */

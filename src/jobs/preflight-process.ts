@@ -1,34 +1,20 @@
 // The preflight in a process of its own: reading, tokenizing and comparing a large file takes seconds on end, and the server goes
 // on answering meanwhile. This file is both ends: what starts the process, and, run as a program, the process itself.
 import { fork } from "node:child_process";
-import {
-  Cancelled,
-  InvalidRequest,
-  messageOf,
-  TunesmithError,
-  Unavailable,
-  UnsupportedModel,
-} from "../errors.ts";
+import { Cancelled, fromPlain, toPlain, Unavailable } from "../errors.ts";
+import type { PlainError } from "../errors.ts";
 import type { PreflightReport } from "../data/preflight/report.ts";
-import { packageProgram } from "./package-program.ts";
+import { packageProgram } from "../package-program.ts";
 import { preflight } from "./preflight.ts";
 import type { PreflightOptions } from "./preflight.ts";
 
 export type PreflightQuestion = Omit<PreflightOptions, "signal">;
 
 /** What the process says, once. */
-type PreflightAnswer =
-  | { report: PreflightReport }
-  | { fault: { name: string; message: string; code: string | null; param: string | null } };
+type PreflightAnswer = { report: PreflightReport } | { fault: PlainError };
 
 /** Heap of the process; a file's facts are bounded, its rows are read one after the other. Megabytes. */
 const PREFLIGHT_HEAP_MB = 1024;
-
-/** What a preflight throws that its caller can do something about. */
-const FAULTS: readonly (new (
-  message: string,
-  details: { code: string | null; param: string | null },
-) => Error)[] = [InvalidRequest, Unavailable, UnsupportedModel];
 
 /** `preflight`, elsewhere. Aborting ends the process. Throws as `preflight` does, and Unavailable when the process ends silently. */
 export async function preflightElsewhere(
@@ -59,9 +45,7 @@ export async function preflightElsewhere(
       child.send(question);
     });
     if ("report" in answer) return answer.report;
-    const { name, message, ...details } = answer.fault;
-    const known = FAULTS.find((one) => one.name === name);
-    throw known === undefined ? new Error(message) : new known(message, details);
+    throw fromPlain(answer.fault);
   } finally {
     signal.removeEventListener("abort", end);
     if (child.connected) child.disconnect();
@@ -72,9 +56,7 @@ async function answerOf(question: PreflightQuestion, signal: AbortSignal): Promi
   try {
     return { report: await preflight({ ...question, signal }) };
   } catch (error) {
-    const { code, param } = error instanceof TunesmithError ? error : { code: null, param: null };
-    const name = error instanceof TunesmithError ? error.constructor.name : "Error";
-    return { fault: { name, message: messageOf(error), code, param } };
+    return { fault: toPlain(error) };
   }
 }
 

@@ -69,7 +69,7 @@ export async function preflight(options: PreflightOptions): Promise<PreflightRep
     toRequested(options.hyperparameters),
     training.examples,
   );
-  const tokensPerSecond = options.measure
+  const speed = options.measure
     ? await measureSpeed(baseModel.path, await sampleRows(method, trainingFile, training.examples, signal), {
         ...model,
         lora: recipe.lora,
@@ -87,7 +87,8 @@ export async function preflight(options: PreflightOptions): Promise<PreflightRep
     epochs: nEpochs,
     batchSize,
     learningRateMultiplier,
-    tokensPerSecond,
+    validationTokens: report.files[1]?.tokens?.tokens ?? 0,
+    speed,
     availableBytes: options.memoryBytes ?? (await availableMemory()),
   });
   if (cost.memoryPlan === null) {

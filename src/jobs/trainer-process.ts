@@ -8,8 +8,8 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { Unavailable } from "../errors.ts";
 import { jobPaths } from "../training/job-directory.ts";
-import { packageProgram } from "./package-program.ts";
-import type { Program } from "./package-program.ts";
+import { packageProgram } from "../package-program.ts";
+import type { Program } from "../package-program.ts";
 import type { Clock } from "./worker.ts";
 
 /** How a trainer ended: by exit code, by signal, or (both null) because it could not be started. */

@@ -13,7 +13,8 @@ import type { ChatEncoding } from "../data/prompt.ts";
 import { trainedTokens } from "../data/supervised-example.ts";
 import { createTokenizer } from "../data/tokenizer.ts";
 import { openBaseModel } from "../model/base-model.ts";
-import { encodeData, PAIRS } from "./encode-data.ts";
+import { encodeData, encoderHere } from "./encode-data.ts";
+import { PAIRS } from "./line-encoding.ts";
 import type { JobRecipe } from "./job-directory.ts";
 
 let folder: string;
@@ -49,7 +50,9 @@ async function encode(rows: readonly object[], maxLength = 200) {
   const sha256 = createHash("sha256").update(text).digest("hex");
   const recipe = { trainingData: { file: "data.jsonl", sha256 } } as unknown as JobRecipe;
   const options = { ...encoding, maxLength };
-  return encodeData(folder, recipe, "training_file", PAIRS, options, new AbortController().signal);
+  const { signal } = new AbortController();
+  const encoder = encoderHere(PAIRS, options, signal);
+  return encodeData(folder, recipe, "training_file", PAIRS.format, encoder, signal);
 }
 const times = <T>(count: number, value: T): T[] => Array<T>(count).fill(value);
 

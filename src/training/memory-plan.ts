@@ -102,17 +102,12 @@ export function describePlan({ wholeStepTokens }: PassPlan): string {
 }
 
 /** The plan of a job: the one its directory holds, or a new one, which is written there. Throws TunesmithError (insufficient_memory). */
-export async function takePlan(
-  path: string,
-  size: RunSize,
-  availableBytes: () => Promise<number>,
-): Promise<ChosenPlan> {
+export async function takePlan(path: string, size: RunSize, available: number): Promise<ChosenPlan> {
   const earlier = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return null;
     throw error;
   });
   if (earlier !== null) return JSON.parse(earlier) as ChosenPlan;
-  const available = await availableBytes();
   const plan = fittingPlan(size, available);
   if (plan === null) throw tooLittleMemory(size, available);
   await writeFileAtomically(path, [`${JSON.stringify(plan)}\n`]);

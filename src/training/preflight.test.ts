@@ -26,7 +26,8 @@ const inputs = {
   method: "supervised" as const,
   ...{ config: model.config, lora, tokens, examples: 10, epochs: 3, batchSize: 4 },
   learningRateMultiplier: 2,
-  tokensPerSecond: 100,
+  validationTokens: 0,
+  speed: { tokensPerSecond: 100, startSeconds: 3 },
   availableBytes: 16e9,
 };
 
@@ -43,13 +44,15 @@ it("counts what training makes", () => {
 
 it("counts half an epoch more for the reference of preference data", () => {
   const [supervised, dpo] = [estimateCost(inputs), estimateCost({ ...inputs, method: "dpo" })];
-  // Five seconds are the start.
+  // Five seconds are the start and what is around it.
   expect((dpo.seconds - 5) / (supervised.seconds - 5)).toBeCloseTo(3.5 / 3, 1);
 });
 
 it("takes the time from a measured speed, and says where it has none", () => {
   expect(estimateCost(inputs)).toMatchObject({ seconds: 20, secondsFrom: "measured" });
-  expect(estimateCost({ ...inputs, tokensPerSecond: null })).toMatchObject({ secondsFrom: "assumed" });
+  expect(estimateCost({ ...inputs, speed: null })).toMatchObject({ secondsFrom: "assumed" });
+  // 400 tokens, forward only, three times.
+  expect(estimateCost({ ...inputs, validationTokens: 400 }).seconds).toBe(20 + 6);
 });
 
 it("needs more memory for longer rows, and says how a run fits into little of it", () => {

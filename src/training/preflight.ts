@@ -69,8 +69,12 @@ export async function requireContext(
 const ASSUMED_FLOPS = 120e9;
 /** A token costs 2 operations a parameter forward and 2 backward: frozen weights need no gradient of their own. */
 const FLOPS_A_PARAMETER = 4;
-/** A job's start: loading the weights and compiling the graphs. Seconds. */
-const START_SECONDS = 5;
+/** Loading the weights and compiling the graphs where it was not measured: on an ordinary desktop, for a model of 135M parameters. Seconds. */
+const ASSUMED_START_SECONDS = 4;
+/** What a run does besides: its process starts, reads its data and writes checkpoint and adapter. Seconds. */
+const AROUND_SECONDS = 2;
+/** A token of validation runs forward only. */
+const VALIDATION_TOKEN = 0.5;
 
 /** Epochs' work beside the epochs: the reference's log-probabilities of preference data, once forward without backward. */
 const EXTRA_EPOCHS: Readonly<Record<TrainingMethod, number>> = { supervised: 0, dpo: 0.5 };
@@ -81,11 +85,13 @@ export interface CostInputs {
   lora: LoraPlan;
   tokens: TokenFacts;
   examples: number;
+  /** Tokens of the validation file, which is measured whole at each epoch's end. */
+  validationTokens: number;
   epochs: number;
   batchSize: number;
   learningRateMultiplier: number;
-  /** Tokens trained on a second, measured here; null: assumed. */
-  tokensPerSecond: number | null;
+  /** As measured here; null: assumed. */
+  speed: MeasuredSpeed | null;
   /** What a run may take. */
   availableBytes: number;
 }
@@ -97,7 +103,13 @@ export function estimateCost(inputs: CostInputs): CostEstimate {
   const size = { config, lora, longest: Math.min(tokens.longest.tokens, tokens.maxLength) };
   const plan = fittingPlan(size, inputs.availableBytes);
   const [full] = PASS_PLANS;
-  const speed = inputs.tokensPerSecond ?? ASSUMED_FLOPS / (FLOPS_A_PARAMETER * baseParameters);
+  const { tokensPerSecond, startSeconds } = inputs.speed ?? {
+    tokensPerSecond: ASSUMED_FLOPS / (FLOPS_A_PARAMETER * baseParameters),
+    startSeconds: ASSUMED_START_SECONDS,
+  };
+  const computedTokens =
+    tokens.tokens * (epochs + EXTRA_EPOCHS[inputs.method]) +
+    inputs.validationTokens * epochs * VALIDATION_TOKEN;
   return {
     epochs,
     batchSize,
@@ -112,17 +124,24 @@ export function estimateCost(inputs: CostInputs): CostEstimate {
     fullSpeedMemoryBytes: trainingBytes(size, full),
     machineMemoryBytes: totalmem(),
     memoryPlan: plan === null ? null : isFullSpeed(plan) ? "full_speed" : describePlan(plan),
-    seconds: Math.round(START_SECONDS + (tokens.tokens * (epochs + EXTRA_EPOCHS[inputs.method])) / speed),
-    secondsFrom: inputs.tokensPerSecond === null ? "assumed" : "measured",
+    seconds: Math.round(AROUND_SECONDS + startSeconds + computedTokens / tokensPerSecond),
+    secondsFrom: inputs.speed === null ? "assumed" : "measured",
   };
 }
 
 /** Steps that warm up (graphs are compiled at the first pass of each kind) and are not counted. */
 const WARM_UP_STEPS = 2;
 
+export interface MeasuredSpeed {
+  /** Of training steps, tokens without loss included. */
+  tokensPerSecond: number;
+  /** Before the first step, and what the first steps take longer than others. */
+  startSeconds: number;
+}
+
 /**
- * Trains a few steps on rows of the file and throws the result away: tokens a second, those without loss included. Loads the
- * weights and takes the memory of a run. Null without a row to train on.
+ * Trains a few steps on rows of the file and throws the result away. Loads the weights and takes the memory of a run. Null without
+ * a row to train on.
  */
 export async function measureSpeed(
   path: string,
@@ -134,7 +153,7 @@ export async function measureSpeed(
     threads: number;
     signal?: AbortSignal;
   },
-): Promise<number | null> {
+): Promise<MeasuredSpeed | null> {
   const { encoding, lora, batchSize, threads, signal } = options;
   const examples = rows.flatMap(({ messages, tools }) => {
     try {
@@ -145,6 +164,7 @@ export async function measureSpeed(
     }
   });
   if (examples.length === 0) return null;
+  const began = performance.now();
   const model = await openBaseModel(path);
   const weights = loadDecoderWeights(model, encoding.maxLength);
   await model.close();
@@ -163,23 +183,27 @@ export async function measureSpeed(
     await runner.release();
   }
 
-  async function timeSteps(): Promise<number> {
-    let [tokens, milliseconds] = [0, 0];
+  async function timeSteps(): Promise<MeasuredSpeed> {
+    const warmUp = { tokens: 0, seconds: 0 };
+    const steady = { tokens: 0, seconds: 0 };
+    let since = began;
     for (let step = 0; step * batchSize < examples.length + WARM_UP_STEPS * batchSize; step++) {
       // The warm-up takes the first rows, which are then measured as well.
       const start = Math.max(0, step - WARM_UP_STEPS) * batchSize;
       const batch = examples.slice(start, start + batchSize);
-      const begin = performance.now();
       await trainStep(SUPERVISED_LOSS, runner, parameters, optimizer, batch, {
         learningRate: 1e-6,
         clipNorm: 1,
         dropoutStream: [0, 0, step],
         ...(signal === undefined ? {} : { signal }),
       });
-      if (step < WARM_UP_STEPS) continue;
-      milliseconds += performance.now() - begin;
-      tokens += batch.reduce((sum, example) => sum + example.tokens.length, 0);
+      const now = performance.now();
+      const counted = step < WARM_UP_STEPS ? warmUp : steady;
+      counted.seconds += (now - since) / 1000;
+      counted.tokens += batch.reduce((sum, example) => sum + example.tokens.length, 0);
+      since = now;
     }
-    return tokens / (milliseconds / 1000);
+    const tokensPerSecond = steady.tokens / steady.seconds;
+    return { tokensPerSecond, startSeconds: Math.max(0, warmUp.seconds - warmUp.tokens / tokensPerSecond) };
   }
 }

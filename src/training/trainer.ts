@@ -5,27 +5,26 @@ import { createHash } from "node:crypto";
 import { readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { createChatTemplate } from "../data/chat-template.ts";
-import type { DatasetParam } from "../data/dataset.ts";
 import type { BatchPair } from "../data/preference-batches.ts";
-import { createTokenizer } from "../data/tokenizer.ts";
 import { messageOf, OutOfSpace, TunesmithError, UnsupportedModel } from "../errors.ts";
 import { removeTemporarySiblings, writeFileAtomically } from "../model/atomic-write.ts";
 import { ADAPTER_WEIGHTS_FILE } from "../model/adapter.ts";
 import { openBaseModel, sha256OfModel } from "../model/base-model.ts";
 import { loadDecoderWeights } from "../model/decoder-weights.ts";
+import type { DecoderWeights } from "../model/decoder-weights.ts";
 import { availableMemory } from "./available-memory.ts";
 import { loadAdapter, saveAdapter } from "./checkpoint.ts";
 import { DecoderRunner } from "./decoder-runner.ts";
-import { CHATS, encodeData, PAIRS } from "./encode-data.ts";
-import type { EncodedData, LineEncoding } from "./encode-data.ts";
 import { EventLog, readEvents } from "./event-log.ts";
+import { encodeJobData } from "./job-data.ts";
 import { jobPaths, TRAINER_EXIT } from "./job-directory.ts";
 import type { JobRecipe } from "./job-directory.ts";
+import { CHATS, PAIRS } from "./line-encoding.ts";
+import type { LineEncoding } from "./line-encoding.ts";
 import { supervisedLoss } from "./loss.ts";
 import type { Loss, Measured } from "./loss.ts";
 import { LoraParameters } from "./lora-parameters.ts";
-import { takePlan } from "./memory-plan.ts";
+import { fittingPlan, takePlan } from "./memory-plan.ts";
 import type { PassPlan, RunSize } from "./memory-plan.ts";
 import { AdamW } from "./optimizer.ts";
 import { preferenceLoss } from "./preference-loss.ts";
@@ -156,28 +155,23 @@ async function trainOn<Line extends object, Encoded, Example, Metrics extends Me
     plan: PassPlan,
   ) => Promise<ExamplesOf<Example> & { loss: Loss<Example, Metrics> }>,
 ): Promise<Trained> {
-  const { recipe, directory, events, signal } = setup;
+  const { recipe, directory, events } = setup;
   const paths = jobPaths(directory);
   const model = await openBaseModel(recipe.baseModel.path);
   const { config } = model;
   const maxLength = Math.min(recipe.maxLength, config.maxPositions);
-  const options = {
-    tokenizer: createTokenizer(model.tokenizer),
-    template: createChatTemplate(model.tokenizer),
-    maxLength,
-  };
-  const encode = async (param: DatasetParam): Promise<EncodedData<Encoded>> => {
-    const data = await encodeData(directory, recipe, param, lines, options, signal);
-    await reportTruncation(events, param, data, maxLength);
-    return data;
-  };
-  const training = await encode("training_file");
-  const validation = await encode("validation_file");
-
   const { lora, threads } = recipe;
+  let weights: DecoderWeights | null = null;
+  const readWeights = (): DecoderWeights => (weights ??= loadDecoderWeights(model, maxLength));
+  // Asked before the run has taken any of it.
+  const available = setup.memoryBytes ?? (await availableMemory());
+  const fitsShortRows = fittingPlan({ config, lora, longest: 1 }, available) !== null;
+  const { training, validation } = await encodeJobData({ ...setup, model, maxLength }, lines, () => {
+    if (fitsShortRows) readWeights();
+  });
   const longest = training.examples.reduce((most, one) => Math.max(most, lines.passTokens(one)), 0);
-  const plan = await planned(setup, { config, lora, longest });
-  const weights = loadDecoderWeights(model, maxLength);
+  const plan = await planned(setup, { config, lora, longest }, available);
+  weights = readWeights();
   await model.close();
   const parameters = new LoraParameters(config, recipe.lora);
   parameters.initialize(recipe.seed);
@@ -212,8 +206,7 @@ async function trainOn<Line extends object, Encoded, Example, Metrics extends Me
   return { trainedTokens: training.trainedTokens * epochs, finalStep };
 }
 
-async function planned({ directory, events, memoryBytes }: Setup, size: RunSize): Promise<PassPlan> {
-  const available = async () => memoryBytes ?? (await availableMemory());
+async function planned({ directory, events }: Setup, size: RunSize, available: number): Promise<PassPlan> {
   const plan = await takePlan(jobPaths(directory).plan, size, available);
   await events.append({ type: "planned", at: Date.now(), ...plan });
   return plan;
@@ -266,31 +259,7 @@ async function checkInitialAdapter(
   }
 }
 
-/** Silence would leave the job's owner with a model that was trained on less than was sent. */
-async function reportTruncation(
-  events: EventLog,
-  param: DatasetParam,
-  { examples, truncated }: EncodedData<unknown>,
-  maxLength: number,
-): Promise<void> {
-  if (truncated.examples === 0) return;
-  await events.append({
-    type: "truncated",
-    at: Date.now(),
-    param,
-    examples: truncated.examples,
-    ofExamples: examples.length,
-    tokens: truncated.tokens,
-    maxLength,
-  });
-}
-
-function parameterCount({
-  embedding,
-  head,
-  finalNorm,
-  layers,
-}: ReturnType<typeof loadDecoderWeights>): number {
+function parameterCount({ embedding, head, finalNorm, layers }: DecoderWeights): number {
   const size = (tensor: { data: Float32Array }): number => tensor.data.length;
   const inLayers = layers
     .flatMap((layer) => Object.values(layer).map(size))

@@ -7,6 +7,7 @@ import { isCheckout, projectFiles, readProjectFile, sourceFiles } from "./source
 const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   errors: [],
   random: [],
+  "package-program": [],
   config: [],
   wire: [],
   graph: [],
@@ -14,11 +15,11 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   model: ["graph", "runtime/tensor.ts"],
   data: ["wire", "random"],
   store: ["wire"],
-  training: ["model", "graph", "runtime", "data", "random"],
+  training: ["model", "graph", "runtime", "data", "random", "package-program"],
   serving: ["model", "graph", "runtime", "data", "random"],
   // Judges and embeddings are passed in, so that any model can be measured.
   evals: ["data", "model", "wire"],
-  jobs: ["store", "data", "training", "wire"],
+  jobs: ["store", "data", "training", "wire", "package-program"],
   api: ["wire", "store", "serving", "evals", "data:types"],
   // The command line reads the settings (it is an entry of the process, as main is) and starts the server.
   cli: ["wire", "config", "main"],

@@ -102,7 +102,7 @@ test("a base model that cannot be had fails the job with its reason", async () =
 test("a fault of this program is logged and not told to the client", async () => {
   bench = await openWorkbench({
     dependencies: {
-      countExamples: async () => {
+      judgeData: async () => {
         throw new TypeError("x is not a function");
       },
     },

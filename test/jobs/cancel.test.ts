@@ -26,10 +26,10 @@ test("while its files are validated", async () => {
   let sawAbort = false;
   bench = await openWorkbench({
     dependencies: {
-      countExamples: async (_path, { signal }) => {
+      judgeData: async ({ signal }) => {
         await SYSTEM_CLOCK.delay(20_000, signal);
         sawAbort = signal.aborted;
-        return 10;
+        return { examples: 10, warnings: [] };
       },
     },
   });

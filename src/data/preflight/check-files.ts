@@ -27,10 +27,12 @@ export interface CheckFilesOptions {
   encoding?: RowEncoding | null | undefined;
   /** Characters of a file's rows that the rules look at; behind them lines are judged, and no more. Left out: all. */
   maxCheckedCharacters?: number | undefined;
+  /** Ends with the error of the first file that cannot be trained on, instead of reporting its faults. */
+  refuseFaults?: boolean | undefined;
   signal?: AbortSignal | undefined;
 }
 
-/** Throws Unavailable when a file cannot be read, UnsupportedModel, Cancelled. */
+/** Throws Unavailable when a file cannot be read, UnsupportedModel, Cancelled; DatasetError where faults are refused. */
 export async function checkFiles(options: CheckFilesOptions): Promise<DataReport> {
   const report: DataReport = { files: [], faults: [], faultCount: 0, findings: [], limits: [] };
   const repetition = new Repetition();
@@ -87,7 +89,13 @@ export async function findExamples(
 async function checkFile(
   file: DatasetParam,
   path: string,
-  { method = "supervised", encoding, maxCheckedCharacters = Infinity, signal }: CheckFilesOptions,
+  {
+    method = "supervised",
+    encoding,
+    maxCheckedCharacters = Infinity,
+    refuseFaults,
+    signal,
+  }: CheckFilesOptions,
   repetition: Repetition,
   report: DataReport,
 ): Promise<void> {
@@ -138,6 +146,7 @@ async function checkFile(
   );
   for (const fault of tokens?.faults ?? []) addFault(fault);
   const whole = datasetError(dataset, file);
+  if (whole !== null && refuseFaults === true) throw whole;
   // Too few examples, or a file in another format: what no single line shows.
   if (whole !== null && (lastMessage === null || dataset.foreignFormat !== null)) {
     report.faultCount += 1;

@@ -11,7 +11,7 @@ export interface Program {
 /** `path`: below src, without extension ("training/trainer"). */
 export function packageProgram(path: string): Program {
   const inSource = import.meta.url.endsWith(".ts");
-  const entry = fileURLToPath(new URL(`../${path}.${inSource ? "ts" : "js"}`, import.meta.url));
+  const entry = fileURLToPath(new URL(`./${path}.${inSource ? "ts" : "js"}`, import.meta.url));
   if (!inSource) return { entry, nodeOptions: [] };
   // Resolved here, not by the child: `--import tsx` looks from the working directory, which may be anywhere.
   const tsx = pathToFileURL(createRequire(import.meta.url).resolve("tsx")).href;

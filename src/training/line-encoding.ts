@@ -1,0 +1,123 @@
+// The lines of a method's data as what it trains on, and what became of some of them. Here is no file: encode-data.ts reads it,
+// encode-processes.ts does the work in processes of their own.
+import { CHAT_FORMAT, PREFERENCE_FORMAT } from "../data/dataset.ts";
+import type { DatasetFormat, Line } from "../data/dataset.ts";
+import { encodePair, trainedPairTokens } from "../data/encoded-pair.ts";
+import type { EncodedPair } from "../data/encoded-pair.ts";
+import { computedTokens } from "../data/preference-batches.ts";
+import type { PreferenceExample } from "../data/preference-example.ts";
+import { encodeExample, trainedTokens } from "../data/supervised-example.ts";
+import type { EncodeOptions, SupervisedExample } from "../data/supervised-example.ts";
+import type { TrainingExample } from "../data/training-example.ts";
+import { InvalidRequest } from "../errors.ts";
+
+/** How the lines of a method's data become what it trains on. */
+export interface LineEncoding<Content, Example> {
+  format: DatasetFormat<Content>;
+  /** Throws InvalidRequest where the template cannot show the line. */
+  encode(line: Content, options: EncodeOptions): Example;
+  /** What is wrong with the encoded line, in a clause; null: nothing. */
+  fault(example: Example, maxLength: number): string | null;
+  truncatedTokens(example: Example): number;
+  /** Tokens of a pass that holds this example alone. */
+  passTokens(example: Example): number;
+  trainedTokens(line: Content, options: EncodeOptions): number;
+}
+
+export const CHATS: LineEncoding<TrainingExample, SupervisedExample> = {
+  format: CHAT_FORMAT,
+  encode: ({ messages, tools }, options) => encodeExample(messages, tools, options),
+  fault: (example, maxLength) => {
+    return example.supervisedTokens > 0 ? null : cutAway(example, maxLength, "the answer it should teach");
+  },
+  truncatedTokens: (example) => example.truncatedTokens,
+  passTokens: ({ tokens }) => tokens.length,
+  trainedTokens: ({ messages, tools }, options) => trainedTokens(messages, tools, options),
+};
+
+export const PAIRS: LineEncoding<PreferenceExample, EncodedPair> = {
+  format: PREFERENCE_FORMAT,
+  encode: encodePair,
+  fault: ({ preferred, rejected }, maxLength) => {
+    const empty = [preferred, rejected].find((side) => side.supervisedTokens === 0);
+    if (empty !== undefined) return cutAway(empty, maxLength, "its answers");
+    const [one, other] = [preferred.tokens, rejected.tokens];
+    if (one.length !== other.length || one.some((token, i) => token !== other[i])) return null;
+    return `has two outputs that are the same in the ${maxLength} tokens that are kept; shorten the prompt or leave it out`;
+  },
+  truncatedTokens: ({ preferred, rejected }) => preferred.truncatedTokens + rejected.truncatedTokens,
+  passTokens: (pair) => computedTokens([pair]),
+  trainedTokens: trainedPairTokens,
+};
+
+/** By the method whose data it is. */
+export const LINE_ENCODINGS = { supervised: CHATS, dpo: PAIRS } as const;
+
+function cutAway({ tokens, truncatedTokens }: SupervisedExample, maxLength: number, what: string): string {
+  const length = tokens.length + truncatedTokens;
+  return `has ${length} tokens and is cut after ${maxLength}, before ${what}; shorten it or leave it out`;
+}
+
+/** What became of some lines. */
+export interface EncodedLines<Example> {
+  examples: Example[];
+  /** Lines that cannot be trained on, and why, in a clause. */
+  faults: { line: number; text: string }[];
+  /** Tokens of one epoch as OpenAI bills them. */
+  trainedTokens: number;
+  /** Examples longer than the limit, and the tokens that were cut off them. */
+  truncated: { examples: number; tokens: number };
+}
+
+export type LineEncoder<Content, Example> = (
+  lines: readonly Line<Content>[],
+) => Promise<EncodedLines<Example>>;
+
+export function nothingEncoded<Example>(): EncodedLines<Example> {
+  return { examples: [], faults: [], trainedTokens: 0, truncated: { examples: 0, tokens: 0 } };
+}
+
+export function addEncoded<Example>(all: EncodedLines<Example>, more: EncodedLines<Example>): void {
+  for (const example of more.examples) all.examples.push(example);
+  for (const fault of more.faults) all.faults.push(fault);
+  all.trainedTokens += more.trainedTokens;
+  all.truncated.examples += more.truncated.examples;
+  all.truncated.tokens += more.truncated.tokens;
+}
+
+/** Throws UnsupportedModel where the template ends no turn. */
+export function encodeLines<Content extends object, Example>(
+  lines: readonly Line<Content>[],
+  encoding: LineEncoding<Content, Example>,
+  options: EncodeOptions,
+): EncodedLines<Example> {
+  const encoded = nothingEncoded<Example>();
+  for (const line of lines) {
+    const found = encodeLine(line, encoding, options);
+    if (typeof found === "string") {
+      encoded.faults.push({ line: line.line, text: found });
+      continue;
+    }
+    const truncated = encoding.truncatedTokens(found.example);
+    encoded.examples.push(found.example);
+    encoded.trainedTokens += encoding.trainedTokens(line, options);
+    if (truncated > 0) encoded.truncated.examples += 1;
+    encoded.truncated.tokens += truncated;
+  }
+  return encoded;
+}
+
+/** What is wrong with the line, in a clause, where it cannot be trained on. */
+function encodeLine<Content, Example>(
+  line: Content,
+  encoding: LineEncoding<Content, Example>,
+  options: EncodeOptions,
+): { example: Example } | string {
+  try {
+    const example = encoding.encode(line, options);
+    return encoding.fault(example, options.maxLength) ?? { example };
+  } catch (error) {
+    if (!(error instanceof InvalidRequest)) throw error;
+    return `cannot be trained on: ${error.message.replace(/\.$/, "")}`;
+  }
+}
