@@ -1,4 +1,4 @@
-// `tunesmith jobs`: create, list, get, events, checkpoints, cancel. Following a job is in follow.ts.
+// `tunesmith jobs`: create, list, get, events, checkpoints, pause, resume, cancel. Following a job is in follow.ts.
 import { existsSync } from "node:fs";
 import type { FineTuningJob, FineTuningJobCheckpoint, FineTuningJobEvent } from "../wire/fine-tuning.ts";
 import type { List, ListWithIds } from "../wire/list.ts";
@@ -132,7 +132,14 @@ export async function jobsCheckpoints(context: CommandContext, id: string): Prom
   });
 }
 
-export async function jobsCancel(context: CommandContext, id: string): Promise<void> {
-  const job = await context.client.post<FineTuningJob>(`${jobPath(id)}/cancel`);
-  printAnswer(context, job, () => `${job.id} is ${job.status}\n`);
-}
+/** Sends the verb to the job and says how it stands then. */
+const changingJob =
+  (verb: "cancel" | "pause" | "resume") =>
+  async (context: CommandContext, id: string): Promise<void> => {
+    const job = await context.client.post<FineTuningJob>(`${jobPath(id)}/${verb}`);
+    printAnswer(context, job, () => `${job.id} is ${job.status}\n`);
+  };
+
+export const jobsCancel = changingJob("cancel");
+export const jobsPause = changingJob("pause");
+export const jobsResume = changingJob("resume");

@@ -11,6 +11,8 @@ import {
   jobsEvents,
   jobsGet,
   jobsList,
+  jobsPause,
+  jobsResume,
   type CreateOptions,
 } from "./jobs.ts";
 import {
@@ -239,6 +241,16 @@ function addJobs(program: Command, client: Client): void {
     .description("list a finished job's checkpoints, newest first")
     .argument("<id>")
     .action(client(jobsCheckpoints));
+  jobs
+    .command("pause")
+    .description("pause a running job; nothing of it is lost")
+    .argument("<id>")
+    .action(client(jobsPause));
+  jobs
+    .command("resume")
+    .description("go on with a paused job from where it stopped")
+    .argument("<id>")
+    .action(client(jobsResume));
   jobs.command("cancel").description("cancel a job").argument("<id>").action(client(jobsCancel));
 }
 

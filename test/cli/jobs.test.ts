@@ -255,7 +255,7 @@ test("follow outlives a server that goes away for a moment", async () => {
   expect(code).toBe(0);
 });
 
-test("list, get, events, checkpoints, cancel", async () => {
+test("list, get, events, checkpoints, pause, resume, cancel", async () => {
   const checkpoint = {
     object: "fine_tuning.job.checkpoint",
     id: "ftckpt_1",
@@ -271,6 +271,8 @@ test("list, get, events, checkpoints, cancel", async () => {
     [`GET ${JOB}`]: SUCCEEDED,
     [`GET ${JOB}/events`]: eventList(event(1, "one"), event(2, "two", { level: "error" })),
     [`GET ${JOB}/checkpoints`]: { object: "list", data: [checkpoint], has_more: false },
+    [`POST ${JOB}/pause`]: jobObject("paused"),
+    [`POST ${JOB}/resume`]: jobObject("queued"),
     [`POST ${JOB}/cancel`]: jobObject("cancelled"),
   });
   close = server.close;
@@ -287,6 +289,8 @@ test("list, get, events, checkpoints, cancel", async () => {
   expect((await run("checkpoints", "ftjob-1")).out.split("\n")[1]).toBe(
     "  80      0.1235                -  *     ft:x:acme::abcdEFGH",
   );
+  expect(await run("pause", "ftjob-1")).toMatchObject({ code: 0, out: "ftjob-1 is paused\n" });
+  expect(await run("resume", "ftjob-1")).toMatchObject({ code: 0, out: "ftjob-1 is queued\n" });
   expect(await run("cancel", "ftjob-1")).toMatchObject({ code: 0, out: "ftjob-1 is cancelled\n" });
   expect(server.asked.at(-1)?.body).toBe("");
 });
