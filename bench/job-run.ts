@@ -28,6 +28,10 @@ export interface JobPlan {
   threads: number;
   /** DPO alone. */
   beta?: number;
+  /** Left out: rank 8 and alpha 16 on all linears. */
+  lora?: JobRecipe["lora"];
+  /** Left out: none. */
+  warmupRatio?: number;
 }
 
 /** Writes a job directory; gives back what stands in its job.json. */
@@ -37,7 +41,7 @@ export async function writeJob({ id, path }: OpenedModel, folder: string, plan: 
     await writeFile(join(folder, file), rows.map((row) => `${JSON.stringify(row)}\n`).join(""));
     return { file, sha256: await sha256OfFile(join(folder, file)) };
   };
-  const { method, epochs, batchSize, learningRate, seed, threads, beta } = plan;
+  const { method, epochs, batchSize, learningRate, seed, threads, beta, warmupRatio = 0 } = plan;
   const recipe: JobRecipe = {
     version: 1,
     jobId: "ftjob-bench",
@@ -48,12 +52,12 @@ export async function writeJob({ id, path }: OpenedModel, folder: string, plan: 
       batchSize,
       learningRateMultiplier: 1,
       learningRate,
-      warmupRatio: 0,
+      warmupRatio,
       ...OPTIMIZER,
       clipNorm: 1,
       ...(beta === undefined ? {} : { beta }),
     },
-    lora: { rank: 8, alpha: 16, dropout: 0, targetModules: [...LORA_TARGETS] },
+    lora: plan.lora ?? { rank: 8, alpha: 16, dropout: 0, targetModules: [...LORA_TARGETS] },
     seed,
     maxLength: MAX_LENGTH,
     trainingData: await write("training.jsonl", plan.training),

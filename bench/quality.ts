@@ -1,7 +1,7 @@
 // Is a model tuned here as good as one tuned with TRL and PEFT? The same data, recipe, seed and starting adapter in both: final
 // validation loss, and the task's score with its interval. Prints one JSON object on the last line; --write puts the figures into
 // docs/quality.json and the table of docs/quality.md, beside those of earlier runs.
-// `npm run quality -- --json [--tasks restaurants8k,banking77-10,preference] [--sides tunesmith,trl] [--rows 1024]
+// `npm run quality -- --json [--tasks restaurants8k,banking77-10,xquad,banking77,preference] [--sides tunesmith,trl] [--rows 1024]
 //   [--validation 100] [--test 300] [--epochs 1] [--batch 8] [--seeds 1] [--write]`
 import { mkdtemp, rm } from "node:fs/promises";
 import { availableParallelism, cpus, tmpdir } from "node:os";
@@ -24,7 +24,7 @@ runAsTrainer();
 const { values: options } = parseArgs({
   options: {
     json: { type: "boolean", default: false },
-    tasks: { type: "string", default: TASK_NAMES.join(",") },
+    tasks: { type: "string", default: "restaurants8k,banking77-10,preference" },
     sides: { type: "string", default: SIDES.join(",") },
     model: { type: "string", default: "smollm2-135m-instruct" },
     rows: { type: "string", default: "1024" },

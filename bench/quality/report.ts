@@ -1,14 +1,7 @@
 // The results of quality runs: kept in docs/quality.json, one entry for each task, side, seed and size, and shown as the table of
 // docs/quality.md.
-import { existsSync } from "node:fs";
-import { readFile, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { recordResults } from "../results-page.ts";
 import type { Proportion } from "./statistics.ts";
-
-const DOCS = join(import.meta.dirname, "../../docs");
-const RESULTS = join(DOCS, "quality.json");
-const PAGE = join(DOCS, "quality.md");
-const [BEGIN, END] = ["<!-- begin: made by npm run quality -- --write -->", "<!-- end -->"];
 
 export const SIDES = ["tunesmith", "trl"] as const;
 export type Side = (typeof SIDES)[number];
@@ -32,17 +25,8 @@ export interface Entry {
 }
 
 /** Adds entries to docs/quality.json, in place of earlier ones of the same run, and writes the page's table anew. */
-export async function record(entries: readonly Entry[]): Promise<void> {
-  const earlier = existsSync(RESULTS) ? (JSON.parse(await readFile(RESULTS, "utf8")) as Entry[]) : [];
-  const all = new Map([...earlier, ...entries].map((entry) => [`${runOf(entry)} ${entry.side}`, entry]));
-  const sorted = [...all].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, entry]) => entry);
-  await writeFile(RESULTS, `${JSON.stringify(sorted, null, 2)}\n`);
-  const page = await readFile(PAGE, "utf8");
-  const [head, rest] = page.split(BEGIN);
-  const tail = rest?.split(END)[1];
-  if (tail === undefined) throw new Error(`${PAGE} must hold the lines "${BEGIN}" and "${END}".`);
-  await writeFile(PAGE, `${head}${BEGIN}\n\n${table(sorted)}\n${END}${tail}`);
-}
+export const record = (entries: readonly Entry[]): Promise<void> =>
+  recordResults("quality", entries, { keyOf: (entry) => `${runOf(entry)} ${entry.side}`, table });
 
 function runOf({ task, training_rows, epochs, seed }: Entry): string {
   return `${task} ${training_rows} ${epochs} ${seed}`;
@@ -70,7 +54,7 @@ export function table(entries: readonly Entry[]): string {
   ].join("\n");
 }
 
-function scoreText(entry: Entry | undefined): string {
+export function scoreText(entry: Pick<Entry, "score" | "f1"> | undefined): string {
   if (entry === undefined) return "–";
   const { count, of, interval } = entry.score;
   const [low, high] = interval.map((share) => (100 * share).toFixed(1));

@@ -40,7 +40,12 @@ export interface Trained {
 
 /** Trains here. */
 export async function trainHere(plan: Plan, opened: OpenedModel, folder: string): Promise<Trained> {
-  await writeJob(opened, folder, jobOf(plan));
+  return trainJob(jobOf(plan), opened, folder);
+}
+
+/** Trains as a job does. */
+export async function trainJob(job: JobPlan, opened: OpenedModel, folder: string): Promise<Trained> {
+  await writeJob(opened, folder, job);
   const { events, seconds } = await runTrainerProcess(folder);
   const last = events.findLast((event) => event.type === "metrics");
   if (last?.fullValidLoss === undefined) throw new Error("The trainer did not validate.");

@@ -45,19 +45,30 @@ export interface PreferenceTask extends TaskBase {
 
 export type Task = ChatTask | PreferenceTask;
 
-export const TASK_NAMES = ["restaurants8k", "banking77-10", "preference"] as const;
+export const CHAT_TASK_NAMES = ["restaurants8k", "banking77-10", "xquad"] as const;
+export const TASK_NAMES = [...CHAT_TASK_NAMES, "banking77", "preference"] as const;
 export type TaskName = (typeof TASK_NAMES)[number];
 
 export const hasData = (): boolean => existsSync(DATA);
 
 export async function loadTask(name: TaskName, sizes: Sizes, seed: number): Promise<Task> {
+  return name === "preference" ? preference(sizes, seed) : loadChatTask(name, sizes, seed);
+}
+
+export async function loadChatTask(
+  name: Exclude<TaskName, "preference">,
+  sizes: Sizes,
+  seed: number,
+): Promise<ChatTask> {
   switch (name) {
     case "restaurants8k":
       return restaurants(sizes, seed);
     case "banking77-10":
-      return banking(sizes, seed);
-    case "preference":
-      return preference(sizes, seed);
+      return banking(name, 10, sizes, seed);
+    case "banking77":
+      return banking(name, 77, sizes, seed);
+    case "xquad":
+      return paragraphs(sizes, seed);
   }
 }
 
@@ -103,10 +114,15 @@ async function restaurants(sizes: Sizes, seed: number): Promise<ChatTask> {
   };
 }
 
-/** A bank customer's question and its intent, among ten. */
-async function banking(sizes: Sizes, seed: number): Promise<ChatTask> {
+/** A bank customer's question and its intent, among the first so many. */
+async function banking(
+  name: "banking77" | "banking77-10",
+  intentCount: number,
+  sizes: Sizes,
+  seed: number,
+): Promise<ChatTask> {
   const categories = JSON.parse(await readFile(join(DATA, "banking77/categories.json"), "utf8")) as string[];
-  const intents = new Set(categories.slice(0, 10));
+  const intents = new Set(categories.slice(0, intentCount));
   const read = async (file: string): Promise<Question[]> => {
     const text = await readFile(join(DATA, "banking77", file), "utf8");
     return csvRows(text)
@@ -119,13 +135,50 @@ async function banking(sizes: Sizes, seed: number): Promise<ChatTask> {
   };
   const trained = drawn(await read("train.csv"), sizes.training + sizes.validation, seed);
   return {
-    name: "banking77-10",
+    name,
     method: "supervised",
     learningRate: 1e-3,
     training: trained.slice(0, sizes.training).map(asChat),
     validation: trained.slice(sizes.training).map(asChat),
     test: drawn(await read("test.csv"), sizes.test, seed),
     maxAnswerTokens: 24,
+    isRight: (answer, wanted) => answer.trim() === wanted,
+    partsOf: null,
+  };
+}
+
+interface Paragraphs {
+  data: { paragraphs: { context: string; qas: { question: string; answers: { text: string }[] }[] }[] }[];
+}
+
+/** A paragraph and a question about it, of the shortest; its answer stands in the paragraph. None is tested on a paragraph it saw. */
+async function paragraphs(sizes: Sizes, seed: number): Promise<ChatTask> {
+  const text = await readFile(join(DATA, "xquad/xquad.en.json"), "utf8");
+  const shortest = (JSON.parse(text) as Paragraphs).data
+    .flatMap(({ paragraphs }) => paragraphs)
+    .sort((a, b) => a.context.length - b.context.length);
+  const questions = shortest.map(({ context, qas }) =>
+    qas.map(({ question, answers }) => ({
+      messages: [{ role: "user" as const, content: `${context}\n\n${question}` }],
+      wanted: answers[0]?.text ?? "",
+    })),
+  );
+  const test: Question[] = [];
+  const seen: Question[] = [];
+  // In turns, so that both have paragraphs of like length.
+  for (const [i, of] of questions.entries()) {
+    if (i % 3 === 0 && test.length < sizes.test) test.push(...of);
+    else if (seen.length < sizes.training + sizes.validation) seen.push(...of);
+  }
+  const trained = drawn(seen, sizes.training + sizes.validation, seed);
+  return {
+    name: "xquad",
+    method: "supervised",
+    learningRate: 1e-3,
+    training: trained.slice(0, sizes.training).map(asChat),
+    validation: trained.slice(sizes.training).map(asChat),
+    test: test.slice(0, sizes.test),
+    maxAnswerTokens: 32,
     isRight: (answer, wanted) => answer.trim() === wanted,
     partsOf: null,
   };
