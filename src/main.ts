@@ -212,6 +212,7 @@ async function wireServer(
             baseModel: await localModel(config, baseModel, signal),
             threads,
             memoryBytes: config.trainingMemoryBytes,
+            jobsAtOnce: config.maxConcurrentJobs,
             measure: false,
           },
           signal,
@@ -337,6 +338,7 @@ function createJobWorker(parts: WorkerParts): Worker {
     trainer: embeddedTrainer({
       environment: trainerEnvironment(),
       memoryBytes: config.trainingMemoryBytes,
+      jobsAtOnce: maxConcurrentJobs,
     }),
   });
   const sweep = (signal: AbortSignal) => sweepEndedJobs({ ...parts, homeDirectory, organization }, signal);

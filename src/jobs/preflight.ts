@@ -26,8 +26,10 @@ export interface PreflightOptions {
   /** As a request names them. */
   hyperparameters: RequestedHyperparameters;
   threads: number;
-  /** What a run may take; null: what this machine has available. */
+  /** What a run may take; null: its share of what this machine has available. */
   memoryBytes: number | null;
+  /** Runs that share it. */
+  jobsAtOnce: number;
   /** Take the time from training steps on some rows. */
   measure: boolean;
   signal?: AbortSignal;
@@ -89,7 +91,7 @@ export async function preflight(options: PreflightOptions): Promise<PreflightRep
     learningRateMultiplier,
     validationTokens: report.files[1]?.tokens?.tokens ?? 0,
     speed,
-    availableBytes: options.memoryBytes ?? (await availableMemory()),
+    availableBytes: options.memoryBytes ?? (await availableMemory()) / options.jobsAtOnce,
   });
   if (cost.memoryPlan === null) {
     report.findings.unshift({

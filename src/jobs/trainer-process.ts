@@ -45,14 +45,17 @@ const LOG_FILE = "trainer.log";
 export function embeddedTrainer({
   environment,
   memoryBytes = null,
+  jobsAtOnce = 1,
 }: {
   environment?: TrainerProgram["environment"];
-  /** What a run may take; null: what is available when it starts. */
+  /** What a run may take; null: its share of what is available when it starts. */
   memoryBytes?: number | null;
+  /** Runs that share this machine's memory: two that start together would each see all of it. */
+  jobsAtOnce?: number;
 } = {}): TrainerProgram {
   return {
     ...packageProgram("training/trainer"),
-    options: memoryBytes === null ? [] : [`--memory-bytes=${memoryBytes}`],
+    options: [memoryBytes === null ? `--memory-share=${1 / jobsAtOnce}` : `--memory-bytes=${memoryBytes}`],
     ...(environment === undefined ? {} : { environment }),
   };
 }

@@ -36,6 +36,7 @@ export async function checkData(options: CheckDataOptions): Promise<PreflightObj
       hyperparameters,
       threads: config.threads === 0 ? availableParallelism() : config.threads,
       memoryBytes: config.trainingMemoryBytes,
+      jobsAtOnce: config.maxConcurrentJobs,
       measure,
       signal,
     }),

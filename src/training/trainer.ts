@@ -43,10 +43,13 @@ export async function runTrainer(
   {
     checkpointIntervalMs = CHECKPOINT_INTERVAL_MS,
     memoryBytes = null,
+    memoryShare = 1,
   }: {
     checkpointIntervalMs?: number;
     /** What the run may take; null: what is available. */
     memoryBytes?: number | null;
+    /** Share of that when nothing else is said: of a machine that trains several jobs at a time, one's. */
+    memoryShare?: number;
   } = {},
 ): Promise<number> {
   const paths = jobPaths(directory);
@@ -61,7 +64,7 @@ export async function runTrainer(
       directory,
       events,
       checkpointIntervalMs,
-      memoryBytes,
+      memoryBytes: memoryBytes ?? (await availableMemory()) * memoryShare,
       signal,
       now: () => performance.now(),
     });
@@ -107,7 +110,8 @@ interface Setup {
   directory: string;
   events: EventLog;
   checkpointIntervalMs: number;
-  memoryBytes: number | null;
+  /** What the run may take, asked before it has taken any of it. */
+  memoryBytes: number;
   signal: AbortSignal;
   /** Milliseconds, monotonic. */
   now: () => number;
@@ -163,14 +167,12 @@ async function trainOn<Line extends object, Encoded, Example, Metrics extends Me
   const { lora, threads } = recipe;
   let weights: DecoderWeights | null = null;
   const readWeights = (): DecoderWeights => (weights ??= loadDecoderWeights(model, maxLength));
-  // Asked before the run has taken any of it.
-  const available = setup.memoryBytes ?? (await availableMemory());
-  const fitsShortRows = fittingPlan({ config, lora, longest: 1 }, available) !== null;
+  const fitsShortRows = fittingPlan({ config, lora, longest: 1 }, setup.memoryBytes) !== null;
   const { training, validation } = await encodeJobData({ ...setup, model, maxLength }, lines, () => {
     if (fitsShortRows) readWeights();
   });
   const longest = training.examples.reduce((most, one) => Math.max(most, lines.passTokens(one)), 0);
-  const plan = await planned(setup, { config, lora, longest }, available);
+  const plan = await planned(setup, { config, lora, longest });
   weights = readWeights();
   await model.close();
   const parameters = new LoraParameters(config, recipe.lora);
@@ -206,8 +208,8 @@ async function trainOn<Line extends object, Encoded, Example, Metrics extends Me
   return { trainedTokens: training.trainedTokens * epochs, finalStep };
 }
 
-async function planned({ directory, events }: Setup, size: RunSize, available: number): Promise<PassPlan> {
-  const plan = await takePlan(jobPaths(directory).plan, size, available);
+async function planned({ directory, events, memoryBytes }: Setup, size: RunSize): Promise<PassPlan> {
+  const plan = await takePlan(jobPaths(directory).plan, size, memoryBytes);
   await events.append({ type: "planned", at: Date.now(), ...plan });
   return plan;
 }
@@ -277,11 +279,17 @@ function describe(error: unknown): { code: string; param: string | null; message
 async function main(): Promise<void> {
   const { positionals, values } = parseArgs({
     allowPositionals: true,
-    options: { "checkpoint-interval-ms": { type: "string" }, "memory-bytes": { type: "string" } },
+    options: {
+      "checkpoint-interval-ms": { type: "string" },
+      "memory-bytes": { type: "string" },
+      "memory-share": { type: "string" },
+    },
   });
   const directory = positionals[0];
   if (directory === undefined) {
-    process.stderr.write("usage: trainer <job directory> [--checkpoint-interval-ms N] [--memory-bytes N]\n");
+    process.stderr.write(
+      "usage: trainer <job directory> [--checkpoint-interval-ms N] [--memory-bytes N | --memory-share F]\n",
+    );
     process.exitCode = 2;
     return;
   }
@@ -298,10 +306,11 @@ async function main(): Promise<void> {
   const { lock } = jobPaths(directory);
   await writeFileAtomically(lock, [`${process.pid}\n`]);
   try {
-    const { "checkpoint-interval-ms": interval, "memory-bytes": memory } = values;
+    const { "checkpoint-interval-ms": interval, "memory-bytes": memory, "memory-share": share } = values;
     process.exitCode = await runTrainer(directory, stop.signal, {
       ...(interval === undefined ? {} : { checkpointIntervalMs: Number(interval) }),
       ...(memory === undefined ? {} : { memoryBytes: Number(memory) }),
+      ...(share === undefined ? {} : { memoryShare: Number(share) }),
     });
   } finally {
     // A later trainer may have put its own there.

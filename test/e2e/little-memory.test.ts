@@ -103,3 +103,14 @@ test(
   },
   JOB_TIMEOUT_MS,
 );
+
+test(
+  "jobs that train at the same time share what there is",
+  async () => {
+    const directory = await newJob("shared");
+    expect((await startTrainer(directory, { jobsAtOnce: 10_000 }).ended).code).toBe(TRAINER_EXIT.failed);
+    const error = { code: "insufficient_memory" };
+    expect((await eventsSoFar(directory)).at(-1)).toMatchObject({ type: "failed", error });
+  },
+  JOB_TIMEOUT_MS,
+);

@@ -61,13 +61,12 @@ export interface TrainerRun {
 /** Starts a trainer; `shell`, where given, is run by bash in front of it, in the same process. */
 export function startTrainer(
   directory: string,
-  options: { checkpointIntervalMs?: number; memoryBytes?: number; shell?: string } = {},
+  options: { checkpointIntervalMs?: number; memoryBytes?: number; jobsAtOnce?: number; shell?: string } = {},
 ): TrainerRun {
-  const { checkpointIntervalMs, memoryBytes, shell = ":" } = options;
-  const { entry, nodeOptions } = embeddedTrainer();
-  const args = [process.execPath, ...nodeOptions, entry, directory];
+  const { checkpointIntervalMs, shell = ":", ...memory } = options;
+  const { entry, nodeOptions, options: flags = [] } = embeddedTrainer(memory);
+  const args = [process.execPath, ...nodeOptions, entry, directory, ...flags];
   if (checkpointIntervalMs !== undefined) args.push(`--checkpoint-interval-ms=${checkpointIntervalMs}`);
-  if (memoryBytes !== undefined) args.push(`--memory-bytes=${memoryBytes}`);
   const child = spawn("bash", ["-c", `${shell}; exec "$@"`, "trainer", ...args], {
     stdio: ["ignore", "ignore", "pipe"],
   });
