@@ -31,16 +31,11 @@ export async function check(
 ): Promise<number> {
   if (options.method !== "dpo" && options.rejected === true)
     throw new InvalidRequest("--rejected shows an answer of a preference pair: it needs --method dpo.");
-  if (options.method === "dpo" && options.fix !== undefined) {
-    throw new InvalidRequest(
-      "--fix mends chats (supervised data) alone so far. Mend the lines that the check without --fix names.",
-    );
-  }
   if (options.html !== undefined && options.show === undefined)
     throw new InvalidRequest("--html writes the page of one row: name it with --show <line>.");
   await requireFile(trainingFile);
   if (validationFile !== undefined) await requireFile(validationFile);
-  if (options.fix !== undefined) return fix(trainingFile, options.fix, terminal, json);
+  if (options.fix !== undefined) return fix(trainingFile, options.fix, options.method, terminal, json);
   if (options.show !== undefined) return show(trainingFile, options.show, options, terminal, json);
   const { checkData } = await import("../main/check-data.ts");
   const report = await checkData({
@@ -90,11 +85,17 @@ async function show(
   return EXIT.success;
 }
 
-async function fix(path: string, target: string, terminal: Terminal, json: boolean): Promise<number> {
+async function fix(
+  path: string,
+  target: string,
+  method: CheckOptions["method"],
+  terminal: Terminal,
+  json: boolean,
+): Promise<number> {
   if (await isSameFile(path, target))
     throw new InvalidRequest(`"${target}" is the file itself: name another one, so that nothing is lost.`);
   const { mendFile } = await import("../main/check-data.ts");
-  const mended = await mendFile(path, target, terminal.signal);
+  const mended = await mendFile(path, target, { method, signal: terminal.signal });
   if (json) {
     terminal.stdout.write(
       `${JSON.stringify({

@@ -13,9 +13,9 @@ export interface PreferenceExample {
   rejected: ChatMessage;
 }
 
-const INPUT_KEYS = ["messages", "tools", "parallel_tool_calls"];
+export const INPUT_KEYS = ["messages", "tools", "parallel_tool_calls"];
 /** The guide's names; those of OpenAI's 2025 specification. */
-const OUTPUT_KEYS = [
+export const OUTPUT_KEYS = [
   ["preferred_output", "preferred_completion"],
   ["non_preferred_output", "non_preferred_completion"],
 ] as const;

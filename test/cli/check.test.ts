@@ -118,6 +118,18 @@ test("--fix writes a copy that checks, and says what it changed", async () => {
   expect((await tunesmith(["check", target, "--model", TINY])).code).toBe(0);
 });
 
+test("--fix mends preference pairs too", async () => {
+  const path = file("pairs.jsonl", [JSON.stringify({ prompt: "a", chosen: "b", rejected: "c" })]);
+  const target = join(folder, "fixed-pairs.jsonl");
+  const { code, out } = await tunesmith(["check", path, "--method", "dpo", "--fix", target]);
+  expect({ code, out }).toEqual({
+    code: 0,
+    out:
+      "Line 1: wrote prompt, chosen and rejected as input, preferred_output and non_preferred_output.\n" +
+      `Wrote 1 lines to ${target}, 1 of them changed.\n`,
+  });
+});
+
 test("--fix never writes over the file itself", async () => {
   const path = file("same.jsonl", good);
   const { code, err } = await tunesmith(["check", path, "--fix", path]);
@@ -130,7 +142,6 @@ test.each([
   { words: ["check"], says: "missing required argument 'training-file'" },
   { words: ["check", "no-such.jsonl"], says: "expected a file, found nothing of that name" },
   { words: ["check", folder], says: "expected a file, found a folder" },
-  { words: ["check", TRIAGE, "--method", "dpo", "--fix", "x.jsonl"], says: "--fix mends chats" },
   { words: ["check", TRIAGE, "--show", "1", "--rejected"], says: "it needs --method dpo" },
   { words: ["check", TRIAGE, "--html", "x.html"], says: "--show <line>" },
 ])("$words ends with 2", async ({ words, says }) => {

@@ -5,8 +5,10 @@ import { open, readFile, rename, rm, stat } from "node:fs/promises";
 import { DatasetError } from "../../errors.ts";
 import { fileLines } from "../file-lines.ts";
 import { parseJson } from "../json-text.ts";
-import { MAX_LINE_BYTES } from "../dataset.ts";
-import { MESSAGE_KEYS, readTrainingExample, TOP_LEVEL_KEYS } from "../training-example.ts";
+import { DATASET_FORMATS, MAX_LINE_BYTES } from "../dataset.ts";
+import type { DatasetReport } from "../dataset.ts";
+import { mendChat } from "./mend-chat.ts";
+import { mendPair } from "./mend-pair.ts";
 import { MAX_FAULTS } from "./report.ts";
 
 export interface MendedFile {
@@ -23,13 +25,19 @@ export interface MendedFile {
 /** A file that is one JSON list is read whole; a larger one is no slip but another format. */
 const MAX_LIST_BYTES = 64 * 1024 * 1024;
 
+type Method = DatasetReport["method"];
+
 /** Writes the corrected copy, whole or not at all. Throws DatasetError for a line too long to be copied, Unavailable. */
-export async function mendFile(path: string, target: string, signal?: AbortSignal): Promise<MendedFile> {
+export async function mendFile(
+  path: string,
+  target: string,
+  { method = "supervised", signal }: { method?: Method; signal?: AbortSignal } = {},
+): Promise<MendedFile> {
   const mended: MendedFile = { lines: 0, blankLines: 0, changedLines: 0, changes: [], unmendedLines: 0 };
   const temporary = `${target}.part`;
   const output = await open(temporary, "w");
   const write = async (line: number, bytes: Buffer, already: string[]) => {
-    const { text, changes, isGood } = mendLine(bytes);
+    const { text, changes, isGood } = mendLine(bytes, method);
     mended.lines += 1;
     if (!isGood) mended.unmendedLines += 1;
     const all = [...already, ...changes];
@@ -80,8 +88,13 @@ async function readList(path: string): Promise<unknown[] | null> {
   return parsed.ok && Array.isArray(parsed.value) ? parsed.value : null;
 }
 
+const MENDERS = { supervised: mendChat, dpo: mendPair } as const;
+
 /** `text` is null where the bytes stay as they are. */
-export function mendLine(bytes: Buffer): { text: string | null; changes: string[]; isGood: boolean } {
+export function mendLine(
+  bytes: Buffer,
+  method: Method = "supervised",
+): { text: string | null; changes: string[]; isGood: boolean } {
   const text = isUtf8(bytes) ? bytes.toString("utf8") : null;
   if (text === null) return { text: null, changes: [], isGood: false };
   const changes: string[] = [];
@@ -92,122 +105,10 @@ export function mendLine(bytes: Buffer): { text: string | null; changes: string[
     if (!parsed.ok) return { text: null, changes, isGood: false };
     changes.push("removed the comma behind the object");
   }
-  const value = mendExample(parsed.value, changes);
+  const value = MENDERS[method](parsed.value, changes);
   return {
     text: changes.length === 0 ? null : JSON.stringify(value),
     changes,
-    isGood: readTrainingExample(value).example !== null,
+    isGood: DATASET_FORMATS[method].read(value).example !== null,
   };
-}
-
-type JsonObject = Record<string, unknown>;
-
-function mendExample(value: unknown, changes: string[]): unknown {
-  if (!isObject(value)) return value;
-  const example = toMessages(value, changes);
-  const messages = example["messages"];
-  if (!Array.isArray(messages)) return example;
-  const kept = withoutExtra(example, TOP_LEVEL_KEYS, "", changes);
-  return {
-    ...kept,
-    messages: messages.map((message: unknown, i) =>
-      isObject(message) ? mendMessage(message, `message ${i + 1}: `, changes) : message,
-    ),
-  };
-}
-
-/** Two other formats that say the same. */
-function toMessages(value: JsonObject, changes: string[]): JsonObject {
-  const { prompt, completion, conversations, ...rest } = value;
-  if ("messages" in value) return value;
-  if (typeof prompt === "string" && typeof completion === "string") {
-    changes.push("wrote prompt and completion as a user and an assistant message");
-    const messages = [
-      { role: "user", content: prompt },
-      { role: "assistant", content: completion },
-    ];
-    return { ...rest, messages };
-  }
-  if (Array.isArray(conversations) && conversations.every((turn) => isObject(turn) && "from" in turn)) {
-    changes.push("wrote conversations (from, value) as messages (role, content)");
-    const messages = conversations.map(({ from, value: content, ...others }: JsonObject) => ({
-      role: from,
-      content,
-      ...others,
-    }));
-    return { ...rest, messages };
-  }
-  return value;
-}
-
-const ROLE_NAMES: Readonly<Record<string, string>> = {
-  human: "user",
-  gpt: "assistant",
-  bot: "assistant",
-  ai: "assistant",
-  model: "assistant",
-};
-
-function mendMessage(message: JsonObject, place: string, changes: string[]): JsonObject {
-  let mended: JsonObject = { ...message };
-  const set = (key: string, value: unknown, what: string) => {
-    mended = { ...mended, [key]: value };
-    changes.push(`${place}${what}`);
-  };
-  const { role, content, weight } = message;
-  if (typeof role === "string" && !Object.hasOwn(MESSAGE_KEYS, role)) {
-    const plain = role.trim().toLowerCase();
-    const known = (Object.hasOwn(ROLE_NAMES, plain) ? ROLE_NAMES[plain] : undefined) ?? plain;
-    if (Object.hasOwn(MESSAGE_KEYS, known))
-      set("role", known, `wrote role "${role.slice(0, 20)}" as "${known}"`);
-  }
-  if (typeof content === "number" || typeof content === "boolean")
-    set("content", String(content), `wrote the content ${String(content)} as a text`);
-  if (typeof message["refusal"] === "string" && (content === null || content === undefined)) {
-    const { refusal, ...rest } = mended;
-    mended = rest;
-    set("content", refusal, "wrote the refusal's text as content");
-  }
-  const number = ({ true: 1, false: 0, "0": 0, "1": 1 } as Record<string, number>)[String(weight)];
-  if (weight !== undefined && weight !== 0 && weight !== 1 && number !== undefined)
-    set("weight", number, `wrote weight ${JSON.stringify(weight)} as ${number}`);
-  if (Array.isArray(message["tool_calls"])) {
-    const before = changes.length;
-    const calls = message["tool_calls"].map((call: unknown, i) =>
-      isObject(call) ? mendCall(call, `${place}tool_calls[${i}]: `, changes) : call,
-    );
-    if (changes.length > before) mended = { ...mended, tool_calls: calls };
-  }
-  const known = mended["role"];
-  if (typeof known !== "string" || !Object.hasOwn(MESSAGE_KEYS, known)) return mended;
-  return withoutExtra(mended, MESSAGE_KEYS[known as keyof typeof MESSAGE_KEYS], place, changes);
-}
-
-function mendCall(call: JsonObject, place: string, changes: string[]): JsonObject {
-  let mended = call;
-  if (call["type"] === undefined) {
-    mended = { ...mended, type: "function" };
-    changes.push(`${place}added type "function"`);
-  }
-  const called = call["function"];
-  if (isObject(called) && isObject(called["arguments"])) {
-    mended = { ...mended, function: { ...called, arguments: JSON.stringify(called["arguments"]) } };
-    changes.push(`${place}wrote the arguments as the text of a JSON object`);
-  }
-  return mended;
-}
-
-function withoutExtra(
-  value: JsonObject,
-  allowed: readonly string[],
-  place: string,
-  changes: string[],
-): JsonObject {
-  const extra = Object.keys(value).filter((key) => !allowed.includes(key));
-  for (const key of extra) changes.push(`${place}removed ${JSON.stringify(key.slice(0, 40))}`);
-  return Object.fromEntries(Object.entries(value).filter(([key]) => allowed.includes(key)));
-}
-
-function isObject(value: unknown): value is JsonObject {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
