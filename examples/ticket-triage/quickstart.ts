@@ -15,6 +15,7 @@ import { loadConfig } from "../../src/config.ts";
 import { messageOf } from "../../src/errors.ts";
 import { createServer } from "../../src/main.ts";
 import { pullBaseModel } from "../../src/main/base-models.ts";
+import type { Model, ModelStore } from "../../src/store/models.ts";
 import { DEFAULT_PROJECT } from "../../src/wire/ids.ts";
 import { answerTickets, readTickets, score } from "./evaluate.ts";
 import type { Answer, Score } from "./evaluate.ts";
@@ -23,6 +24,8 @@ const BASE_MODEL = "smollm2-135m-instruct";
 /** One pass over few examples: small batches for many steps, and a higher rate than the automatic multiplier of 2. */
 const HYPERPARAMETERS = { n_epochs: 1, batch_size: 2, learning_rate_multiplier: 3 };
 const POLL_INTERVAL_MS = 500;
+/** Exit code after Ctrl-C, as shells have it. */
+const INTERRUPTED = 130;
 /** Tickets shown side by side at the end. */
 const SHOWN_EXAMPLES = 3;
 
@@ -41,19 +44,38 @@ const terminal: Terminal = {
 const say = (text: string): void => void terminal.stdout.write(`${text}\n`);
 const file = (name: string): string => join(import.meta.dirname, name);
 
-await downloadBaseModel();
-const started = performance.now();
-const server = await createServer(loadConfig({ port: 0, logLevel: "error" }));
+/** When the base model was there. */
+let started = performance.now();
 try {
-  const baseURL = `${await server.listen()}/v1`;
-  say(`Serving ${baseURL}`);
-  await run(new OpenAI({ baseURL, apiKey: "not-needed" }));
+  await quickstart();
 } catch (error) {
-  process.stderr.write(`${stop.signal.aborted ? "Interrupted." : messageOf(error)}\n`);
-  process.exitCode = 1;
-} finally {
-  await server.stop();
+  process.stderr.write(`${failureText(error)}\n`);
+  process.exitCode = stop.signal.aborted ? INTERRUPTED : 1;
 }
+
+async function quickstart(): Promise<void> {
+  const config = loadConfig({ port: 0, logLevel: "error" });
+  await downloadBaseModel();
+  started = performance.now();
+  const server = await createServer(config);
+  try {
+    const baseURL = `${await server.listen()}/v1`;
+    say(`Serving ${baseURL}`);
+    await run(new OpenAI({ baseURL, apiKey: "not-needed" }), server.stores.models);
+  } finally {
+    await server.stop();
+  }
+}
+
+/** What a person can act on; of a bug in this program the place too. */
+function failureText(error: unknown): string {
+  if (stop.signal.aborted) return "Interrupted.";
+  const isBug = error instanceof Error && error.constructor === TypeError;
+  return isBug ? (error.stack ?? error.message) : messageOf(error);
+}
+
+/** Of the base model's file. */
+let baseBytes = 0;
 
 async function downloadBaseModel(): Promise<void> {
   const progress = await createByteProgress(terminal, BASE_MODEL);
@@ -61,10 +83,11 @@ async function downloadBaseModel(): Promise<void> {
     signal: stop.signal,
     onProgress: (done, total) => progress?.update(done, total),
   }).finally(() => progress?.stop());
+  baseBytes = (await stat(model.path)).size;
   say(`Base model ${BASE_MODEL}: ${model.path}`);
 }
 
-async function run(client: OpenAI): Promise<void> {
+async function run(client: OpenAI, models: ModelStore): Promise<void> {
   const tickets = await readTickets(file("held-out.jsonl"));
   say(`Answering ${tickets.length} held-out tickets with the base model`);
   const before = await answerTickets(client, BASE_MODEL, tickets, stop.signal);
@@ -93,7 +116,9 @@ async function run(client: OpenAI): Promise<void> {
 
   say(`Answering the same tickets with ${model}`);
   const after = await answerTickets(client, model, tickets, stop.signal);
-  await report(model, score(before), score(after), before, after, trainedTokens, events);
+  const stored = await models.get(DEFAULT_PROJECT, model);
+  if (stored === null) throw new Error(`internal: ${model} is not in the store`);
+  await report(stored, score(before), score(after), before, after, trainedTokens, events);
 }
 
 type Event = OpenAI.FineTuning.FineTuningJobEvent;
@@ -143,7 +168,7 @@ async function followWith(
 }
 
 async function report(
-  model: string,
+  { id: model, adapterDirectory }: Model,
   base: Score,
   tuned: Score,
   before: readonly Answer[],
@@ -151,9 +176,7 @@ async function report(
   trainedTokens: number,
   events: readonly Event[],
 ): Promise<void> {
-  const stored = await server.stores.models.get(DEFAULT_PROJECT, model);
-  if (stored === null) throw new Error(`internal: ${model} is not in the store`);
-  const adapterBytes = (await stat(join(stored.adapterDirectory, "adapter_model.safetensors"))).size;
+  const adapterBytes = (await stat(join(adapterDirectory, "adapter_model.safetensors"))).size;
   const data = Object.assign({}, ...events.map((event) => event.data)) as Record<string, number>;
   const seconds = (performance.now() - started) / 1000;
   const percent = (count: number): string => `${Math.round((100 * count) / base.count)} %`;
@@ -182,7 +205,9 @@ async function report(
   say(
     `Trained ${formatCount(data["trainable_parameters"] ?? 0)} parameters beside the ${formatCount(data["base_parameters"] ?? 0)} of the base model (${share.toFixed(1)} %), ${formatCount(trainedTokens)} tokens.`,
   );
-  say(`The adapter is yours: ${(adapterBytes / 1e6).toFixed(1)} MB in ${stored.adapterDirectory}`);
+  say(
+    `The adapter is yours: ${(adapterBytes / 1e6).toFixed(1)} MB beside ${(baseBytes / 1e6).toFixed(0)} MB of the base model's file, in ${adapterDirectory}`,
+  );
   say(`All of this took ${formatDuration(seconds)}.`);
   say(
     `\nNext: start the server and ask your model something:\n  npx tunesmith serve\n  npx tunesmith chat ${model}`,
