@@ -84,7 +84,7 @@ describe("too few examples", () => {
     expect(await fault(content)).toEqual({
       code: "invalid_n_examples",
       param: "training_file",
-      message: `Training file has ${count} example(s), but must have at least 10 examples`,
+      message: `Training file has ${count} example(s), but must have at least 10 examples. Add at least ${10 - count} more, one a line.`,
       lines: [],
     });
   });
@@ -93,7 +93,8 @@ describe("too few examples", () => {
     expect((await read(line("a"), "validation_file")).examples).toHaveLength(1);
     expect(await fault("", "validation_file")).toMatchObject({
       code: "invalid_n_examples",
-      message: "Validation file has 0 example(s), but must have at least 1 example",
+      message:
+        "Validation file has 0 example(s), but must have at least 1 example. Add at least 1 more, one a line.",
     });
   });
 });
@@ -105,7 +106,7 @@ describe("bad files", () => {
       code: "invalid_file_format",
       param: "training_file",
       message:
-        'The job failed due to a file format error in the training file. Invalid file format. Example 11 contains an extra "weight".',
+        'The job failed due to a file format error in the training file. Invalid file format. Example 11 contains an extra "weight". Leave "weight" out.',
       lines: [11],
     });
     const withRole = line("a").replace('"user"', '"bot"');
@@ -159,7 +160,9 @@ describe("bad files", () => {
     expect(message).toContain(
       'Invalid file format. 25 lines are wrong:\nExample 2 is missing key "messages".\nExample 3 ',
     );
-    expect(message).toMatch(/Example 21 is missing key "messages"\.\n… and 5 more\.$/);
+    expect(message).toMatch(
+      /Example 21 is missing key "messages"\.\n… and 5 more\.\nAdd "messages": a list of messages\.$/,
+    );
   });
 
   it("counts blank lines without end", async () => {

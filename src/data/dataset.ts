@@ -66,6 +66,9 @@ export const MAX_NAMED_LINES = 20;
 /** Faults of one line a message names. */
 const MAX_FAULTS_PER_LINE = 3;
 
+/** Different pieces of advice behind them. */
+const MAX_ADVICE = 5;
+
 /** OpenAI's least number of training examples; validation can do with one. */
 export const MIN_EXAMPLES: Readonly<Record<DatasetParam, number>> = { training_file: 10, validation_file: 1 };
 
@@ -235,7 +238,7 @@ export function datasetError(report: DatasetReport, param: DatasetParam): Datase
   if (count >= least) return null;
   const name = `${title[0]?.toUpperCase()}${title.slice(1)}`;
   return new DatasetError(
-    `${name} file has ${count} example(s), but must have at least ${least} ${least === 1 ? "example" : "examples"}`,
+    `${name} file has ${count} example(s), but must have at least ${least} ${least === 1 ? "example" : "examples"}. Add at least ${least - count} more, one a line.`,
     { code: "invalid_n_examples", param },
   );
 }
@@ -264,21 +267,32 @@ function foreignText(found: ForeignFormat, method: DatasetReport["method"]): str
     : `${pairs} chat messages. Write each pair as {"messages": [{"role": "user", "content": <prompt>}, {"role": "assistant", "content": <completion>}]}.`;
 }
 
-/** One bad line: a sentence. Several: a list, and how many more there are. */
+/** One bad line: a sentence. Several: a list, and how many more there are. Behind them what to do, once for all lines. */
 function listFaults({ badLines, badLineCount }: BadLines): string {
   const lines = badLines.map(describeLine);
-  if (badLineCount === 1) return ` ${lines.join("")}`;
+  const advice = [...new Set(badLines.flatMap(({ faults }) => named(faults).flatMap(adviceOn)))];
+  const todo = advice.slice(0, MAX_ADVICE).join(" ");
+  if (badLineCount === 1) return ` ${lines.join("")}${todo === "" ? "" : ` ${todo}`}`;
   const rest = badLineCount - lines.length;
-  return ` ${badLineCount} lines are wrong:\n${lines.join("\n")}${rest === 0 ? "" : `\n… and ${rest} more.`}`;
+  return ` ${badLineCount} lines are wrong:\n${lines.join("\n")}${rest === 0 ? "" : `\n… and ${rest} more.`}${todo === "" ? "" : `\n${todo}`}`;
 }
 
-function describeLine({ line, faults }: { line: number; faults: Fault[] }): string {
-  const named = faults.slice(0, MAX_FAULTS_PER_LINE).map(({ message, part, text }) => {
+function describeLine({ line, faults }: { line: number; faults: readonly Fault[] }): string {
+  const clauses = named(faults).map(({ message, part, text }) => {
     const place = message === null ? part : `message ${message}`;
     return `${place === undefined ? "" : `, ${place}`} ${text}`;
   });
-  const rest = faults.length - named.length;
-  return `Example ${line}${named.join(`; example ${line}`)}${rest === 0 ? "" : `; and ${rest} more`}.`;
+  const rest = faults.length - clauses.length;
+  return `Example ${line}${clauses.join(`; example ${line}`)}${rest === 0 ? "" : `; and ${rest} more`}.`;
+}
+
+const named = (faults: readonly Fault[]): readonly Fault[] => faults.slice(0, MAX_FAULTS_PER_LINE);
+
+/** What to do, as a sentence; nothing where the fault's own text says it. */
+function adviceOn({ text, fix, expected }: Fault): string[] {
+  if (fix === undefined || text.includes(fix)) return [];
+  if (fix === `write ${expected}` && text.includes(`expected ${expected}`)) return [];
+  return [`${fix.charAt(0).toUpperCase()}${fix.slice(1)}.`];
 }
 
 function contentFault(text: string, found: string, expected: string, fix: string): Fault {

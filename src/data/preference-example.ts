@@ -68,13 +68,13 @@ class PreferenceReader {
   }
 
   #input(value: unknown): JsonObject | null {
-    if (value === undefined) return this.#fault("shape", 'is missing key "input"');
+    if (value === undefined) return this.#missing("input", 'an object with "messages"');
     if (!isObject(value)) {
       return this.#fault("content", `has input ${describe(value)}, expected an object with "messages"`);
     }
     this.#refuseExtra(value, INPUT_KEYS, "input");
     const { messages } = value;
-    if (messages === undefined) return this.#fault("shape", 'is missing key "messages"', { part: "input" });
+    if (messages === undefined) return this.#missing("messages", "a list of messages", "input");
     if (!Array.isArray(messages) || messages.length === 0) {
       return this.#fault(
         "content",
@@ -94,7 +94,7 @@ class PreferenceReader {
   #output(value: JsonObject, names: readonly [string, string]): Output | null {
     const given = names.filter((name) => value[name] !== undefined);
     const [name] = given;
-    if (name === undefined) return this.#fault("shape", `is missing key "${names[0]}"`);
+    if (name === undefined) return this.#missing(names[0], "a list of one assistant message");
     if (given.length > 1) {
       return this.#fault("content", `has both ${names.join(" and ")}; keep ${names[0]}`);
     }
@@ -136,12 +136,23 @@ class PreferenceReader {
     for (const key of Object.keys(value)) {
       if (allowed.includes(key)) continue;
       const where = part === null ? "" : ` in ${part}`;
-      this.#fault("shape", `contains an extra ${describe(key)}${where}`);
+      this.#fault("shape", `contains an extra ${describe(key)}${where}`, {
+        fix: `leave ${describe(key)} out`,
+      });
     }
   }
 
-  #fault(kind: FaultKind, text: string, place: Partial<Pick<Fault, "message" | "part">> = {}): null {
-    this.faults.push({ kind, message: null, text, ...place });
+  #missing(key: string, expected: string, part?: string): null {
+    return this.#fault("shape", `is missing key "${key}"`, {
+      ...(part === undefined ? {} : { part }),
+      found: `no "${key}"`,
+      expected,
+      fix: `add "${key}": ${expected}`,
+    });
+  }
+
+  #fault(kind: FaultKind, text: string, more: Partial<Omit<Fault, "kind" | "text">> = {}): null {
+    this.faults.push({ kind, message: null, text, ...more });
     return null;
   }
 }

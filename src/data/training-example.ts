@@ -389,7 +389,7 @@ class ExampleReader {
         {
           found: `an extra ${describe(key)}${where === undefined ? "" : ` in ${where}`}`,
           expected: `no other members than ${allowed.join(", ")}`,
-          fix: "leave it out",
+          fix: `leave ${describe(key)} out`,
         },
       );
     }

@@ -1,5 +1,6 @@
 // A base model's weights as host tensors, grouped the way graphs are fed: embedding, one record per layer, final norm, head.
 // One copy in memory serves every session of a process.
+import { UnsupportedModel } from "../errors.ts";
 import { float32 } from "../runtime/tensor.ts";
 import type { HostTensor } from "../runtime/tensor.ts";
 import type { ModelConfig } from "./model-config.ts";
@@ -33,20 +34,20 @@ export interface DecoderWeights {
 /**
  * Reads every weight, as float32. `positions`: P, the longest sequence that will be run. Norms stored as the distance from 1
  * become what the decoder multiplies by, and the queries' norm takes in what scores are divided by, where that is not the
- * root of the head width.
+ * root of the head width. Throws UnsupportedModel for a weight that is no finite number.
  */
 export function loadDecoderWeights(reader: TensorReader, positions: number): DecoderWeights {
   const { config } = reader;
   const { sliding, headWidth, normsAroundOne, scoreScalar } = config;
   const queryScale = Math.sqrt(headWidth / scoreScalar);
   const read = (name: string): Float32Array => {
-    const values = reader.tensor(name);
+    const values = finite(name, reader.tensor(name));
     const around = normsAroundOne && name.endsWith("norm.weight") ? values.map((value) => 1 + value) : values;
     const isScaled = queryScale !== 1 && name.endsWith("q_norm.weight");
     return isScaled ? around.map((value) => queryScale * value) : around;
   };
   const { vocabSize: V, hiddenSize: D } = config;
-  const embedding = float32(reader.tensor("model.embed_tokens.weight"), [V, D]);
+  const embedding = float32(read("model.embed_tokens.weight"), [V, D]);
   const layers = Array.from({ length: config.layerCount }, (_, layer) => {
     const tensors: Record<string, HostTensor<"float32">> = {};
     for (const [name, shape] of layerTensorShapes(config)) {
@@ -58,13 +59,26 @@ export function loadDecoderWeights(reader: TensorReader, positions: number): Dec
     embedding,
     layers,
     finalNorm: float32(read("model.norm.weight"), [D]),
-    head: config.tiedEmbeddings ? embedding : float32(reader.tensor("lm_head.weight"), [V, D]),
+    head: config.tiedEmbeddings ? embedding : float32(read("lm_head.weight"), [V, D]),
     // Rounded as transformers rounds it.
     embeddingScale: Math.fround(config.embeddingScale),
     ...rotaryCaches(config, positions),
     sliding:
       sliding && rotaryCaches({ headWidth, ropeTheta: sliding.ropeTheta, ropeScaling: null }, positions),
   };
+}
+
+/** A damaged file would else show as answers of noise, or as a training run that diverges in its first step. */
+function finite(name: string, values: Float32Array): Float32Array {
+  for (let i = 0; i < values.length; i++) {
+    const value = values[i] as number;
+    if (value - value === 0) continue;
+    throw new UnsupportedModel(
+      `The base model's tensor ${name} must hold finite numbers, has ${value} at element ${i}: the file is damaged. Fetch or make it again.`,
+      { code: "unsupported_model" },
+    );
+  }
+  return values;
 }
 
 /** What goes into the first layer for some tokens: [N, D]. */

@@ -90,20 +90,24 @@ test.each<[string, () => Buffer, RegExp]>([
   [
     "an empty file",
     () => Buffer.alloc(0),
-    /^Training file has 0 example\(s\), but must have at least 10 examples$/,
+    /^Training file has 0 example\(s\), but must have at least 10 examples\. Add at least 10 more, one a line\.$/,
   ],
   ["invalid UTF-8", () => withLine(Buffer.from([0x22, 0xff, 0x22])), /Example 13 .*UTF-8/],
   [
     "a duplicate key",
     () => withLine('{"messages": [], "messages": []}'),
-    /Example 13 has the key "messages" twice/,
+    /Example 13 has the key "messages" twice\. Write the line with a JSON writer\.$/,
   ],
   [
     "a wrong role",
     () => withMessages({ ...user, role: "bot" }),
     /Example 13, message 1 has role "bot", expected one of/,
   ],
-  ["no assistant message", () => withMessages(user), /Example 13 .*assistant/],
+  [
+    "no assistant message",
+    () => withMessages(user),
+    /Example 13 has no assistant message, .*\. Add the answer the model shall give, as a message with role assistant\.$/,
+  ],
   [
     "a huge number",
     () => withLine('{"messages": 1e999}'),

@@ -3,7 +3,9 @@
 import { afterEach, describe, expect, it } from "vitest";
 import { splitIntoPasses, supervisedPass } from "../../src/data/batches.ts";
 import type { BatchExample } from "../../src/data/batches.ts";
+import { LORA_TARGET_PATH } from "../../src/model/lora-targets.ts";
 import { createRandom } from "../../src/random.ts";
+import type { HostTensor } from "../../src/runtime/tensor.ts";
 import { DecoderRunner } from "../../src/training/decoder-runner.ts";
 import { LoraParameters } from "../../src/training/lora-parameters.ts";
 import type { LoraPlan } from "../../src/training/lora-parameters.ts";
@@ -48,6 +50,22 @@ function makeExamples(lengths: readonly number[], seed = 1): BatchExample[] {
     tokens: Int32Array.from({ length }, () => random.below(config.vocabSize)),
     supervised: Uint8Array.from({ length }, (_, i) => (i >= length / 2 ? 1 : 0)),
   }));
+}
+
+/** weight [out, in] + alpha / rank b [out, R] a [R, in]. */
+function plusProduct(
+  { data, shape: [, width] }: HostTensor<"float32">,
+  b: HostTensor<"float32">,
+  a: HostTensor<"float32">,
+  { rank, alpha }: LoraPlan,
+): Float32Array {
+  return data.map((value, i) => {
+    const [row, column] = [Math.floor(i / (width as number)), i % (width as number)];
+    let sum = 0;
+    for (let r = 0; r < rank; r++)
+      sum += (b.data[row * rank + r] as number) * (a.data[r * (width as number) + column] as number);
+    return value + (alpha / rank) * sum;
+  });
 }
 
 /** Sums of one pass per group of examples, as one optimizer step adds them up. */
@@ -229,6 +247,35 @@ describe("an adapter", () => {
     const { loss } = await evaluateLoss(SUPERVISED_LOSS, runner, examples);
     expect((metrics.loss - loss) / (length * norm)).toBeGreaterThan(0.9);
     expect((metrics.loss - loss) / (length * norm)).toBeLessThan(1.1);
+  });
+
+  it("is the same as weights that it is added to: W + alpha / rank B A", async () => {
+    const lora = { ...tiny.lora, dropout: 0 };
+    const examples = makeExamples([9, 14]);
+    const { runner: beside } = start({ dropout: 0 });
+    const apart = await evaluateLoss(SUPERVISED_LOSS, beside, examples);
+    const layers = weights.layers.map((layer, i) => {
+      const merged: Record<string, (typeof layer)[string]> = { ...layer };
+      for (const target of lora.targetModules) {
+        const name = `${LORA_TARGET_PATH[target]}.weight`;
+        const weight = layer[name] as HostTensor<"float32">;
+        const of = (matrix: string) =>
+          tiny.parameters.layers[i]?.[`${target}.${matrix}`] as HostTensor<"float32">;
+        merged[name] = { ...weight, data: plusProduct(weight, of("lora_B"), of("lora_A"), lora) };
+      }
+      return merged;
+    });
+    const zero = new LoraParameters(config, lora);
+    const runner = new DecoderRunner({
+      ...{ config, lora, threads: 1, parameters: zero },
+      weights: { ...weights, layers },
+    });
+    started.push(runner);
+    const { loss } = await evaluateLoss(SUPERVISED_LOSS, runner, examples);
+    expect(Math.abs(loss - apart.loss)).toBeLessThan(ROUNDING * apart.loss);
+    // And the adapter is one that matters.
+    const { runner: bare } = start({ dropout: 0 }, 1);
+    expect(Math.abs((await evaluateLoss(SUPERVISED_LOSS, bare, examples)).loss - loss)).toBeGreaterThan(0.01);
   });
 
   it("learns a batch by heart", async () => {
