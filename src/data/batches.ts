@@ -61,6 +61,11 @@ export function splitIntoPasses<T extends BatchExample>(
   );
 }
 
+/** Most tokens that a pass of several rows computes whose rows share so many. */
+export function passBudget(sharedTokens: number, passTokens: number): number {
+  return sharedTokens + ownBudget(sharedTokens, passTokens);
+}
+
 /** Tokens of a pass that are not shared. */
 function ownBudget(sharedTokens: number, passTokens: number): number {
   const scaled = (MAX_SHARED_PASS_TOKENS / PASS_TOKENS) * passTokens;

@@ -1,5 +1,6 @@
 // The lines of a method's data as what it trains on, and what became of some of them. Here is no file: encode-data.ts reads it,
 // encode-processes.ts does the work in processes of their own.
+import { sharedBeginning } from "../data/beginnings.ts";
 import { CHAT_FORMAT, PREFERENCE_FORMAT } from "../data/dataset.ts";
 import type { DatasetFormat, Line } from "../data/dataset.ts";
 import { encodePair, trainedPairTokens } from "../data/encoded-pair.ts";
@@ -21,6 +22,8 @@ export interface LineEncoding<Content, Example> {
   truncatedTokens(example: Example): number;
   /** Tokens of a pass that holds this example alone. */
   passTokens(example: Example): number;
+  /** Leading tokens that two examples in a pass would share, beside what each shares within itself. */
+  sharedTokens(one: Example, other: Example): number;
   trainedTokens(line: Content, options: EncodeOptions): number;
 }
 
@@ -32,6 +35,7 @@ export const CHATS: LineEncoding<TrainingExample, SupervisedExample> = {
   },
   truncatedTokens: (example) => example.truncatedTokens,
   passTokens: ({ tokens }) => tokens.length,
+  sharedTokens: (one, other) => sharedBeginning([one, other]),
   trainedTokens: ({ messages, tools }, options) => trainedTokens(messages, tools, options),
 };
 
@@ -47,6 +51,8 @@ export const PAIRS: LineEncoding<PreferenceExample, EncodedPair> = {
   },
   truncatedTokens: ({ preferred, rejected }) => preferred.truncatedTokens + rejected.truncatedTokens,
   passTokens: (pair) => computedTokens([pair]),
+  // Passes of several pairs stay within the tokens of a pass, shared ones included.
+  sharedTokens: () => 0,
   trainedTokens: trainedPairTokens,
 };
 

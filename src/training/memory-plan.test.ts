@@ -28,6 +28,8 @@ const size = {
   config,
   lora: { rank: 16, alpha: 32, dropout: 0, targetModules: LORA_TARGETS },
   longest: 1024,
+  sharedTokens: 0,
+  batchSize: 4,
 };
 
 const LEAST = PASS_PLANS[3] as PassPlan;
@@ -48,6 +50,22 @@ describe("the estimate", () => {
       expect(bytes).toEqual([...bytes].sort((a, b) => b - a));
       expect(bytes.at(-1)).toBeLessThan(bytes[0] as number);
     }
+  });
+});
+
+describe("the largest pass", () => {
+  const bytes = (more: Partial<typeof size>) => trainingBytes({ ...size, ...more }, PASS_PLANS[0]);
+
+  it("is a row, a batch, or as many rows as a pass may have", () => {
+    expect(bytes({ longest: 50, batchSize: 4 })).toBeLessThan(bytes({ longest: 50, batchSize: 8 }));
+    expect(bytes({ longest: 50, batchSize: 8 })).toBe(bytes({ longest: 400, batchSize: 1 }));
+    expect(bytes({ longest: 50, batchSize: 100 })).toBe(bytes({ longest: 400, batchSize: 1 }));
+  });
+
+  it("has more tokens where rows share a beginning", () => {
+    const rows = { longest: 500, batchSize: 8 };
+    expect(bytes({ ...rows, sharedTokens: 450 })).toBe(bytes({ longest: 1100, batchSize: 1 }));
+    expect(bytes({ ...rows, sharedTokens: 20 })).toBe(bytes({ ...rows, longest: 500, batchSize: 1 }));
   });
 });
 

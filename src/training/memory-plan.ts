@@ -1,7 +1,7 @@
 // How a run fits into the memory there is: at full speed, in smaller passes, or computing each layer twice. The choice is made once
 // and kept in the job directory, because it shows in the last bits of what is trained. What a run takes is an estimate.
 import { readFile } from "node:fs/promises";
-import { PASS_TOKENS } from "../data/batches.ts";
+import { PASS_TOKENS, passBudget } from "../data/batches.ts";
 import { TunesmithError } from "../errors.ts";
 import { writeFileAtomically } from "../model/atomic-write.ts";
 import type { ModelConfig } from "../model/model-config.ts";
@@ -52,12 +52,22 @@ export interface RunSize {
   lora: LoraPlan;
   /** Tokens of the longest example, of a pair both of its rows. */
   longest: number;
+  /** Leading tokens that examples share: what a pass of several of them may have beyond its own. */
+  sharedTokens: number;
+  /** Examples of a step. */
+  batchSize: number;
+}
+
+/** Tokens of the largest pass there may be. */
+function largestPass({ longest, sharedTokens, batchSize }: RunSize, { passTokens }: PassPlan): number {
+  return Math.max(longest, Math.min(passBudget(sharedTokens, passTokens), batchSize * longest));
 }
 
 /** Bytes of the trainer process at its peak: weights, parameters with gradient and two moments, and the largest pass. */
-export function trainingBytes({ config, lora, longest }: RunSize, plan: PassPlan): number {
+export function trainingBytes(size: RunSize, plan: PassPlan): number {
+  const { config, lora } = size;
   const { layerCount, hiddenSize, vocabSize } = config;
-  const largest = Math.max(plan.passTokens, longest);
+  const largest = largestPass(size, plan);
   const whole = Math.min(largest, plan.wholeStepTokens);
   const wholeBytes =
     whole * ACTIVATION_BYTES * layerCount * hiddenSize + LOGIT_COPIES * 4 * whole * vocabSize;

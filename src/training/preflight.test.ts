@@ -21,6 +21,8 @@ const tokens = {
   truncatedTokens: 0,
   endTokenRows: 10,
   longest: { line: 1, tokens: 50 },
+  longestPass: 50,
+  sharedTokens: 0,
 };
 const inputs = {
   method: "supervised" as const,
@@ -57,7 +59,7 @@ it("takes the time from a measured speed, and says where it has none", () => {
 
 it("needs more memory for longer rows, and says how a run fits into little of it", () => {
   const cost = (longest: number, availableBytes = 16e9) =>
-    estimateCost({ ...inputs, availableBytes, tokens: { ...tokens, longest: { line: 1, tokens: longest } } });
+    estimateCost({ ...inputs, availableBytes, tokens: { ...tokens, longestPass: longest } });
   expect(cost(1000).memoryBytes).toBeGreaterThan(cost(400).memoryBytes);
   const full = cost(1000);
   expect(full).toMatchObject({ memoryPlan: "full_speed", fullSpeedMemoryBytes: full.memoryBytes });

@@ -100,7 +100,12 @@ export function estimateCost(inputs: CostInputs): CostEstimate {
   const { config, lora, tokens, examples, epochs, batchSize, learningRateMultiplier } = inputs;
   const baseParameters = baseParameterCount(config);
   const trainableParameters = loraParameterCount(config, lora);
-  const size = { config, lora, longest: Math.min(tokens.longest.tokens, tokens.maxLength) };
+  const size = {
+    ...{ config, lora },
+    longest: tokens.longestPass,
+    sharedTokens: inputs.method === "dpo" ? 0 : tokens.sharedTokens,
+    batchSize,
+  };
   const plan = fittingPlan(size, inputs.availableBytes);
   const [full] = PASS_PLANS;
   const { tokensPerSecond, startSeconds } = inputs.speed ?? {

@@ -167,12 +167,13 @@ async function trainOn<Line extends object, Encoded, Example, Metrics extends Me
   const { lora, threads } = recipe;
   let weights: DecoderWeights | null = null;
   const readWeights = (): DecoderWeights => (weights ??= loadDecoderWeights(model, maxLength));
-  const fitsShortRows = fittingPlan({ config, lora, longest: 1 }, setup.memoryBytes) !== null;
+  const { batchSize } = recipe.hyperparameters;
+  const shortRows = { config, lora, longest: 1, sharedTokens: 0, batchSize };
+  const fitsShortRows = fittingPlan(shortRows, setup.memoryBytes) !== null;
   const { training, validation } = await encodeJobData({ ...setup, model, maxLength }, lines, () => {
     if (fitsShortRows) readWeights();
   });
-  const longest = training.examples.reduce((most, one) => Math.max(most, lines.passTokens(one)), 0);
-  const plan = await planned(setup, { config, lora, longest });
+  const plan = await planned(setup, { config, lora, batchSize, ...extentOf(training.examples, lines) });
   weights = readWeights();
   await model.close();
   const parameters = new LoraParameters(config, recipe.lora);
@@ -206,6 +207,20 @@ async function trainOn<Line extends object, Encoded, Example, Metrics extends Me
   });
   await saveAdapter(paths.adapter, parameters, recipe);
   return { trainedTokens: training.trainedTokens * epochs, finalStep };
+}
+
+/** What decides how large passes are; neighbours in the file stand for what any rows share. */
+function extentOf<Example>(
+  examples: readonly Example[],
+  { passTokens, sharedTokens }: Pick<LineEncoding<never, Example>, "passTokens" | "sharedTokens">,
+): Pick<RunSize, "longest" | "sharedTokens"> {
+  const extent = { longest: 0, sharedTokens: 0 };
+  for (const [i, example] of examples.entries()) {
+    extent.longest = Math.max(extent.longest, passTokens(example));
+    const next = examples[i + 1];
+    if (next !== undefined) extent.sharedTokens = Math.max(extent.sharedTokens, sharedTokens(example, next));
+  }
+  return extent;
 }
 
 async function planned({ directory, events, memoryBytes }: Setup, size: RunSize): Promise<PassPlan> {

@@ -14,7 +14,14 @@ import { atCleanUp } from "./harness.ts";
 /** Writes job.json and the data of a job on the model at `modelPath`. */
 export async function makeJobDirectory(
   directory: string,
-  job: { modelPath: string; rows: readonly object[]; validationRows?: readonly object[]; epochs: number },
+  job: {
+    modelPath: string;
+    rows: readonly object[];
+    validationRows?: readonly object[];
+    epochs: number;
+    batchSize?: number;
+    dropout?: number;
+  },
 ): Promise<void> {
   await mkdir(directory, { recursive: true });
   const write = async (file: string, rows: readonly object[]) => {
@@ -29,7 +36,7 @@ export async function makeJobDirectory(
     method: "supervised",
     hyperparameters: {
       epochs: job.epochs,
-      batchSize: 1,
+      batchSize: job.batchSize ?? 1,
       learningRateMultiplier: 1,
       learningRate: 5e-3,
       warmupRatio: 0.05,
@@ -40,7 +47,12 @@ export async function makeJobDirectory(
       clipNorm: 1,
     },
     // Dropout too must come back the same after a kill.
-    lora: { rank: 8, alpha: 16, dropout: 0.1, targetModules: ["q_proj", "v_proj", "up_proj", "down_proj"] },
+    lora: {
+      rank: 8,
+      alpha: 16,
+      dropout: job.dropout ?? 0.1,
+      targetModules: ["q_proj", "v_proj", "up_proj", "down_proj"],
+    },
     seed: 5,
     maxLength: 256,
     trainingData: await write("training.jsonl", job.rows),

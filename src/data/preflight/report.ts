@@ -72,6 +72,10 @@ export interface TokenFacts {
   endTokenRows: number;
   /** The longest row before the cut. */
   longest: { line: number; tokens: number };
+  /** Most tokens that a line alone makes a pass of, after the cut: of a pair, its prompt once and both answers. */
+  longestPass: number;
+  /** The most leading tokens that two rows one behind the other share. */
+  sharedTokens: number;
 }
 
 export interface LabelCount {

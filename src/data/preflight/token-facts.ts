@@ -1,5 +1,6 @@
 // What the model will really see: each row through the model's own template and tokenizer, cut as training cuts it. Uses
 // the encoder of training itself, so that it cannot say something else.
+import { sharedBeginning } from "../beginnings.ts";
 import type { DatasetParam, Example } from "../dataset.ts";
 import type { ChatEncoding } from "../prompt.ts";
 import { stopTokenIds } from "../prompt.ts";
@@ -31,6 +32,9 @@ export class TokenCount {
   #trainedTokens = 0;
   #endTokenRows = 0;
   #longest = { line: 0, tokens: 0 };
+  #longestPass = 0;
+  #sharedTokens = 0;
+  #last: SupervisedExample | null = null;
   /** Rows that teach nothing or cannot be shown; a job is refused for them. */
   readonly faults: FaultFound[] = [];
 
@@ -42,12 +46,20 @@ export class TokenCount {
 
   /** Throws UnsupportedModel where the template ends no turn. */
   add(line: CheckedLine): void {
-    const good = line.examples.map((example) => this.#addExample(example));
-    if (!good.includes(false)) this.#trainedTokens += line.trainedTokens(this.#encoding);
+    const rows = line.examples.flatMap((example) => this.#addExample(example) ?? []);
+    const [first] = rows;
+    if (first === undefined || rows.length < line.examples.length) return;
+    this.#trainedTokens += line.trainedTokens(this.#encoding);
+    // The rows of a pair are in one pass, which computes what they share once.
+    const all = sum(rows.map(({ tokens }) => tokens.length));
+    this.#longestPass = Math.max(this.#longestPass, all - (rows.length - 1) * sharedBeginning(rows));
+    if (this.#last !== null)
+      this.#sharedTokens = Math.max(this.#sharedTokens, sharedBeginning([this.#last, first]));
+    this.#last = first;
   }
 
-  /** False where it cannot be trained on. */
-  #addExample(example: Example): boolean {
+  /** Null where it cannot be trained on. */
+  #addExample(example: Example): SupervisedExample | null {
     const { messages, tools, line } = example;
     const { maxLength } = this.#encoding;
     let encoded: SupervisedExample;
@@ -56,7 +68,7 @@ export class TokenCount {
     } catch (error) {
       if (!(error instanceof InvalidRequest)) throw error;
       this.#fault(line, error.message, null, "leave the row out, or use another base model");
-      return false;
+      return null;
     }
     const length = encoded.tokens.length + encoded.truncatedTokens;
     if (length > this.#longest.tokens) this.#longest = { line, tokens: length };
@@ -67,20 +79,20 @@ export class TokenCount {
         `an answer within ${maxLength} tokens`,
         "shorten what stands before the answer, or leave the row out",
       );
-      return false;
+      return null;
     }
     this.#tokens.push(encoded.tokens.length);
     this.#supervised.push(encoded.supervisedTokens);
     const last = encoded.supervised.lastIndexOf(1);
     if (this.#stops.has(encoded.tokens[last] ?? -1)) this.#endTokenRows += 1;
-    if (encoded.truncatedTokens === 0) return true;
+    if (encoded.truncatedTokens === 0) return encoded;
     this.#truncatedTokens += encoded.truncatedTokens;
     const whole = encodeExample(messages, tools, { ...this.#encoding, maxLength: NO_LIMIT });
     const lost = this.#encoding.tokenizer.decode(whole.tokens.subarray(maxLength), {
       skipSpecialTokens: true,
     });
     this.#truncated.add(line, `${encoded.truncatedTokens} of ${length} tokens, from "${excerpt(lost, 40)}"`);
-    return true;
+    return encoded;
   }
 
   #fault(line: number, text: string, expected: string | null, fix: string): void {
@@ -103,6 +115,8 @@ export class TokenCount {
       truncatedTokens: this.#truncatedTokens,
       endTokenRows: this.#endTokenRows,
       longest: this.#longest,
+      longestPass: this.#longestPass,
+      sharedTokens: this.#sharedTokens,
     };
   }
 
