@@ -3,7 +3,7 @@
 import { NotFound } from "../errors.ts";
 import { Forbidden } from "./error-answers.ts";
 import type { ServedModel } from "../serving/engine.ts";
-import type { Model, ModelStore } from "../store/models.ts";
+import type { ModelStore, ModelSummary } from "../store/models.ts";
 
 /** Where base models come from, as the API needs it. */
 export interface BaseModelCatalogue {
@@ -179,7 +179,7 @@ function listedBase(
   return { id: name, created, ownedBy: "tunesmith", baseModel: base.baseModel };
 }
 
-function listedFineTuned(model: Model): ListedModel {
+function listedFineTuned(model: ModelSummary): ListedModel {
   return {
     id: model.id,
     created: model.createdAt,
