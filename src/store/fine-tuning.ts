@@ -238,7 +238,7 @@ export class FineTuningStore {
   async listEvents(jobId: string, page: PageRequest): Promise<Page<JobEvent>> {
     let query = this.#database
       .selectFrom("fineTuningEvents")
-      .selectAll()
+      .select(["id", "createdAt", "level", "type", "message", "data"])
       .where("jobId", "=", jobId)
       .orderBy("sequence", "desc")
       .limit(page.limit + 1);
