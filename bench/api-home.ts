@@ -67,11 +67,15 @@ export async function buildHome(home: string, size: HomeSize): Promise<BuiltHome
     training_file: files[index % files.length],
     seed: index,
     hyperparameters: JSON.stringify({ n_epochs: 3, batch_size: 4, learning_rate_multiplier: 1.8 }),
-    metadata: JSON.stringify({ team: index % RARE_JOBS === 0 ? "rare" : "support", run: String(index) }),
+    metadata: JSON.stringify(metadataOf(index)),
     trained_tokens: 100_000,
     fine_tuned_model: modelOf(index, ""),
     cleaned_up: 1,
   }));
+  const pairs = jobs.flatMap((_, index) =>
+    Object.entries(metadataOf(index)).map(([key, value]) => ({ sequence: index + 1, key, value })),
+  );
+  insertAll(sqlite, "fine_tuning_job_metadata", pairs, (pair) => ({ ...pair, project_id: DEFAULT_PROJECT }));
   const [longJob = ""] = jobs;
   const longEvents = Math.floor(size.events / 10);
   const events = Array.from({ length: size.events }, () => newId("event"));
@@ -137,6 +141,11 @@ export async function buildHome(home: string, size: HomeSize): Promise<BuiltHome
     batches,
   };
 }
+
+const metadataOf = (job: number) => ({
+  team: job % RARE_JOBS === 0 ? "rare" : "support",
+  run: String(job),
+});
 
 function insertAll<T>(
   sqlite: Sqlite.Database,

@@ -3,7 +3,7 @@
 import { NotFound } from "../errors.ts";
 import { Forbidden } from "./error-answers.ts";
 import type { ServedModel } from "../serving/engine.ts";
-import type { Model, ModelStore } from "../store/models.ts";
+import type { ModelStore, ModelSummary } from "../store/models.ts";
 
 /** Where base models come from, as the API needs it. */
 export interface BaseModelCatalogue {
@@ -57,19 +57,19 @@ export class ModelDirectory {
 
   /** Null when the name leads to no base model. */
   resolveBase(name: string): ResolvedBase | null {
-    return this.#follow(name, this.#catalogue);
+    return this.#follow(name, (id) => this.#catalogue.isKnown(id));
   }
 
   /** Null when the name leads to no embedding model. */
   resolveEmbedding(name: string): ResolvedBase | null {
-    return this.#follow(name, this.#embeddings);
+    return this.#follow(name, (id) => this.#embeddings.isKnown(id));
   }
 
-  #follow(name: string, catalogue: BaseModelCatalogue): ResolvedBase | null {
+  #follow(name: string, isKnown: (id: string) => boolean): ResolvedBase | null {
     let echoed = name;
     let current = name;
     // A base model's own name is never taken for an alias of another.
-    while (!catalogue.isKnown(current)) {
+    while (!isKnown(current)) {
       const next = Object.hasOwn(this.#aliases, current) ? this.#aliases[current] : undefined;
       if (next === undefined) return null;
       echoed = current;
@@ -144,9 +144,11 @@ export class ModelDirectory {
   async list(projectId: string): Promise<ListedModel[]> {
     const fineTuned = await this.#store.list(projectId);
     const catalogue = [...this.#catalogue.list(), ...this.#embeddings.list()];
-    const names = new Set([...Object.keys(this.#aliases), ...catalogue.map(({ id }) => id)]);
+    // No name is in both, and to ask the catalogue for each name would read its folder as often.
+    const known = new Set(catalogue.map(({ id }) => id));
+    const names = new Set([...Object.keys(this.#aliases), ...known]);
     const bases = [...names].flatMap((name) => {
-      const base = this.resolveBase(name) ?? this.resolveEmbedding(name);
+      const base = this.#follow(name, (id) => known.has(id));
       return base === null ? [] : [listedBase(name, base, catalogue)];
     });
     return [...fineTuned.map(listedFineTuned), ...bases];
@@ -179,7 +181,7 @@ function listedBase(
   return { id: name, created, ownedBy: "tunesmith", baseModel: base.baseModel };
 }
 
-function listedFineTuned(model: Model): ListedModel {
+function listedFineTuned(model: ModelSummary): ListedModel {
   return {
     id: model.id,
     created: model.createdAt,

@@ -1,10 +1,10 @@
 // Blobs on the disk: whole or not at all, inside their folder, swept when nobody knows them.
 import { createHash } from "node:crypto";
-import { mkdtemp, readdir, rm, utimes, writeFile } from "node:fs/promises";
+import { mkdtemp, open, readdir, rm, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
-import { expect, onTestFinished, test } from "vitest";
+import { expect, onTestFinished, test, vi } from "vitest";
 import { newId } from "../wire/ids.ts";
 import { BlobStore } from "./blobs.ts";
 
@@ -40,6 +40,34 @@ test("a source that fails, or gives too much, leaves nothing", async () => {
     "File is too large: expected at most 4 bytes",
   );
   expect(await readdir(directory)).toEqual([]);
+});
+
+test("a blob is not written before the disk has it; where the disk fails, nothing is left", async () => {
+  const { directory } = await newStore();
+  const folder = join(directory, "made", "by the first blob");
+  const ends: ((error?: Error) => void)[] = [];
+  const openWriter = async (path: string) => {
+    const handle = await open(path, "wx");
+    const sync = () =>
+      new Promise<void>((resolve, reject) => {
+        ends.push((error) => (error === undefined ? resolve() : reject(error)));
+      });
+    return { write: (chunk: Uint8Array) => handle.writeFile(chunk), sync, close: () => handle.close() };
+  };
+  const blobs = new BlobStore({ directory: folder, openWriter });
+  const [kept, lost] = [newId("file"), newId("file")];
+  const told: string[] = [];
+  const keeping = blobs.write(kept, chunks("x"), { maxBytes: 1 }).then(() => told.push("kept"));
+  await vi.waitFor(() => expect(ends).toHaveLength(1));
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  expect(told).toEqual([]);
+  ends[0]?.();
+  await keeping;
+  const losing = blobs.write(lost, chunks("x"), { maxBytes: 1 });
+  await vi.waitFor(() => expect(ends).toHaveLength(2));
+  ends[1]?.(new Error("EIO"));
+  await expect(losing).rejects.toThrow("EIO");
+  expect(await readdir(folder)).toEqual([kept]);
 });
 
 test.each(["../../etc/passwd", "file-../../../../x", "", "file-", "file-0000000000000000000000"])(

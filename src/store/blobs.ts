@@ -1,12 +1,14 @@
-// Bytes on the disk, one blob an id of a file or of an upload's part. A blob appears whole or not at all: written to a temporary file, flushed,
-// renamed. It knows no database and no HTTP.
+// Bytes on the disk, one blob an id of a file or of an upload's part. A blob appears whole or not at all: written to a temporary file, renamed,
+// and flushed before its writer may name it in a row. A power cut before that leaves at most a blob that no row knows, which is swept.
+// It knows no database and no HTTP.
 import { createHash, randomUUID } from "node:crypto";
-import { mkdir, open, opendir, rename, rm, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, open, opendir, rename, stat, unlink } from "node:fs/promises";
+import { dirname, join } from "node:path";
 import type { Readable } from "node:stream";
 import { setImmediate as turn } from "node:timers/promises";
 import { InvalidRequest, isFullDisk, OutOfSpace } from "../errors.ts";
 import { isId } from "../wire/ids.ts";
+import { shareFlush } from "./durable-dialect.ts";
 
 export interface WrittenBlob {
   bytes: number;
@@ -49,29 +51,37 @@ export class BlobStore {
   readonly #directory: string;
   readonly #kind: "file" | "uploadPart";
   readonly #openWriter: (path: string) => Promise<BlobWriter>;
+  /** Makes renames outlive a power cut; blobs that are written at a time share it. */
+  readonly #flushFolder: () => Promise<void>;
 
   constructor(options: BlobStoreOptions) {
     this.#directory = options.directory;
     this.#kind = options.kind ?? "file";
     this.#openWriter = options.openWriter ?? openForWriting;
+    this.#flushFolder = shareFlush(() => flushDirectory(options.directory));
   }
 
   /**
-   * Writes a blob from a stream at the disk's pace, hashing as it goes. Throws InvalidRequest beyond `maxBytes` and OutOfSpace
-   * when the disk is full; whatever goes wrong, nothing is left behind.
+   * Writes a blob from a stream at the disk's pace, hashing as it goes; it outlives a power cut once this resolves. Throws InvalidRequest
+   * beyond `maxBytes` and OutOfSpace when the disk is full; whatever goes wrong, nothing is left behind.
    */
   async write(id: string, source: AsyncIterable<Uint8Array>, limit: BlobLimit): Promise<WrittenBlob> {
     const target = this.path(id);
     const temporary = join(this.#directory, `${id}.${randomUUID()}${TEMPORARY}`);
     try {
-      await mkdir(this.#directory, { recursive: true });
-      const written = await this.#copy(temporary, source, limit);
-      await rename(temporary, target);
-      await flushDirectory(this.#directory);
-      return written;
+      const writer = await this.#open(temporary);
+      try {
+        const written = await copy(source, writer, limit);
+        await rename(temporary, target);
+        // Together: a journaling file system makes both last in one step, which is most of what a small blob costs.
+        await Promise.all([writer.sync(), this.#flushFolder()]);
+        return written;
+      } finally {
+        await writer.close();
+      }
     } catch (error) {
-      await rm(temporary, { force: true });
-      await rm(target, { force: true });
+      await remove(temporary);
+      await remove(target);
       if (isFullDisk(error)) {
         throw new OutOfSpace(
           `The disk that holds ${this.#directory} is full, so the file was not stored. Free some space and send it again.`,
@@ -82,23 +92,16 @@ export class BlobStore {
     }
   }
 
-  async #copy(path: string, source: AsyncIterable<Uint8Array>, limit: BlobLimit): Promise<WrittenBlob> {
-    const { maxBytes, refuse = fileTooLarge } = limit;
-    const hash = createHash("sha256");
-    let bytes = 0;
-    const writer = await this.#openWriter(path);
+  async #open(path: string): Promise<BlobWriter> {
     try {
-      for await (const chunk of source) {
-        bytes += chunk.length;
-        if (bytes > maxBytes) throw refuse(maxBytes);
-        hash.update(chunk);
-        await writer.write(chunk);
-      }
-      await writer.sync();
-    } finally {
-      await writer.close();
+      return await this.#openWriter(path);
+    } catch (error) {
+      if (!isMissing(error)) throw error;
+      // The store's first blob.
+      await mkdir(this.#directory, { recursive: true });
+      await flushDirectory(dirname(this.#directory));
+      return this.#openWriter(path);
     }
-    return { bytes, sha256: hash.digest("hex") };
   }
 
   /** Where the blob of this id lies. Throws for anything that is no id of this store's kind, so no id can leave the folder. */
@@ -115,7 +118,7 @@ export class BlobStore {
 
   /** Removes the blob; one that is already gone is no error. */
   async delete(id: string): Promise<void> {
-    await rm(this.path(id), { force: true });
+    await remove(this.path(id));
   }
 
   /** Removes what crashes left: half-written blobs, and blobs that `liveAmong` does not know. Returns how many. */
@@ -155,11 +158,28 @@ export class BlobStore {
         () => 0, // another process has removed it meanwhile
       );
       if (age < SWEEP_AGE_MS) continue;
-      await rm(path, { force: true });
+      await remove(path);
       removed += 1;
     }
     return removed;
   }
+}
+
+/** Throws what `limit` says for a source with more. */
+async function copy(
+  source: AsyncIterable<Uint8Array>,
+  writer: BlobWriter,
+  { maxBytes, refuse = fileTooLarge }: BlobLimit,
+): Promise<WrittenBlob> {
+  const hash = createHash("sha256");
+  let bytes = 0;
+  for await (const chunk of source) {
+    bytes += chunk.length;
+    if (bytes > maxBytes) throw refuse(maxBytes);
+    hash.update(chunk);
+    await writer.write(chunk);
+  }
+  return { bytes, sha256: hash.digest("hex") };
 }
 
 function fileTooLarge(maxBytes: number): InvalidRequest {
@@ -183,7 +203,18 @@ async function openForWriting(path: string): Promise<BlobWriter> {
   };
 }
 
-/** Makes the rename itself outlive a power cut. Windows cannot open folders and does not need to. */
+/** Unlike rm, it does not look at the file first. */
+async function remove(path: string): Promise<void> {
+  try {
+    await unlink(path);
+  } catch (error) {
+    if (!isMissing(error)) throw error;
+  }
+}
+
+const isMissing = (error: unknown) => error instanceof Error && "code" in error && error.code === "ENOENT";
+
+/** Makes a folder's entries themselves outlive a power cut. Windows cannot open folders and does not need to. */
 async function flushDirectory(directory: string): Promise<void> {
   if (process.platform === "win32") return;
   const handle = await open(directory, "r");

@@ -222,12 +222,18 @@ export class ChatCompletionStore {
   }
 }
 
+/** Half a surrogate pair is stored as U+FFFD, so two pairs may become one. */
 async function addPairs(
   transaction: DatabaseTransaction,
   { projectId, sequence, metadata }: { projectId: string; sequence: number; metadata: Metadata },
 ): Promise<void> {
   const pairs = Object.entries(metadata).map(([key, value]) => ({ projectId, key, value, sequence }));
-  if (pairs.length > 0) await transaction.insertInto("chatCompletionMetadata").values(pairs).execute();
+  if (pairs.length === 0) return;
+  await transaction
+    .insertInto("chatCompletionMetadata")
+    .values(pairs)
+    .onConflict((conflict) => conflict.doNothing())
+    .execute();
 }
 
 async function removePairs(transaction: DatabaseTransaction, sequence: number): Promise<void> {

@@ -3,11 +3,19 @@
 import { mkdirSync } from "node:fs";
 import { dirname } from "node:path";
 import { CamelCasePlugin, Kysely } from "kysely";
-import type { ColumnType, Generated, Transaction } from "kysely";
+import type {
+  ColumnType,
+  Generated,
+  PluginTransformResultArgs,
+  QueryResult,
+  Transaction,
+  UnknownRow,
+} from "kysely";
 import Sqlite from "libsql";
 import { Unavailable } from "../errors.ts";
 import { createFlush, DurableSqliteDialect } from "./durable-dialect.ts";
 import type { Flush } from "./durable-dialect.ts";
+import { MAX_LOG_PAGES } from "./log-checkpoints.ts";
 import { MIGRATIONS } from "./migrations.ts";
 
 export type Database = Kysely<Tables>;
@@ -16,6 +24,7 @@ export type DatabaseTransaction = Transaction<Tables>;
 export interface Tables {
   files: FilesTable;
   fineTuningJobs: FineTuningJobsTable;
+  fineTuningJobMetadata: FineTuningJobMetadataTable;
   fineTuningEvents: FineTuningEventsTable;
   fineTuningCheckpoints: FineTuningCheckpointsTable;
   fineTuningTurns: FineTuningTurnsTable;
@@ -83,6 +92,15 @@ export interface FineTuningJobsTable {
   cleanedUp: Generated<number>;
   /** Free bytes at which a job that was paused on a full disk goes on by itself; kept while it works, for the next time. */
   waitsForBytes: number | null;
+}
+
+/** The pairs of `metadata`. */
+export interface FineTuningJobMetadataTable {
+  projectId: Fixed<string>;
+  key: Fixed<string>;
+  value: Fixed<string>;
+  /** Of the job. */
+  sequence: Fixed<number>;
 }
 
 export interface FineTuningEventsTable {
@@ -297,14 +315,32 @@ export async function openDatabase(path: string, flush = flushOf(path)): Promise
     migrate(sqlite, path);
     // Commits are flushed by the dialect, without holding up the event loop.
     sqlite.exec("PRAGMA synchronous = NORMAL");
+    sqlite.exec(`PRAGMA wal_autocheckpoint = ${MAX_LOG_PAGES}`);
   } catch (error) {
     sqlite.close();
     throw error;
   }
+  const names = new ColumnNames();
   return new Kysely<Tables>({
-    dialect: new DurableSqliteDialect(sqlite, flush),
-    plugins: [new CamelCasePlugin()],
+    dialect: new DurableSqliteDialect({
+      database: sqlite,
+      flush,
+      nameOf: (column) => names.ofColumn(column),
+    }),
+    plugins: [names],
   });
+}
+
+/** camelCase here, snake_case there. */
+class ColumnNames extends CamelCasePlugin {
+  /** The connection has named the columns already, once a statement; the plugin would make each row anew. */
+  override async transformResult({ result }: PluginTransformResultArgs): Promise<QueryResult<UnknownRow>> {
+    return result;
+  }
+
+  ofColumn(column: string): string {
+    return this.camelCase(column);
+  }
 }
 
 function flushOf(path: string): Flush {

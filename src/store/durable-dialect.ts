@@ -3,22 +3,29 @@
 import { open } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { SqliteDialect, SqliteDriver } from "kysely";
-import type { Driver } from "kysely";
+import type { DatabaseConnection, Driver } from "kysely";
 import type Sqlite from "libsql";
+import { LogCheckpoints } from "./log-checkpoints.ts";
+import { SqliteConnection } from "./sqlite-connection.ts";
+
+export interface DurableOptions {
+  /** In WAL mode with `synchronous = NORMAL`: SQLite itself flushes at checkpoints only. */
+  database: Sqlite.Database;
+  flush: Flush;
+  /** What the program calls a column. */
+  nameOf: (column: string) => string;
+}
 
 export class DurableSqliteDialect extends SqliteDialect {
-  readonly #database: Sqlite.Database;
-  readonly #flush: Flush;
+  readonly #options: DurableOptions;
 
-  /** The database is in WAL mode with `synchronous = NORMAL`: SQLite itself flushes at checkpoints only. */
-  constructor(database: Sqlite.Database, flush: Flush) {
-    super({ database });
-    this.#database = database;
-    this.#flush = flush;
+  constructor(options: DurableOptions) {
+    super({ database: options.database });
+    this.#options = options;
   }
 
   override createDriver(): Driver {
-    return new DurableDriver(this.#database, this.#flush);
+    return new DurableDriver(this.#options);
   }
 }
 
@@ -29,23 +36,28 @@ export interface Flush {
 }
 
 class DurableDriver extends SqliteDriver {
+  readonly #connection: SqliteConnection;
   readonly #flush: Flush;
   readonly #totalChanges: () => number;
   #flushedChanges: number;
 
-  constructor(database: Sqlite.Database, flush: Flush) {
+  constructor({ database, flush, nameOf }: DurableOptions) {
     super({ database });
+    this.#connection = new SqliteConnection(database, nameOf);
     this.#flush = flush;
     const statement = database.prepare("SELECT total_changes() AS changes");
     this.#totalChanges = () => (statement.get() as { changes: number }).changes;
     this.#flushedChanges = this.#totalChanges();
   }
 
+  override async acquireConnection(): Promise<DatabaseConnection> {
+    await super.acquireConnection();
+    return this.#connection;
+  }
+
   /** Kysely awaits this before it hands a query's or a transaction's result to its caller. */
   override async releaseConnection(): Promise<void> {
-    const changes = this.#totalChanges();
-    const hasWritten = changes !== this.#flushedChanges;
-    this.#flushedChanges = changes;
+    const hasWritten = this.#takeHasWritten();
     // First, so that others work while the disk does.
     await super.releaseConnection();
     if (!hasWritten) return;
@@ -58,23 +70,38 @@ class DurableDriver extends SqliteDriver {
     }
   }
 
+  #takeHasWritten(): boolean {
+    const mayHaveWritten = this.#connection.takeMayHaveWritten();
+    if (!mayHaveWritten && this.#flushedChanges !== -1) return false;
+    const changes = this.#totalChanges();
+    const hasWritten = changes !== this.#flushedChanges;
+    this.#flushedChanges = changes;
+    return hasWritten;
+  }
+
   override async destroy(): Promise<void> {
+    this.#connection.close();
     await super.destroy();
     await this.#flush.close();
   }
 }
 
 /**
- * Flushes the write-ahead log of the database at this path. What a checkpoint has moved out of the log meanwhile, SQLite has
- * flushed. SQLite holds no locks on this file, which closing it here would free.
+ * Flushes the write-ahead log of the database at this path, and has it moved into the database now and then. What a checkpoint has
+ * moved out of the log meanwhile, SQLite has flushed. SQLite holds no locks on this file, which closing it here would free.
  */
-export function createFlush(path: string): Flush {
+export function createFlush(path: string, checkpoints = new LogCheckpoints(path)): Flush {
   let log: FileHandle | null = null;
   const sync = stopAtFailure(async () => {
+    checkpoints.due();
     const handle = (log ??= await open(`${path}-wal`, "r+"));
     return () => handle.datasync();
   });
-  return Object.assign(shareFlush(sync), { close: async () => void (await log?.close()) });
+  const close = async () => {
+    await checkpoints.close();
+    await log?.close();
+  };
+  return Object.assign(shareFlush(sync), { close });
 }
 
 /**

@@ -133,7 +133,9 @@ export function toJob(row: Selectable<FineTuningJobsTable>): Job {
   };
 }
 
-export function toEvent(row: Selectable<FineTuningEventsTable>): JobEvent {
+export function toEvent(
+  row: Pick<Selectable<FineTuningEventsTable>, "id" | "createdAt" | "level" | "type" | "message" | "data">,
+): JobEvent {
   return {
     id: row.id,
     createdAt: row.createdAt,

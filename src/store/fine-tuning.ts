@@ -1,7 +1,6 @@
 // Fine-tuning jobs, their events and checkpoints as the API uses them: create, read, cancel, pause, resume. What a worker does to a job
 // stands in fine-tuning-queue.ts. It knows no HTTP and no trainer.
 import { sql } from "kysely";
-import type { Expression, SqlBool } from "kysely";
 import { InvalidRequest } from "../errors.ts";
 import { newId } from "../wire/ids.ts";
 import type { JobStatus } from "../wire/fine-tuning.ts";
@@ -48,6 +47,8 @@ export class FineTuningStore {
         .returningAll()
         .executeTakeFirstOrThrow();
       const created = toJob(row);
+      const { projectId, sequence } = row;
+      await insertPairs(transaction, { projectId, sequence }, job.metadata ?? {});
       await insertEvents(transaction, this.#seconds(), created.id, events(created));
       return created;
     });
@@ -69,36 +70,63 @@ export class FineTuningStore {
     projectId: string,
     page: PageRequest & { metadata?: Record<string, string> | null | undefined },
   ): Promise<Page<Job>> {
+    const { limit, after, metadata } = page;
+    const cursor = after === undefined ? null : await this.#placeOfJob(projectId, after);
+    const pairs = Object.entries(metadata ?? {});
+    if (pairs.length > 0) return pageOf(await this.#listTagged(projectId, pairs, cursor, limit + 1), limit);
     let query = this.#database
       .selectFrom("fineTuningJobs")
       .selectAll()
       .where("projectId", "=", projectId)
       .orderBy("sequence", "desc")
-      .limit(page.limit + 1);
-    if (page.after !== undefined) {
-      const cursor = await this.#database
-        .selectFrom("fineTuningJobs")
-        .select("sequence")
-        .where("projectId", "=", projectId)
-        .where("id", "=", page.after)
-        .executeTakeFirst();
-      if (cursor === undefined) throw unknownCursor(page.after);
-      query = query.where("sequence", "<", cursor.sequence);
+      .limit(limit + 1);
+    if (metadata === null) query = query.where("metadata", "is", null);
+    if (cursor !== null) query = query.where("sequence", "<", cursor);
+    return pageOf((await query.execute()).map(toJob), limit);
+  }
+
+  /** Along the pairs, in the order of their index: to look through all jobs would hold up every other request. */
+  async #listTagged(
+    projectId: string,
+    [[key, value] = ["", ""], ...others]: readonly (readonly [string, string])[],
+    cursor: number | null,
+    limit: number,
+  ): Promise<Job[]> {
+    let query = this.#database
+      .selectFrom("fineTuningJobMetadata as pair")
+      .innerJoin("fineTuningJobs as job", "job.sequence", "pair.sequence")
+      .selectAll("job")
+      .where("pair.projectId", "=", projectId)
+      .where("pair.key", "=", key)
+      .where("pair.value", "=", value)
+      .orderBy("pair.sequence", "desc")
+      .limit(limit);
+    for (const [otherKey, otherValue] of others) {
+      query = query.where((where) =>
+        where.exists(
+          where
+            .selectFrom("fineTuningJobMetadata as other")
+            .select("other.sequence")
+            .where("other.projectId", "=", projectId)
+            .where("other.key", "=", otherKey)
+            .where("other.value", "=", otherValue)
+            .whereRef("other.sequence", "=", "pair.sequence"),
+        ),
+      );
     }
-    if (page.metadata === undefined) return pageOf((await query.execute()).map(toJob), page.limit);
-    if (page.metadata === null) query = query.where("metadata", "is", null);
-    else {
-      query = query.where("metadata", "is not", null);
-      for (const [key, value] of Object.entries(page.metadata)) query = query.where(hasPair(key, value));
-    }
-    // First the places, which an index knows, then the rows.
-    const rows = await this.#database
+    if (cursor !== null) query = query.where("pair.sequence", "<", cursor);
+    return (await query.execute()).map(toJob);
+  }
+
+  async #placeOfJob(projectId: string, id: string): Promise<number> {
+    const row = await this.#database
       .selectFrom("fineTuningJobs")
-      .selectAll()
-      .where("sequence", "in", query.clearSelect().select("sequence"))
-      .orderBy("sequence", "desc")
-      .execute();
-    return pageOf(rows.map(toJob), page.limit);
+      .select("sequence")
+      .where("projectId", "=", projectId)
+      .where("id", "=", id)
+      .executeTakeFirst();
+    if (row === undefined) throw unknownCursor(id);
+    return row.sequence;
   }
 
   /** Cancels an unfinished job at once: its worker loses the lease and stops. Null: the project has no such job. Throws InvalidRequest when it has ended. */
@@ -210,7 +238,7 @@ export class FineTuningStore {
   async listEvents(jobId: string, page: PageRequest): Promise<Page<JobEvent>> {
     let query = this.#database
       .selectFrom("fineTuningEvents")
-      .selectAll()
+      .select(["id", "createdAt", "level", "type", "message", "data"])
       .where("jobId", "=", jobId)
       .orderBy("sequence", "desc")
       .limit(page.limit + 1);
@@ -255,11 +283,17 @@ export class FineTuningStore {
   }
 }
 
-/**
- * json_each, not json_extract: a key may hold any character, and a path would need escaping. instr comes first because it is fast: the
- * pair stands in the stored text as it is written here, though perhaps as the end of a longer key.
- */
-function hasPair(key: string, value: string): Expression<SqlBool> {
-  const written = `${JSON.stringify(key)}:${JSON.stringify(value)}`;
-  return sql<SqlBool>`instr(metadata, ${written}) > 0 AND EXISTS (SELECT 1 FROM json_each(metadata) AS pair WHERE pair.key = ${key} AND pair.value = ${value})`;
+/** The pairs once more, for lists that ask for them. Half a surrogate pair is stored as U+FFFD, so two pairs may become one. */
+async function insertPairs(
+  transaction: DatabaseTransaction,
+  job: { projectId: string; sequence: number },
+  metadata: Record<string, string>,
+): Promise<void> {
+  const pairs = Object.entries(metadata).map(([key, value]) => ({ ...job, key, value }));
+  if (pairs.length === 0) return;
+  await transaction
+    .insertInto("fineTuningJobMetadata")
+    .values(pairs)
+    .onConflict((conflict) => conflict.doNothing())
+    .execute();
 }

@@ -297,4 +297,18 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
     `CREATE INDEX fine_tuning_jobs_waiting ON fine_tuning_jobs (sequence)
       WHERE status = 'paused' AND waits_for_bytes IS NOT NULL`,
   ],
+  // The pairs of a job's metadata once more, so that a list which asks for some looks at the jobs that have them, not at all.
+  [
+    `CREATE TABLE fine_tuning_job_metadata (
+      project_id TEXT NOT NULL,
+      key TEXT NOT NULL,
+      value TEXT NOT NULL,
+      sequence INTEGER NOT NULL REFERENCES fine_tuning_jobs (sequence),
+      PRIMARY KEY (project_id, key, value, sequence)
+    ) STRICT, WITHOUT ROWID`,
+    `INSERT OR IGNORE INTO fine_tuning_job_metadata (project_id, key, value, sequence)
+      SELECT project_id, pair.key, pair.value, sequence FROM fine_tuning_jobs, json_each(metadata) AS pair
+      WHERE metadata IS NOT NULL`,
+    `DROP INDEX fine_tuning_jobs_with_metadata`,
+  ],
 ];

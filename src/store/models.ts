@@ -26,6 +26,8 @@ export interface Model extends NewModel {
   createdAt: number;
 }
 
+export type ModelSummary = Pick<Model, "id" | "createdAt" | "ownedBy" | "baseModel">;
+
 export class ModelStore {
   readonly #database: Database;
   readonly #home: string;
@@ -72,16 +74,15 @@ export class ModelStore {
     return row === undefined ? null : this.#toModel(row);
   }
 
-  /** All models that the project may use, newest first: this list of the protocol has no pages. */
-  async list(projectId: string): Promise<Model[]> {
-    const rows = await this.#database
+  /** All models that the project may use, newest first: this list of the protocol has no pages, so it reads what is listed only. */
+  async list(projectId: string): Promise<ModelSummary[]> {
+    return this.#database
       .selectFrom("models")
-      .selectAll()
+      .select(["id", "createdAt", "ownedBy", "baseModel"])
       .where(usableBy(projectId))
       .where("deletedAt", "is", null)
       .orderBy("sequence", "desc")
       .execute();
-    return rows.map((row) => this.#toModel(row));
   }
 
   /** The model that was deleted, for whoever removes its adapter; null when there was none. */

@@ -1,5 +1,6 @@
 // Uploads in parts: what is known of each and of its parts until it becomes a file or ends. The bytes of parts are blobs of the
 // same ids (blobs.ts). Another project's upload is an unknown upload.
+import { sql } from "kysely";
 import type { Selectable } from "kysely";
 import { InvalidRequest } from "../errors.ts";
 import type { UploadPurpose } from "../wire/files.ts";
@@ -46,6 +47,9 @@ const MAX_PENDING_UPLOADS = 1_000;
 /** Bytes that an upload's parts may hold, as a multiple of its size: a client that repeats a part leaves its first one unused. */
 const MAX_STORED_RATIO = 2;
 
+/** Written into the statement: with a bound value SQLite plans it anew each time, to see whether the index of pending uploads will do. */
+const PENDING = sql.lit("pending" satisfies UploadStatus);
+
 /** Counted from the creation, as clients are told; a completion that ends beyond that gives the file its life from then on. */
 function endOfLife(createdAt: number, ttlSeconds: number, now: number): number {
   const end = createdAt + ttlSeconds;
@@ -71,7 +75,7 @@ export class UploadStore {
         .selectFrom("uploads")
         .select((select) => select.fn.countAll<number>().as("count"))
         .where("projectId", "=", upload.projectId)
-        .where("status", "=", "pending" satisfies UploadStatus)
+        .where("status", "=", PENDING)
         .where("expiresAt", ">", now)
         .executeTakeFirstOrThrow();
       if (count >= MAX_PENDING_UPLOADS) {
@@ -177,7 +181,7 @@ export class UploadStore {
       const due = await transaction
         .selectFrom("uploads")
         .select("id")
-        .where("status", "=", "pending" satisfies UploadStatus)
+        .where("status", "=", PENDING)
         .where("expiresAt", "<=", this.#seconds())
         .execute();
       for (const { id } of due) {

@@ -320,3 +320,9 @@ test("a filter by metadata reads its own index, not every completion", async () 
   ]);
   await database.destroy();
 });
+
+test("a completion is kept whose metadata has two keys that are one to the database", async () => {
+  const server = await testServer();
+  const id = await store(server, { metadata: { "\ud800": "a", "\ud801": "a" } });
+  expect(idsOf(await read(server, "", { "metadata[\ufffd]": "a" }))).toEqual([id]);
+});

@@ -51,7 +51,8 @@ test("a succeeded job loses its data and keeps its models, their optimizer state
   await until("the job is cleaned up", async () => (await bench.queue.listToCleanUp(1)).length === 0);
   for (const parts of GONE) expect(existsSync(inDirectory(job, ...parts)), parts.join("/")).toBe(false);
   expect(existsSync(inDirectory(job, "checkpoints", "step-4", "optimizer.safetensors"))).toBe(false);
-  for (const { adapterDirectory } of models) {
+  for (const { id } of models) {
+    const { adapterDirectory = "" } = (await bench.models.get(DEFAULT_PROJECT, id)) ?? {};
     expect(readdirSync(adapterDirectory)).toEqual(["adapter_model.safetensors"]);
   }
   expect(readdirSync(bench.directoryOf(job))).toEqual(
