@@ -38,13 +38,16 @@ export function addFault(
  * For what is stored in a column of its own and sent back.
  */
 export function storedText() {
-  return z.string().superRefine((value, context) => {
-    if (!/[\0\p{Surrogate}]/u.test(value)) return;
-    addFault(context, {
-      code: "invalid_value",
-      message: "Invalid '{param}': expected text without NUL characters and halves of surrogate pairs.",
-    });
-  });
+  return z
+    .string()
+    .superRefine((value, context) => {
+      if (!/[\0\p{Surrogate}]/u.test(value)) return;
+      addFault(context, {
+        code: "invalid_value",
+        message: "Invalid '{param}': expected text without NUL characters and halves of surrogate pairs.",
+      });
+    })
+    .meta({ pattern: "^[^\\u0000]*$" });
 }
 
 interface Range {
