@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes the Python environments of test/clients at .venv-clients/ (git-ignored), one for each
-# scripts/requirements-clients-NAME.txt: the official client at three majors, and libraries that build on it. Does nothing
-# for those that are already made for their pins. Exits non-zero with one line that says why when one cannot be made.
+# scripts/requirements-clients-NAME.txt: the official client at three majors, and libraries that build on it. With names as
+# arguments, those; the tests ask for theirs themselves. Does nothing for those that are already made for their pins. Exits
+# non-zero with one line that says why when one cannot be made.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -15,10 +16,15 @@ python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "python3 i
 python3 -m pip --version >/dev/null 2>&1 || fail "python3 has no pip; install it"
 version="$(python3 -c 'import platform; print(platform.python_version())')"
 
-# make_environment NAME
-make_environment() {
-  local venv=".venv-clients/$1" requirements="scripts/requirements-clients-$1.txt" wanted
+# make_environment NAME: in a subshell of its own.
+make_environment() (
+  venv=".venv-clients/$1" requirements="scripts/requirements-clients-$1.txt"
+  [[ -f "$requirements" ]] || fail "there is no $requirements"
   wanted="$version $(cksum <"$requirements")"
+  # Test files that run side by side need the same ones. The lock is this shell's descriptor: the system frees it with the shell.
+  mkdir -p .venv-clients
+  exec 9>"$venv.lock"
+  python3 -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'
   if [[ -f "$venv/requirements.cksum" && "$(<"$venv/requirements.cksum")" == "$wanted" ]]; then
     return
   fi
@@ -33,11 +39,15 @@ make_environment() {
     fail "pip could not install $requirements; see $venv/install.log"
   echo "$wanted" >"$venv/requirements.cksum"
   echo "clients-env: $venv is ready"
-}
+)
 
+if (($# > 0)); then
+  for name in "$@"; do make_environment "$name"; done
+  exit
+fi
 # The libraries take as long as the three clients together.
 make_environment libraries &
 libraries=$!
 clients=ok
-(for major in 1 2 3; do make_environment "openai-$major"; done) || clients=failed
+(for major in 1 2 3; do make_environment "openai-$major" || exit 1; done) || clients=failed
 wait "$libraries" && [[ "$clients" == ok ]]

@@ -78,6 +78,10 @@ PAIRS = [
     ("Îles d'été", "ILES D'ETE"),
     ("a\u00a0b\u2003c\ufeffd", "a b c d"),
     ("yyyy syzygy toy", "yyy syzygies toys"),
+    ("İstanbul", "lying"),  # a character whose lower case is two
+    ("İSTANBUL'DA İKİ GÜN", "istanbul'da iki gün"),
+    ("ΣΑΣ ΟΔΥΣΣΕΥΣ", "σασ οδυσσευσ"),  # and one that depends on its place
+    ("ΣΑΣ ΟΔΥΣΣΕΥΣ", "σας οδυσσευς"),
 ]
 
 STEMS = WORDS + """caresses ponies ties cats agreed plastered bled motoring sing conflated troubled sized hopping tanned falling

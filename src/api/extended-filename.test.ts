@@ -29,6 +29,19 @@ test.each([
   ["quoted by mistake", `form-data; name="file"; filename*="UTF-8''%C3%BC.jsonl"`, "ü.jsonl"],
   ["none", `form-data; name="file"; filename="a.jsonl"`, null],
   ["broken UTF-8", "form-data; name=file; filename*=UTF-8''%FC.jsonl", null],
+  ["text of a quoted name", `form-data; name="file"; filename="x; filename*=UTF-8''evil.jsonl"`, null],
+  [
+    "text of a quoted name, and a real one",
+    `form-data; name="file"; filename="x\\"; filename*=UTF-8''evil.jsonl"; filename*=UTF-8''good.jsonl`,
+    "good.jsonl",
+  ],
+  [
+    "text of a name whose quotes stay open",
+    `form-data; name="file"; filename="x; filename*=UTF-8''evil`,
+    null,
+  ],
+  ["another header's", `form-data; name=file; filename=a\r\nX-Other: a; filename*=UTF-8''evil`, null],
+  ["a member's", `form-data; name="file; filename*=UTF-8''evil"`, null],
   ["another charset", "form-data; name=file; filename*=koi8-r''%FC.jsonl", null],
 ])("%s", (_name, disposition, expected) => {
   expect(nameIn(formOf(disposition))).toBe(expected);
@@ -43,6 +56,11 @@ test("the form may arrive byte by byte, after other members, under a quoted boun
 test("a member's value or a file's bytes are no header", () => {
   const value = `--b-1\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nContent-Disposition: ${BOTH}\r\n\r\n\r\n`;
   expect(nameIn(formOf(`form-data; name="file"; filename="a.jsonl"`, value))).toBe(null);
+});
+
+test("a member whose name reads like a file's is none: the file's header counts", () => {
+  const member = `--b-1\r\nContent-Disposition: form-data; name="a; filename=b"\r\n\r\n\r\n`;
+  expect(nameIn(formOf(BOTH, member))).toBe("übung 1.jsonl");
 });
 
 test("what comes after a long way is not looked for", () => {

@@ -25,9 +25,11 @@ export class ExtendedFilename {
     // The first file's header lies in the first bytes of whichever chunk completes it.
     this.#seen = Buffer.concat([this.#seen, chunk.subarray(0, MAX_SEEN_BYTES - this.#seen.length)]);
     for (const header of headersOf(this.#seen, this.#delimiter)) {
-      if (!/^content-disposition:.*;\s*filename\*?\s*=/im.test(header)) continue;
-      this.name = extendedName(header);
+      const disposition = dispositionOf(header);
+      if (!disposition.has("filename") && !disposition.has("filename*")) continue;
+      this.name = extendedName(disposition.get("filename*") ?? "");
       this.#isDone = true;
+      break;
     }
     if (this.#seen.length >= MAX_SEEN_BYTES) this.#isDone = true;
     if (this.#isDone) this.#seen = Buffer.alloc(0);
@@ -45,9 +47,20 @@ function* headersOf(form: Buffer, delimiter: Buffer): Generator<string> {
   }
 }
 
-function extendedName(header: string): string | null {
-  const [, charset = "", encoded = ""] =
-    /;\s*filename\*\s*=\s*"?([\w.:-]+)'[^']*'([^;"\s]*)/i.exec(header) ?? [];
+/** The parameters of a part's Content-Disposition, in small letters; what looks like one inside quotes is text. */
+function dispositionOf(header: string): Map<string, string> {
+  const [, disposition = ""] = /^content-disposition:(.*)/im.exec(header) ?? [];
+  const parameters = disposition.matchAll(/;\s*([^\s;="]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)(?:"|$)|([^;]*))/g);
+  return new Map(
+    Array.from(parameters, ([, name = "", quoted, plain = ""]) => [
+      name.toLowerCase(),
+      quoted ?? plain.trim(),
+    ]),
+  );
+}
+
+function extendedName(value: string): string | null {
+  const [, charset = "", encoded = ""] = /^([\w.:-]+)'[^']*'([^;"\s]*)/.exec(value) ?? [];
   if (encoded === "") return null;
   const bytes = Buffer.from(
     encoded.replaceAll(/%([0-9a-f]{2})/gi, (_all, hex: string) => String.fromCharCode(parseInt(hex, 16))),

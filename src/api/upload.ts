@@ -6,6 +6,7 @@ import { InvalidRequest, TunesmithError } from "../errors.ts";
 import { FILE_TOO_LARGE } from "../store/blobs.ts";
 import type { BlobLimit, BlobStore, WrittenBlob } from "../store/blobs.ts";
 import type { NewUpload } from "../store/files.ts";
+import { firstCharacters } from "../wire/characters.ts";
 import { BATCH_FILE_TTL_SECONDS, createFileFields, UPLOAD_PURPOSES } from "../wire/files.ts";
 import type { CreateFileFields, UploadPurpose } from "../wire/files.ts";
 import { newId } from "../wire/ids.ts";
@@ -24,6 +25,7 @@ const MULTIPART_LIMITS = {
   // The blob store counts the file's bytes and refuses in the protocol's words.
   fileSize: Number.POSITIVE_INFINITY,
 };
+/** Characters of a name that are kept; what a file system takes. */
 const MAX_FILENAME_LENGTH = 255;
 
 /** What a form brought: its file, which is a blob now, and its other members. */
@@ -260,5 +262,5 @@ export function lifeSeconds(
 export function cleanFilename(filename: string | undefined = ""): string {
   const [last = ""] = filename.split(/[/\\]/).slice(-1);
   const clean = last.replaceAll(/[\u0000-\u001f\u007f]/g, "").trim();
-  return clean === "" ? "file" : clean.slice(0, MAX_FILENAME_LENGTH);
+  return clean === "" ? "file" : firstCharacters(clean, MAX_FILENAME_LENGTH);
 }

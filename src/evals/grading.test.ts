@@ -124,6 +124,12 @@ describe("score_model", () => {
     ["0.75", 0.75],
     ['{"result": 7, "steps": []}', 1],
     ['{"result": -1e9, "steps": []}', 0],
+    // More than JavaScript's numbers hold.
+    ['{"result":7e945,"steps":[]}', 1],
+    ['{"result":-7e945,"steps":[]}', 0],
+    ['{"result":"7e945"}', 1],
+    ['{"result":7e945,"steps":[{"description":"First', 1],
+    [`{"result":1${"0".repeat(400)}`, 1],
     // Cut off behind the result.
     ['{"result": 0.125, "steps": [{"description": "First', 0.125],
   ])("%s", async (text, score) => {
@@ -138,6 +144,7 @@ describe("score_model", () => {
     '{"result": null}',
     '{"result": ""}',
     '{"result": "good"}',
+    '{"result": "Infinity"}',
     "{}",
     "[]",
     "null",
@@ -147,6 +154,12 @@ describe("score_model", () => {
     expect([score, faults.map(({ flag }) => flag)]).toEqual([0, ["model_grader_parse_error"]]);
     // The tokens were spent all the same.
     expect(completions).toHaveLength(1);
+  });
+
+  it("null is as a range or threshold that was left out", async () => {
+    const given = { ...scored, range: null, pass_threshold: null };
+    const nulls = { ...given, input: [{ role: "user", content: "Rate it.", type: null }] };
+    expect((await grade(nulls, judging("9"))).score).toBe(1);
   });
 
   it("clamps to the grader's range", async () => {

@@ -75,8 +75,9 @@ export async function scoreByModel(
     complete,
     (text) => {
       const result = resultOf(text, /"result"\s*:\s*(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)/);
-      const score = typeof result === "string" && result.trim() !== "" ? Number(result) : result;
-      if (typeof score === "number" && Number.isFinite(score)) return Math.min(most, Math.max(least, score));
+      // A number beyond what JavaScript holds is read as infinite, and clamped as any other; the word is no number of JSON.
+      const score = typeof result === "string" && /\d/.test(result) ? Number(result) : result;
+      if (typeof score === "number" && !Number.isNaN(score)) return Math.min(most, Math.max(least, score));
       return null;
     },
   );

@@ -12,9 +12,21 @@ export function splitWords(text: string): string[] {
 /** All but letters and numbers: combining marks and the underscore are not part of a word. */
 const NO_WORD_CHARACTER = /[^\p{L}\p{N}]/gu;
 
-/** Lower case, with every character that belongs to no word as a space, as rapidfuzz's default_process. */
+/**
+ * Lower case, with every character that belongs to no word as a space, as rapidfuzz's default_process; its letters end with
+ * Unicode 13, those here with the Unicode of Node.js.
+ */
 export function wordsOnly(text: string): string {
-  return text.replaceAll(NO_WORD_CHARACTER, " ").trim().toLowerCase();
+  return Array.from(text.replaceAll(NO_WORD_CHARACTER, " ").trim(), lowerCharacter).join("");
+}
+
+/**
+ * A character in lower case by itself, so that one stays one: of whole texts, JavaScript writes an İ as two and a Σ at the end of
+ * a word as another letter.
+ */
+function lowerCharacter(character: string): string {
+  const [first = ""] = character.toLowerCase();
+  return first;
 }
 
 /** A text's characters as Python counts them: code points, not UTF-16 units. */

@@ -110,8 +110,13 @@ export function createFineTune(dependencies: FineTuneDependencies): RunJob<Job> 
         return;
       }
       const jobError = toJobError(error);
-      // The message of a fault in this program stays in the log; the job says only where to look.
-      logger.error({ job: job.id, error: error instanceof Error ? error.stack : error }, "Job failed.");
+      if (error instanceof DatasetError) {
+        // Its message quotes the file, whose content is the job's to show and not the log's.
+        logger.info({ job: job.id, code: jobError.code, param: jobError.param }, "Job failed by its data.");
+      } else {
+        // The message of a fault in this program stays in the log; the job says only where to look.
+        logger.error({ job: job.id, error: error instanceof Error ? error.stack : error }, "Job failed.");
+      }
       if (await queue.failJob(lease, jobError)) await cleanUp({ ...job, status: "failed" });
     }
   };

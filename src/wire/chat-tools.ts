@@ -6,18 +6,22 @@ import { addFault } from "./validation.ts";
 /** OpenAI's limit. */
 export const MAX_TOOLS = 128;
 
+/** The letters of a function's or a format's name; its length has a fault of its own. */
+const IDENTIFIER = /^[A-Za-z0-9_-]*$/;
+
 export const identifier = z
   .string()
   .min(1)
   .max(64)
   .superRefine((value, context) => {
-    if (!/^[A-Za-z0-9_-]*$/.test(value)) {
+    if (!IDENTIFIER.test(value)) {
       addFault(context, {
         code: "invalid_value",
         message: "Invalid '{param}': expected only letters, digits, '_' and '-'.",
       });
     }
-  });
+  })
+  .meta({ pattern: IDENTIFIER.source });
 export const jsonObject = z.record(z.string(), z.unknown());
 
 const tool = z

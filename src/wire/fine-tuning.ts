@@ -69,35 +69,39 @@ const HYPERPARAMETER_NAMES = [
   "weight_decay",
 ] as const;
 
-const METHOD_TYPES = ["supervised", "dpo", "reinforcement"] as const;
+/** A member that `type` does not name: ignored, whatever it holds. OpenAI's own client's tests send all three. */
+const ignored = z.unknown().optional();
 
-/** Leaves out the methods that `type` does not name. */
-function onlyNamedMethod(method: unknown): unknown {
-  if (typeof method !== "object" || method === null || Array.isArray(method)) return method;
-  const { type } = method as { type?: unknown };
-  const others = new Set<unknown>(METHOD_TYPES.filter((name) => name !== type));
-  return Object.fromEntries(Object.entries(method).filter(([name]) => !others.has(name)));
-}
-
-const namedMethodRequest = z
-  .strictObject({
-    type: z.enum(METHOD_TYPES),
-    supervised: z.strictObject({ hyperparameters: hyperparametersRequest.nullish() }).nullish(),
-    dpo: z.strictObject({ hyperparameters: preferenceHyperparametersRequest.nullish() }).nullish(),
-    reinforcement: z.unknown().optional().describe("Not implemented."),
-  })
-  .superRefine((method, context) => {
-    if (method.type !== "reinforcement") return;
-    addFault(context, {
-      code: "unsupported_value",
-      path: ["type"],
-      message: `Unsupported value: '{param}' does not support '${method.type}' on this server yet. Use 'supervised' or 'dpo'.`,
-    });
-  })
+const methodRequest = z
+  .discriminatedUnion("type", [
+    z.strictObject({
+      type: z.literal("supervised"),
+      supervised: z.strictObject({ hyperparameters: hyperparametersRequest.nullish() }).nullish(),
+      dpo: ignored,
+      reinforcement: ignored,
+    }),
+    z.strictObject({
+      type: z.literal("dpo"),
+      supervised: ignored,
+      dpo: z.strictObject({ hyperparameters: preferenceHyperparametersRequest.nullish() }).nullish(),
+      reinforcement: ignored,
+    }),
+    z
+      .strictObject({
+        type: z.literal("reinforcement").describe("Not implemented."),
+        supervised: ignored,
+        dpo: ignored,
+        reinforcement: ignored,
+      })
+      .superRefine(({ type }, context) =>
+        addFault(context, {
+          code: "unsupported_value",
+          path: ["type"],
+          message: `Unsupported value: '{param}' does not support '${type}' on this server yet. Use 'supervised' or 'dpo'.`,
+        }),
+      ),
+  ])
   .describe("Only the member that `type` names means anything; the others are ignored, whatever they hold.");
-
-// As OpenAI does, whose own client's tests send all three members.
-const methodRequest = z.preprocess(onlyNamedMethod, namedMethodRequest);
 
 export const createJobRequest = z
   .strictObject({
@@ -126,7 +130,7 @@ export const createJobRequest = z
       });
       return;
     }
-    const nested = request.method?.supervised?.hyperparameters;
+    const nested = methodHyperparameters(request);
     for (const name of HYPERPARAMETER_NAMES) {
       const [inMethod, atTop] = [written(nested?.[name]), written(legacy?.[name])];
       if (inMethod === undefined || atTop === undefined || inMethod === atTop) continue;
@@ -157,7 +161,8 @@ export const createJobRequest = z
   .meta({ id: "CreateFineTuningJobRequest" });
 
 function methodHyperparameters({ method }: { method?: z.infer<typeof methodRequest> | null | undefined }) {
-  return method?.type === "dpo" ? method.dpo?.hyperparameters : method?.supervised?.hyperparameters;
+  if (method?.type === "dpo") return method.dpo?.hyperparameters;
+  return method?.type === "supervised" ? method.supervised?.hyperparameters : undefined;
 }
 
 /** As it stands in a message; undefined stays. */
@@ -185,8 +190,8 @@ export function requestedMethod(request: CreateJobRequest): JobMethod {
 
 /** What was asked for, from either place, "auto" where nothing was. */
 export function requestedHyperparameters(request: CreateJobRequest): RequestedHyperparameters {
-  if (requestedMethod(request) === "dpo") {
-    const given = request.method?.dpo?.hyperparameters ?? {};
+  if (request.method?.type === "dpo") {
+    const given = request.method.dpo?.hyperparameters ?? {};
     return {
       n_epochs: given.n_epochs ?? "auto",
       batch_size: given.batch_size ?? "auto",
@@ -195,7 +200,7 @@ export function requestedHyperparameters(request: CreateJobRequest): RequestedHy
       ...recipeAdditions(given),
     };
   }
-  const nested = request.method?.supervised?.hyperparameters ?? {};
+  const nested = methodHyperparameters(request) ?? {};
   const legacy = request.hyperparameters ?? {};
   return {
     n_epochs: nested.n_epochs ?? legacy.n_epochs ?? "auto",

@@ -1,6 +1,7 @@
 // Graders: the definitions that clients send, made canonical, and what running one answers. A definition is data that is
 // stored and sent back, so other rooms use it as it stands here.
 import { z } from "zod";
+import { characterCount } from "./characters.ts";
 import { isDeeperThan } from "./depth.ts";
 import { addFault, decimal, integer, notImplemented } from "./validation.ts";
 
@@ -40,7 +41,8 @@ const PYTHON_IMAGE = "2025-05-08";
 const name = z.string().min(1).max(256);
 /** OpenAI's examples leave the name of these two out; its reference requires one. */
 const optionalName = (type: "python" | "multi") => name.nullish().transform((given): string => given ?? type);
-const threshold = decimal().optional();
+/** Null, here and for a range: as left out, since what is absent is null in objects of this protocol. */
+const threshold = decimal().nullish();
 
 const stringCheck = z.strictObject({
   type: z.literal("string_check"),
@@ -71,7 +73,7 @@ const contentPart = z.discriminatedUnion("type", [
 const message = z.strictObject({
   role: z.enum(["user", "assistant", "system", "developer"]),
   content: z.union([z.string(), contentPart, z.array(z.union([z.string(), contentPart])).min(1)]),
-  type: z.literal("message").optional(),
+  type: z.literal("message").nullish(),
 });
 export type GraderMessage = z.infer<typeof message>;
 const input = z.array(message).min(1).max(MAX_GRADER_MESSAGES);
@@ -95,7 +97,7 @@ const scoreModel = z.strictObject({
       });
     })
     .meta({ minItems: 2, maxItems: 2, description: "The lowest and the highest score." })
-    .optional(),
+    .nullish(),
   pass_threshold: threshold,
   sampling_params: z
     .strictObject({
@@ -186,7 +188,7 @@ const grader = z
   .discriminatedUnion("type", [stringCheck, textSimilarity, scoreModel, labelModel, python, multi])
   .superRefine((given, context) => {
     checkLabels(given, context);
-    const { length } = JSON.stringify(given);
+    const length = characterCount(JSON.stringify(given));
     if (length <= MAX_GRADER_CHARACTERS) return;
     addFault(context, {
       code: "string_above_max_length",

@@ -13,6 +13,8 @@ export const penalty = decimal({ min: -2, max: 2 }).nullish();
 /** More entries than anybody writes; each is a change of every token's logits. */
 export const MAX_LOGIT_BIASES = 1024;
 
+const TOKEN_ID = /^(0|[1-9]\d{0,8})$/;
+
 /** Token ids as keys. */
 export const logitBias = z
   .record(z.string(), decimal({ min: -100, max: 100 }))
@@ -24,7 +26,7 @@ export const logitBias = z
         message: `Invalid '{param}': too many properties. Expected at most ${MAX_LOGIT_BIASES}, but got ${keys.length} instead.`,
       });
     }
-    const stranger = keys.find((key) => !/^(0|[1-9]\d{0,8})$/.test(key));
+    const stranger = keys.find((key) => !TOKEN_ID.test(key));
     if (stranger !== undefined) {
       addFault(context, {
         code: "invalid_value",
@@ -32,7 +34,11 @@ export const logitBias = z
       });
     }
   })
-  .meta({ maxProperties: MAX_LOGIT_BIASES, description: "Token ids as keys." })
+  .meta({
+    maxProperties: MAX_LOGIT_BIASES,
+    propertyNames: { type: "string", pattern: TOKEN_ID.source },
+    description: "Token ids as keys.",
+  })
   .nullish();
 
 export const streamOptions = z

@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { expiresAfter, fileObject, UPLOAD_PURPOSES } from "./files.ts";
 import type { UploadPurpose } from "./files.ts";
-import { addFault, integer } from "./validation.ts";
+import { addFault, integer, storedText } from "./validation.ts";
 
 /** OpenAI's bound of all parts together: 8 GB. */
 export const MAX_UPLOAD_BYTES = 8 * 2 ** 30;
@@ -43,7 +43,7 @@ const MIME_TYPE = /^([a-z0-9][\w!#$&^.+-]{0,126}\/[a-z0-9][\w!#$&^.+-]{0,126})\s
 
 export const createUploadRequest = z
   .strictObject({
-    filename: z.string().min(1).max(4096),
+    filename: storedText().min(1).max(4096),
     purpose: z.enum(UPLOAD_PURPOSES),
     bytes: integer({ min: 1, max: MAX_UPLOAD_BYTES }),
     mime_type: z.string().max(512),

@@ -2,6 +2,7 @@
 // It also holds the number, text and "not implemented" schemas whose faults have codes of their own.
 import { z } from "zod";
 import { InvalidRequest } from "../errors.ts";
+import { characterCount, firstCharacters } from "./characters.ts";
 
 /** The request as its schema describes it. Throws InvalidRequest with OpenAI's code and the path of the first fault. */
 export function parseRequest<S extends z.ZodType>(schema: S, value: unknown): z.output<S> {
@@ -37,13 +38,16 @@ export function addFault(
  * For what is stored in a column of its own and sent back.
  */
 export function storedText() {
-  return z.string().superRefine((value, context) => {
-    if (!/[\0\p{Surrogate}]/u.test(value)) return;
-    addFault(context, {
-      code: "invalid_value",
-      message: "Invalid '{param}': expected text without NUL characters and halves of surrogate pairs.",
-    });
-  });
+  return z
+    .string()
+    .superRefine((value, context) => {
+      if (!/[\0\p{Surrogate}]/u.test(value)) return;
+      addFault(context, {
+        code: "invalid_value",
+        message: "Invalid '{param}': expected text without NUL characters and halves of surrogate pairs.",
+      });
+    })
+    .meta({ pattern: "^[^\\u0000]*$" });
 }
 
 interface Range {
@@ -145,17 +149,17 @@ export const metadata = z
       });
     }
     for (const [key, value] of entries) {
-      if (key.length > METADATA_MAX_KEY_LENGTH) {
+      if (characterCount(key) > METADATA_MAX_KEY_LENGTH) {
         addFault(context, {
           code: "string_above_max_length",
-          message: `Invalid '{param}': a key is too long. Expected at most ${METADATA_MAX_KEY_LENGTH} characters, but got ${key.length} instead.`,
+          message: `Invalid '{param}': a key is too long. Expected at most ${METADATA_MAX_KEY_LENGTH} characters, but got ${characterCount(key)} instead.`,
         });
       }
-      if (value.length > METADATA_MAX_VALUE_LENGTH) {
+      if (characterCount(value) > METADATA_MAX_VALUE_LENGTH) {
         addFault(context, {
           code: "string_above_max_length",
           path: [key],
-          message: `Invalid '{param}': string too long. Expected a string with maximum length ${METADATA_MAX_VALUE_LENGTH}, but got a string with length ${value.length} instead.`,
+          message: `Invalid '{param}': string too long. Expected a string with maximum length ${METADATA_MAX_VALUE_LENGTH}, but got ${sizeText(value)} instead.`,
         });
       }
     }
@@ -302,7 +306,7 @@ function typeWord(value: unknown): string {
 }
 
 function sizeText(value: unknown): string {
-  if (typeof value === "string") return `a string with length ${value.length}`;
+  if (typeof value === "string") return `a string with length ${characterCount(value)}`;
   if (Array.isArray(value)) return `an array with length ${value.length}`;
   return typeWord(value);
 }
@@ -319,7 +323,7 @@ const list = (values: readonly z.core.util.Primitive[]) =>
 /** A value as it may stand in a message: short, so that a megabyte sent by mistake is not sent back. */
 function shown(value: unknown): string {
   const text = typeof value === "string" ? `'${value}'` : (JSON.stringify(value) ?? typeWord(value));
-  return text.length > 80 ? `${text.slice(0, 77)}...` : text;
+  return characterCount(text) > 80 ? `${firstCharacters(text, 77)}...` : text;
 }
 
 /** messages[0].content, hyperparameters.n_epochs */

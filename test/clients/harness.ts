@@ -1,7 +1,6 @@
 // What the client tests share: a server as a process of its own, with the tiny model, a tiny embedding model and keys of
 // several kinds; and a model tuned on it. Clients get nothing but its address, keys and names.
 import { execFile } from "node:child_process";
-import { existsSync } from "node:fs";
 import { cp, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -124,12 +123,6 @@ export function run(
       (_error, stdout, stderr) => resolve({ code: child.exitCode, stdout, stderr }),
     );
   });
-}
-
-/** A Python environment that scripts/clients-env.sh makes, or null where it has not. */
-export function pythonOf(environment: string): string | null {
-  const python = join(ROOT, ".venv-clients", environment, "bin/python");
-  return existsSync(join(ROOT, ".venv-clients", environment, "requirements.cksum")) ? python : null;
 }
 
 interface StepResult {

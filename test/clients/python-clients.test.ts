@@ -1,5 +1,5 @@
-// The official Python client at each of its majors against one server. Skipped where scripts/clients-env.sh has not made the
-// Python environments.
+// The official Python client at each of its majors against one server, in virtual environments that are made here unless they
+// are there. Skipped by name where they cannot be made.
 import { afterAll, beforeAll, describe, test } from "vitest";
 import { cleanUp } from "../e2e/harness.ts";
 import {
@@ -7,15 +7,17 @@ import {
   EMBEDDING_MODEL,
   EMBEDDING_WIDTH,
   PROGRAM_TIMEOUT_MS,
-  pythonOf,
   runSteps,
   startServer,
   trainingFile,
   UNREACHABLE_MODEL,
 } from "./harness.ts";
 import type { ClientServer } from "./harness.ts";
+import { pythonEnvironment } from "./python-environments.ts";
 
-const MAJORS = [1, 2, 3].map((major) => ({ major, python: pythonOf(`openai-${major}`) }));
+const MAJORS = await Promise.all(
+  [1, 2, 3].map(async (major) => ({ major, ...(await pythonEnvironment(`openai-${major}`)) })),
+);
 
 describe.skipIf(MAJORS.every(({ python }) => python === null))("the official Python client", () => {
   let server: ClientServer;
@@ -25,8 +27,8 @@ describe.skipIf(MAJORS.every(({ python }) => python === null))("the official Pyt
   });
   afterAll(cleanUp);
 
-  for (const { major, python } of MAJORS) {
-    test.skipIf(python === null)(`openai ${major}`, { timeout: PROGRAM_TIMEOUT_MS }, async () => {
+  for (const { major, python, note } of MAJORS) {
+    test.skipIf(python === null)(`openai ${major}${note}`, { timeout: PROGRAM_TIMEOUT_MS }, async () => {
       await runSteps(python, "openai_suite.py", {
         env: {
           ...clientEnvironment(server, ""),

@@ -1,5 +1,5 @@
-// Python libraries that build on the official client, against one server. Skipped where scripts/clients-env.sh has not made
-// their environment.
+// Python libraries that build on the official client, against one server, in a virtual environment that is made here unless it is
+// there. Skipped by name where it cannot be made.
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, test } from "vitest";
 import { cleanUp, JOB_TIMEOUT_MS } from "../e2e/harness.ts";
@@ -9,16 +9,16 @@ import {
   EMBEDDING_WIDTH,
   OFFLINE,
   PROGRAM_TIMEOUT_MS,
-  pythonOf,
   runSteps,
   startServer,
   trainingFile,
   tunedModel,
 } from "./harness.ts";
+import { pythonEnvironment } from "./python-environments.ts";
 
-const python = pythonOf("libraries");
+const { python, note } = await pythonEnvironment("libraries");
 
-describe.skipIf(python === null)("libraries", () => {
+describe.skipIf(python === null)(`libraries${note}`, () => {
   let env: NodeJS.ProcessEnv;
 
   beforeAll(async () => {

@@ -74,6 +74,16 @@ test.each([
     `form-data; name="file"; filename="u"; filename*=UTF-8''..%2F..%2Fetc%2Fu.jsonl`,
     "u.jsonl",
   ],
+  [
+    "a plain name that reads like both",
+    `form-data; name="file"; filename="x; filename*=UTF-8''evil.jsonl"`,
+    "x; filename*=UTF-8''evil.jsonl",
+  ],
+  [
+    "more characters than are kept",
+    `form-data; name="file"; filename*=UTF-8''a${"%F0%9F%98%80".repeat(300)}`,
+    `a${"😀".repeat(254)}`,
+  ],
 ])("a file with %s has the name of RFC 5987", async (_name, disposition, filename) => {
   const server = await testServer();
   const { payload, headers } = form([

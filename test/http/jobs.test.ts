@@ -231,6 +231,24 @@ test.each([
     "Invalid 'metadata.a': string too long. Expected a string with maximum length 512, but got a string with length 513 instead.",
   ],
   [
+    { metadata: { ["😀".repeat(65)]: "v" } },
+    "metadata",
+    "string_above_max_length",
+    "Invalid 'metadata': a key is too long. Expected at most 64 characters, but got 65 instead.",
+  ],
+  [
+    { metadata: { a: "😀".repeat(513) } },
+    "metadata.a",
+    "string_above_max_length",
+    "Invalid 'metadata.a': string too long. Expected a string with maximum length 512, but got a string with length 513 instead.",
+  ],
+  [
+    { suffix: "😀".repeat(65) },
+    "suffix",
+    "string_above_max_length",
+    "Invalid 'suffix': string too long. Expected a string with maximum length 64, but got a string with length 65 instead.",
+  ],
+  [
     { metadata: Object.fromEntries(Array.from({ length: 17 }, (_, index) => [`k${index}`, "v"])) },
     "metadata",
     "object_above_max_properties",
@@ -243,6 +261,13 @@ test.each([
   expect(answer.statusCode).toBe(400);
   expect(answer.json()).toEqual({ error: { message, type: "invalid_request_error", param, code } });
   expect((await get(server, "")).data).toEqual([]);
+});
+
+test("lengths are counted in characters, as people and JSON schemas count them", async () => {
+  const server = await testServer();
+  const metadata = { ["😀".repeat(64)]: "😀".repeat(512) };
+  const job = await createdJob(server, { metadata, suffix: "😀".repeat(64) });
+  expect(job.metadata).toEqual(metadata);
 });
 
 test.each([{ hyperparameters: { beta: 9 } }, { foo: 1 }, "text", 7, null])(

@@ -85,6 +85,34 @@ describe("the OpenAPI document", () => {
     expect(anyOf).toContainEqual(range);
   });
 
+  it("states the letters that names may have, and the keys of a map", () => {
+    const pattern = "^[A-Za-z0-9_-]*$";
+    expect(schemas["ChatTool"]).toMatchObject({
+      properties: { function: { properties: { name: { pattern, minLength: 1, maxLength: 64 } } } },
+    });
+    const formats = JSON.stringify(schemas["ResponseFormat"]);
+    expect(formats).toContain(JSON.stringify({ type: "string", minLength: 1, maxLength: 64, pattern }));
+    for (const request of ["CreateChatCompletionRequest", "CreateCompletionRequest"]) {
+      expect(property(request, "logit_bias")).toMatchObject({
+        anyOf: [{ propertyNames: { pattern: "^(0|[1-9]\\d{0,8})$" } }, { type: "null" }],
+      });
+    }
+    expect(property("CreateUploadRequest", "filename")).toMatchObject({ pattern: "^[^\\u0000]*$" });
+  });
+
+  it("leaves open what a job's method holds for the methods that it does not name", () => {
+    const { anyOf } = property("CreateFineTuningJobRequest", "method") as { anyOf: object[] };
+    const { oneOf } = anyOf[0] as { oneOf: { properties: Record<string, object> }[] };
+    const open = oneOf.map(({ properties }) =>
+      Object.keys(properties).filter((name) => JSON.stringify(properties[name]) === "{}"),
+    );
+    expect(open).toEqual([
+      ["dpo", "reinforcement"],
+      ["supervised", "reinforcement"],
+      ["supervised", "dpo", "reinforcement"],
+    ]);
+  });
+
   it("states pages, defaults and the pairs of metadata", () => {
     const parameters = document.paths["/v1/fine_tuning/jobs"]?.["get"]?.parameters;
     expect(parameters).toContainEqual(

@@ -47,6 +47,12 @@ test.each([
     "missing_required_parameter",
     "Missing required parameter: 'filename'.",
   ],
+  ...["a\0b", "a\ud800"].map((filename): [object, string, string, string] => [
+    { filename },
+    "filename",
+    "invalid_value",
+    "Invalid 'filename': expected text without NUL characters and halves of surrogate pairs.",
+  ]),
   [
     { purpose: "fun" },
     "purpose",

@@ -27,6 +27,19 @@ test("a bad training file fails the job with code, param and message", async () 
   expect(events.at(-1)).toMatchObject({ level: "error", message: failed.error?.message });
 });
 
+test("what a file holds stays out of the log, where the job's message quotes it", async () => {
+  bench = await openWorkbench();
+  const row = { messages: [{ role: "patient 4711", content: "My secret" }] };
+  const job = await bench.create({ content: `${TEN_EXAMPLES}${JSON.stringify(row)}\n` });
+  bench.worker().start();
+  await until("the job has failed", async () => (await bench.status(job)) === "failed");
+  expect((await bench.read(job)).error?.message).toContain("patient 4711");
+  const log = bench.logger.lines.join("\n");
+  expect(log).toContain("Job failed by its data.");
+  expect(log).toContain("invalid_training_file");
+  expect(log).not.toMatch(/patient|secret/);
+});
+
 test("a bad validation file is named as such", async () => {
   bench = await openWorkbench();
   const job = await bench.create({ validationFileId: await bench.upload("bad\n") });
