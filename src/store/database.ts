@@ -9,6 +9,7 @@ import { Unavailable } from "../errors.ts";
 import { createFlush, DurableSqliteDialect } from "./durable-dialect.ts";
 import type { Flush } from "./durable-dialect.ts";
 import { MIGRATIONS } from "./migrations.ts";
+import { asOpeningError } from "./opening.ts";
 
 export type Database = Kysely<Tables>;
 export type DatabaseTransaction = Transaction<Tables>;
@@ -286,10 +287,23 @@ const BUSY_TIMEOUT_MS = 10_000;
 
 /**
  * Opens (and makes or migrates) the database at this path; ":memory:" keeps it in memory. A write that was awaited outlives a power
- * cut. Throws Unavailable if a newer version wrote it.
+ * cut. Throws Unavailable if it cannot be read or a newer version wrote it, OutOfSpace on a full disk.
  */
 export async function openDatabase(path: string, flush = flushOf(path)): Promise<Database> {
-  if (path !== ":memory:") mkdirSync(dirname(path), { recursive: true });
+  let sqlite: Sqlite.Database;
+  try {
+    sqlite = openSqlite(path);
+  } catch (error) {
+    throw asOpeningError(error, path);
+  }
+  return new Kysely<Tables>({
+    dialect: new DurableSqliteDialect(sqlite, flush),
+    plugins: [new CamelCasePlugin()],
+  });
+}
+
+function openSqlite(path: string): Sqlite.Database {
+  if (path !== ":memory:") mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   const sqlite = new Sqlite(path, { timeout: BUSY_TIMEOUT_MS });
   try {
     sqlite.exec("PRAGMA journal_mode = WAL");
@@ -301,10 +315,7 @@ export async function openDatabase(path: string, flush = flushOf(path)): Promise
     sqlite.close();
     throw error;
   }
-  return new Kysely<Tables>({
-    dialect: new DurableSqliteDialect(sqlite, flush),
-    plugins: [new CamelCasePlugin()],
-  });
+  return sqlite;
 }
 
 function flushOf(path: string): Flush {
@@ -330,7 +341,8 @@ function migrate(sqlite: Sqlite.Database, path: string): void {
     sqlite.exec(`PRAGMA user_version = ${MIGRATIONS.length}`);
     sqlite.exec("COMMIT");
   } catch (error) {
-    sqlite.exec("ROLLBACK");
+    // SQLite ends some transactions by itself, those of a full disk among them.
+    if (sqlite.inTransaction) sqlite.exec("ROLLBACK");
     throw error;
   }
 }
