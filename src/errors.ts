@@ -99,9 +99,12 @@ export function fromPlain({ name, message, ...details }: PlainError): Error {
   return found === undefined ? new Error(message) : new found[1](message, details);
 }
 
-/** Whether the system refused a write because the disk is full or the user's quota is used up. */
+/** What the system, and SQLite in its place, says where there is no room: the last is for the index of its log, a file of its own. */
+const NO_ROOM_CODES: readonly unknown[] = ["ENOSPC", "EDQUOT", "SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"];
+
+/** Whether a write was refused because the disk is full or the user's quota is used up. */
 export function isFullDisk(error: unknown): boolean {
-  return error instanceof Error && "code" in error && (error.code === "ENOSPC" || error.code === "EDQUOT");
+  return error instanceof Error && "code" in error && NO_ROOM_CODES.includes(error.code);
 }
 
 /** The message of anything thrown, for logs and wrapping. */

@@ -32,6 +32,7 @@ import {
   localModel,
   sourcesOf,
 } from "./main/base-models.ts";
+import { asListeningError } from "./main/listening.ts";
 import { resolveBaseModel } from "./model/resolve-base-model.ts";
 import { shareWork } from "./model/shared-work.ts";
 import { EncoderEngine } from "./serving/embedding-engine.ts";
@@ -258,7 +259,10 @@ async function wireServer(
     app,
     stores,
     async listen() {
-      const url = await app.listen({ host: config.host, port: config.port });
+      const { host, port } = config;
+      const url = await app.listen({ host, port }).catch((error: unknown) => {
+        throw asListeningError(error, { host, port });
+      });
       for (const each of workers) each.start();
       await sweep();
       sweeper = setInterval(() => void sweep(), SWEEP_INTERVAL_MS).unref();

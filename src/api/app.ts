@@ -21,7 +21,6 @@ import type { UploadStore } from "../store/uploads.ts";
 import type { ResponseStore } from "../store/responses.ts";
 import type { WebhookStore } from "../store/webhooks.ts";
 import { BATCH_ENDPOINTS } from "../wire/batches.ts";
-import { isDeeperThan, MAX_REQUEST_DEPTH } from "../wire/depth.ts";
 import { DEFAULT_PROJECT, newId } from "../wire/ids.ts";
 import { noQuery } from "../wire/list.ts";
 import { operationAt } from "../wire/operations.ts";
@@ -35,6 +34,7 @@ import { completionRoutes } from "./completions.ts";
 import { allowOrigins } from "./cross-origin.ts";
 import { documentationRoutes } from "./documentation.ts";
 import { embeddingRoutes } from "./embeddings.ts";
+import { answerConnectionError } from "./connection-errors.ts";
 import { errorAnswer, unknownUrl, wrongMethod } from "./error-answers.ts";
 import type { ErrorAnswer } from "./error-answers.ts";
 import { checkpointPermissionRoutes } from "./checkpoint-permissions.ts";
@@ -52,6 +52,7 @@ import type { BaseModelCatalogue } from "./model-directory.ts";
 import { modelRoutes } from "./models.ts";
 import { addNotOffered } from "./not-offered.ts";
 import type { OwnRequests } from "./own-requests.ts";
+import { readJsonBodies, refuseUnusedBody } from "./request-bodies.ts";
 import { uploadRoutes } from "./uploads.ts";
 import { storedCompletionRoutes } from "./stored-completions.ts";
 import { responseRoutes } from "./responses.ts";
@@ -193,7 +194,7 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
     "/docs": { GET: documentation.page },
   };
 
-  const app = createFastify(parts.logger, settings.maxBodyBytes);
+  const app = createFastify(parts.logger, settings);
   await app.register(multipart);
   app.decorateRequest("project", DEFAULT_PROJECT);
   app.decorateRequest("caller");
@@ -211,10 +212,16 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
   return app.decorate("routesWithHandlers", routesWithHandlers);
 }
 
+/** Of the protocol, as OpenAI's answers say it. */
+const OPENAI_VERSION = "2020-10-01";
+
 /** The longest path parameter: a model name with the longest suffix, slug and checkpoint, percent-encoded, and some. */
 const MAX_PARAM_LENGTH = 1000;
 
-function createFastify(logger: FastifyBaseLogger, maxBodyBytes: number): FastifyInstance {
+function createFastify(
+  logger: FastifyBaseLogger,
+  { maxBodyBytes, organization }: Pick<AppSettings, "maxBodyBytes" | "organization">,
+): FastifyInstance {
   const app = fastify({
     loggerInstance: logger,
     bodyLimit: maxBodyBytes,
@@ -234,28 +241,15 @@ function createFastify(logger: FastifyBaseLogger, maxBodyBytes: number): Fastify
       addCommonHeaders(request, reply);
       send(reply, errorAnswer(error, request.id));
     },
+    clientErrorHandler: (error, socket) =>
+      answerConnectionError(error, socket, {
+        logger,
+        headers: { "openai-version": OPENAI_VERSION, "openai-organization": organization },
+      }),
   });
-  // JSON and forms only: a text/plain body is what a foreign web page may post without asking.
-  app.removeContentTypeParser("text/plain");
-  // Several clients send an empty body with a JSON content type on cancel.
-  const parseJson = app.getDefaultJsonParser("error", "error");
-  app.removeContentTypeParser("application/json");
-  app.addContentTypeParser("application/json", { parseAs: "string" }, (request, body, done) => {
-    if (body === "") done(null, undefined);
-    else {
-      void parseJson(request, body as string, (error: Error | null, value: unknown) => {
-        done(error ?? (isDeeperThan(value, MAX_REQUEST_DEPTH) ? tooDeep() : null), value);
-      });
-    }
-  });
+  readJsonBodies(app);
   return app;
 }
-
-const tooDeep = () =>
-  new InvalidRequest(
-    `The JSON body of your request nests deeper than ${MAX_REQUEST_DEPTH} levels of arrays and objects. Send flatter data.`,
-    { code: "invalid_value" },
-  );
 
 function addHooks(
   app: FastifyInstance,
@@ -293,10 +287,11 @@ function addHooks(
     }
     checkClientRequestId(request);
   });
-  // Operations with a query check it themselves.
+  // Operations with a query or a body check it themselves.
   app.addHook("preValidation", async (request) => {
     const operation = request.routeOptions.config.operation ?? null;
     if (operation !== null && operation.query === undefined) parseRequest(noQuery, request.query);
+    refuseUnusedBody(request);
   });
   app.addHook("onResponse", async ({ raw: { socket } }) => {
     // A client would keep it for its next request, and the server would wait for that.
@@ -326,7 +321,7 @@ function addRateLimits(app: FastifyInstance, now: () => number): void {
 }
 
 function addCommonHeaders(request: FastifyRequest, reply: FastifyReply): void {
-  void reply.header("x-request-id", request.id).header("openai-version", "2020-10-01");
+  void reply.header("x-request-id", request.id).header("openai-version", OPENAI_VERSION);
 }
 
 /** Clients may name their requests, to find them in logs. */

@@ -3,6 +3,7 @@
 // visitor's browser.
 import { createHash, timingSafeEqual } from "node:crypto";
 import type { FastifyRequest } from "fastify";
+import { OutOfSpace } from "../errors.ts";
 import type { ApiKey, ApiKeyStore } from "../store/api-keys.ts";
 import type { ProjectStore } from "../store/projects.ts";
 import { DEFAULT_PROJECT } from "../wire/ids.ts";
@@ -102,13 +103,23 @@ export function createAuthentication(parts: {
     );
   }
 
+  /** Whoever only reads needs no room on the disk. */
+  async function noteUse(key: ApiKey, request: FastifyRequest): Promise<void> {
+    try {
+      await keys.touch(key);
+    } catch (error) {
+      if (!(error instanceof OutOfSpace)) throw error;
+      request.log.warn({ error: error.message }, "The use of a key could not be noted");
+    }
+  }
+
   return async (request) => {
     const caller = await callerOf(request);
     request.caller = caller;
     request.project = await projectOf(request, caller);
     const { scope = null } = request.routeOptions.config;
     if (scope !== null && !caller.scopes.includes(scope)) throw missingScope(scope, caller);
-    if (caller.key !== null) await keys.touch(caller.key);
+    if (caller.key !== null) await noteUse(caller.key, request);
   };
 }
 

@@ -78,6 +78,28 @@ export function unknownUrl(method: string, url: string): ErrorAnswer {
   });
 }
 
+/** What the HTTP parser refused, by its code. */
+export function unreadableRequest(code: string | undefined, maxHeaderBytes: number): ErrorAnswer {
+  const refused = (status: number, message: string) => answer(status, "invalid_request_error", { message });
+  switch (code) {
+    case "HPE_HEADER_OVERFLOW":
+      return refused(
+        431,
+        `The address and headers of your request are too large: at most ${maxHeaderBytes} bytes are read. Send a shorter address, or shorter headers (the API key is one).`,
+      );
+    case "ERR_HTTP_REQUEST_TIMEOUT":
+      return {
+        ...refused(408, "Your request did not arrive in time. Send it again, all of it at once."),
+        retry: true,
+      };
+    default:
+      return refused(
+        400,
+        "Your request could not be read as HTTP/1.1. Check the address (http, not https) and what writes the request.",
+      );
+  }
+}
+
 /** A known address with a method it does not have. */
 export function wrongMethod(method: string, allowed: readonly string[]): ErrorAnswer {
   return answer(405, "invalid_request_error", {
@@ -134,11 +156,14 @@ function clientFaultStatus(thrown: unknown): number | null {
   return typeof status === "number" && status >= 400 && status < 500 ? status : null;
 }
 
+export const UNREADABLE_JSON =
+  "We could not parse the JSON body of your request. Expected one JSON object, encoded as UTF-8.";
+
 function clientFaultMessage(error: Error & { code?: unknown; statusCode?: unknown }): string {
   switch (error.code) {
     case "FST_ERR_CTP_INVALID_JSON_BODY":
     case "FST_ERR_CTP_EMPTY_JSON_BODY":
-      return "We could not parse the JSON body of your request. Expected one JSON object, encoded as UTF-8.";
+      return UNREADABLE_JSON;
     case "FST_ERR_CTP_INVALID_MEDIA_TYPE":
       return "Unsupported media type. Send 'Content-Type: application/json', or 'multipart/form-data' to upload a file.";
     case "FST_ERR_CTP_BODY_TOO_LARGE":

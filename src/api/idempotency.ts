@@ -2,7 +2,7 @@
 // the same request again within 24 hours. What is stored, and for how long, store/idempotency.ts says.
 import { createHash } from "node:crypto";
 import type { FastifyReply, FastifyRequest } from "fastify";
-import { Conflict, InvalidRequest, TunesmithError } from "../errors.ts";
+import { Conflict, InvalidRequest, OutOfSpace, TunesmithError } from "../errors.ts";
 import type { Claim, IdempotencyStore, IdempotentAnswer } from "../store/idempotency.ts";
 import { Busy } from "./error-answers.ts";
 
@@ -46,7 +46,13 @@ export function createOnce(store: IdempotencyStore): Once {
       await (error instanceof TunesmithError ? store.release(project, key) : store.lose(project, key));
       throw error;
     }
-    await store.answer(project, key, { status: reply.statusCode, body: JSON.stringify(created) });
+    try {
+      await store.answer(project, key, { status: reply.statusCode, body: JSON.stringify(created) });
+    } catch (error) {
+      // It was created, and whoever hears otherwise would create it again.
+      if (!(error instanceof OutOfSpace)) throw error;
+      request.log.error({ error: error.message }, "An answer could not be kept for its Idempotency-Key");
+    }
     return created;
   };
 }

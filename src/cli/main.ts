@@ -70,10 +70,7 @@ function reportFailure(error: unknown, terminal: Terminal, json: boolean): numbe
       : error instanceof InvalidRequest
         ? EXIT.usage
         : EXIT.failure;
-  const message =
-    error instanceof TunesmithError
-      ? error.message
-      : `Something unexpected went wrong in this program: ${messageOf(error)}`;
+  const message = error instanceof TunesmithError ? error.message : unforeseen(error);
   if (json) {
     const details = error instanceof TunesmithError ? error : null;
     printError(terminal, {
@@ -88,6 +85,14 @@ function reportFailure(error: unknown, terminal: Terminal, json: boolean): numbe
     terminal.stderr.write(`tunesmith: ${message}${log}\n`);
   }
   return exitCode;
+}
+
+/** What a disk or network refuses is nothing this program does wrong. */
+function unforeseen(error: unknown): string {
+  const isOfSystem = error instanceof Error && "syscall" in error;
+  return isOfSystem
+    ? `The system refused: ${messageOf(error)}. Mend that, then try again.`
+    : `Something unexpected went wrong in this program: ${messageOf(error)}`;
 }
 
 /** Commander has printed its message or help already. */

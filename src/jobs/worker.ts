@@ -1,5 +1,5 @@
 // The worker loop: claim a job, keep its lease alive, run it, let go of it. It does not know what running a job means.
-import { messageOf } from "../errors.ts";
+import { messageOf, OutOfSpace } from "../errors.ts";
 import type { Lease, LeaseState } from "../store/leases.ts";
 import { isDeadOwner, newLeaseOwner } from "./lease-owner.ts";
 
@@ -119,13 +119,34 @@ export function createWorker<J extends { id: string; status: string }>(options: 
       // Gives back what was stopped half-way; a job that has ended holds no lease any more.
       await queue.release(job.id, owner);
     } catch (error) {
-      await queue.expireLease(lease);
-      throw error;
+      if (error instanceof OutOfSpace) await releaseWithRoom(lease, error);
+      else {
+        await queue.expireLease(lease);
+        throw error;
+      }
     } finally {
       finished.abort();
       nap.abort();
       await heart;
       stopping.signal.removeEventListener("abort", onStopping);
+    }
+  }
+
+  /**
+   * Gives the job back as soon as the database can be written again; whoever claims it then goes on where it stands. Until then
+   * nothing can be said of it in its row.
+   */
+  async function releaseWithRoom(lease: Lease, reason: OutOfSpace): Promise<void> {
+    const details = { job: lease.jobId, error: reason.message };
+    logger.error(details, "The disk is full: a job stands still until its state can be written.");
+    for (;;) {
+      try {
+        await queue.release(lease.jobId, owner);
+        return;
+      } catch (error) {
+        if (!(error instanceof OutOfSpace) || stopping.signal.aborted) throw error;
+        await clock.delay(DATABASE_ERROR_PAUSE_MS, stopping.signal);
+      }
     }
   }
 

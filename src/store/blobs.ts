@@ -1,6 +1,5 @@
-// Bytes on the disk, one blob an id of a file or of an upload's part. A blob appears whole or not at all: written to a temporary file, renamed,
-// and flushed before its writer may name it in a row. A power cut before that leaves at most a blob that no row knows, which is swept.
-// It knows no database and no HTTP.
+// Bytes on the disk, one blob an id of a file or of an upload's part. A blob appears whole or not at all: written to a temporary file, flushed,
+// renamed, and the rename flushed before its writer may name it in a row. It knows no database and no HTTP.
 import { createHash, randomUUID } from "node:crypto";
 import { mkdir, open, opendir, rename, stat, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
@@ -72,9 +71,9 @@ export class BlobStore {
       const writer = await this.#open(temporary);
       try {
         const written = await copy(source, writer, limit);
+        await writer.sync();
         await rename(temporary, target);
-        // Together: a journaling file system makes both last in one step, which is most of what a small blob costs.
-        await Promise.all([writer.sync(), this.#flushFolder()]);
+        await this.#flushFolder();
         return written;
       } finally {
         await writer.close();

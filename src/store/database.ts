@@ -17,6 +17,7 @@ import { createFlush, DurableSqliteDialect } from "./durable-dialect.ts";
 import type { Flush } from "./durable-dialect.ts";
 import { MAX_LOG_PAGES } from "./log-checkpoints.ts";
 import { MIGRATIONS } from "./migrations.ts";
+import { asOpeningError } from "./opening.ts";
 
 export type Database = Kysely<Tables>;
 export type DatabaseTransaction = Transaction<Tables>;
@@ -304,10 +305,28 @@ const BUSY_TIMEOUT_MS = 10_000;
 
 /**
  * Opens (and makes or migrates) the database at this path; ":memory:" keeps it in memory. A write that was awaited outlives a power
- * cut. Throws Unavailable if a newer version wrote it.
+ * cut. Throws Unavailable if it cannot be read or a newer version wrote it, OutOfSpace on a full disk.
  */
 export async function openDatabase(path: string, flush = flushOf(path)): Promise<Database> {
-  if (path !== ":memory:") mkdirSync(dirname(path), { recursive: true });
+  let sqlite: Sqlite.Database;
+  try {
+    sqlite = openSqlite(path);
+  } catch (error) {
+    throw asOpeningError(error, path);
+  }
+  const names = new ColumnNames();
+  return new Kysely<Tables>({
+    dialect: new DurableSqliteDialect({
+      database: sqlite,
+      flush,
+      nameOf: (column) => names.ofColumn(column),
+    }),
+    plugins: [names],
+  });
+}
+
+function openSqlite(path: string): Sqlite.Database {
+  if (path !== ":memory:") mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
   const sqlite = new Sqlite(path, { timeout: BUSY_TIMEOUT_MS });
   try {
     sqlite.exec("PRAGMA journal_mode = WAL");
@@ -320,15 +339,7 @@ export async function openDatabase(path: string, flush = flushOf(path)): Promise
     sqlite.close();
     throw error;
   }
-  const names = new ColumnNames();
-  return new Kysely<Tables>({
-    dialect: new DurableSqliteDialect({
-      database: sqlite,
-      flush,
-      nameOf: (column) => names.ofColumn(column),
-    }),
-    plugins: [names],
-  });
+  return sqlite;
 }
 
 /** camelCase here, snake_case there. */
@@ -366,7 +377,8 @@ function migrate(sqlite: Sqlite.Database, path: string): void {
     sqlite.exec(`PRAGMA user_version = ${MIGRATIONS.length}`);
     sqlite.exec("COMMIT");
   } catch (error) {
-    sqlite.exec("ROLLBACK");
+    // SQLite ends some transactions by itself, those of a full disk among them.
+    if (sqlite.inTransaction) sqlite.exec("ROLLBACK");
     throw error;
   }
 }

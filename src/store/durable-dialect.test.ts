@@ -2,7 +2,9 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { sql } from "kysely";
 import { expect, onTestFinished, test } from "vitest";
+import { OutOfSpace } from "../errors.ts";
 import { openDatabase } from "./database.ts";
 import { shareFlush, stopAtFailure } from "./durable-dialect.ts";
 import { WebhookStore } from "./webhooks.ts";
@@ -109,4 +111,35 @@ test("the log of a real database is flushed and closed", async () => {
   const again = await openDatabase(join(directory, "a.db"));
   expect(await new WebhookStore(again).list("p")).toHaveLength(9);
   await again.destroy();
+});
+
+test("a full disk is told as one, in a transaction and outside, and the database goes on when there is room", async () => {
+  const database = await openWith(async () => {});
+  const webhooks = new WebhookStore(database);
+  await webhooks.create("p", webhook("http://a"));
+  const limitPages = (pages: number) => sql.raw(`PRAGMA max_page_count = ${pages}`).execute(database);
+  // No less than the database has.
+  await limitPages(1);
+  const large = webhook(`http://${"x".repeat(100_000)}`);
+  const writes = [
+    () => webhooks.create("p", large),
+    () => database.updateTable("webhooks").set({ url: large.url }).execute(),
+    () =>
+      database.transaction().execute((transaction) =>
+        // SQLite ends the transaction with it.
+        transaction.updateTable("webhooks").set({ url: large.url }).execute(),
+      ),
+  ];
+  for (const write of writes) {
+    const failure: unknown = await write().then(
+      () => null,
+      (error: unknown) => error,
+    );
+    expect(failure).toBeInstanceOf(OutOfSpace);
+    expect(String(failure)).toContain("The server's disk is full: its database could not be written");
+  }
+  expect(await webhooks.list("p")).toHaveLength(1);
+  await limitPages(100_000);
+  await webhooks.create("p", large);
+  expect(await webhooks.list("p")).toHaveLength(2);
 });

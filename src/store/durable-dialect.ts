@@ -3,8 +3,9 @@
 import { open } from "node:fs/promises";
 import type { FileHandle } from "node:fs/promises";
 import { SqliteDialect, SqliteDriver } from "kysely";
-import type { DatabaseConnection, Driver } from "kysely";
+import type { CompiledQuery, DatabaseConnection, Driver, QueryResult } from "kysely";
 import type Sqlite from "libsql";
+import { isFullDisk, OutOfSpace } from "../errors.ts";
 import { LogCheckpoints } from "./log-checkpoints.ts";
 import { SqliteConnection } from "./sqlite-connection.ts";
 
@@ -36,14 +37,19 @@ export interface Flush {
 }
 
 class DurableDriver extends SqliteDriver {
+  readonly #database: Sqlite.Database;
+  /** There is only one. */
   readonly #connection: SqliteConnection;
+  readonly #checked: DatabaseConnection;
   readonly #flush: Flush;
   readonly #totalChanges: () => number;
   #flushedChanges: number;
 
   constructor({ database, flush, nameOf }: DurableOptions) {
     super({ database });
+    this.#database = database;
     this.#connection = new SqliteConnection(database, nameOf);
+    this.#checked = new RoomCheckedConnection(this.#connection);
     this.#flush = flush;
     const statement = database.prepare("SELECT total_changes() AS changes");
     this.#totalChanges = () => (statement.get() as { changes: number }).changes;
@@ -52,7 +58,12 @@ class DurableDriver extends SqliteDriver {
 
   override async acquireConnection(): Promise<DatabaseConnection> {
     await super.acquireConnection();
-    return this.#connection;
+    return this.#checked;
+  }
+
+  /** SQLite ends some transactions by itself, those of a full disk among them; the error of the second try would hide the first. */
+  override async rollbackTransaction(connection: DatabaseConnection): Promise<void> {
+    if (this.#database.inTransaction) await super.rollbackTransaction(connection);
   }
 
   /** Kysely awaits this before it hands a query's or a transaction's result to its caller. */
@@ -84,6 +95,35 @@ class DurableDriver extends SqliteDriver {
     await super.destroy();
     await this.#flush.close();
   }
+}
+
+/** A full disk becomes the error whose class and message say so. */
+class RoomCheckedConnection implements DatabaseConnection {
+  readonly #connection: DatabaseConnection;
+
+  constructor(connection: DatabaseConnection) {
+    this.#connection = connection;
+  }
+
+  async executeQuery<R>(query: CompiledQuery): Promise<QueryResult<R>> {
+    try {
+      return await this.#connection.executeQuery<R>(query);
+    } catch (error) {
+      throw isFullDisk(error) ? databaseFull(error) : error;
+    }
+  }
+
+  streamQuery<R>(query: CompiledQuery, chunkSize: number): AsyncIterableIterator<QueryResult<R>> {
+    return this.#connection.streamQuery<R>(query, chunkSize);
+  }
+}
+
+/** Goes to clients, so it names no folder. */
+export function databaseFull(cause: unknown): OutOfSpace {
+  return new OutOfSpace(
+    "The server's disk is full: its database could not be written, and nothing was changed. Free some space there, then try again.",
+    { cause },
+  );
 }
 
 /**

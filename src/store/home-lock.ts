@@ -6,6 +6,7 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import Sqlite from "libsql";
 import { Conflict } from "../errors.ts";
+import { asOpeningError } from "./opening.ts";
 
 /** An empty database under an exclusive transaction: Node has no file locks of its own, and a process id may be reused. */
 const LOCK_FILE = "server.lock";
@@ -18,12 +19,22 @@ export interface HomeLock {
 
 /** Takes the folder, which is made if need be, for this process. Throws Conflict naming the process that has it. */
 export async function lockHome(homeDirectory: string): Promise<HomeLock> {
+  const lockFile = join(homeDirectory, LOCK_FILE);
+  try {
+    return await takeLock(homeDirectory, lockFile);
+  } catch (error) {
+    throw asOpeningError(error, lockFile);
+  }
+}
+
+async function takeLock(homeDirectory: string, lockFile: string): Promise<HomeLock> {
   // Training data and adapters are nobody else's business.
   mkdirSync(homeDirectory, { recursive: true, mode: 0o700 });
   const holderFile = join(homeDirectory, HOLDER_FILE);
-  const lock = new Sqlite(join(homeDirectory, LOCK_FILE), { timeout: 0 });
+  const lock = new Sqlite(lockFile, { timeout: 0 });
   try {
     lock.exec("BEGIN EXCLUSIVE");
+    await writeFile(holderFile, `process ${process.pid} on ${hostname()}\n`);
   } catch (error) {
     lock.close();
     if (!isBusy(error)) throw error;
@@ -32,7 +43,6 @@ export async function lockHome(homeDirectory: string): Promise<HomeLock> {
       `Another server (${holder.trim() || "process unknown"}) uses the folder ${homeDirectory}, and one folder serves one server. Stop that one, or give this one a folder of its own with TUNESMITH_HOME.`,
     );
   }
-  await writeFile(holderFile, `process ${process.pid} on ${hostname()}\n`);
   return {
     async release() {
       // While the lock is still held: afterwards the file may be another server's.

@@ -39,6 +39,9 @@ export function queryInteger(range: { min: number; max: number }) {
 /** Of operations that take no parameters in their address. */
 export const noQuery = z.strictObject({});
 
+/** Of operations that take no body. */
+export const noBody = z.strictObject({});
+
 /** `limit` and `after`: the id of the last element already seen. */
 export function pageQuery(page: { defaultLimit: number; maxLimit: number }) {
   return z.strictObject({

@@ -7,6 +7,7 @@ import { afterEach, expect, test } from "vitest";
 import { createSpaceWatch, SPARE_ROOM_BYTES } from "../../src/jobs/space-watch.ts";
 import type { Worker } from "../../src/jobs/worker.ts";
 import { DEFAULT_PROJECT } from "../../src/wire/ids.ts";
+import { databaseDisk } from "../full-disk.ts";
 import { FAST_CLOCK, openWorkbench, until, type Workbench } from "./workbench.ts";
 
 let bench: Workbench;
@@ -156,4 +157,28 @@ test("a job paused by its owner does not go on because there is room", async () 
   watchWith({ bytes: 1e12 }, worker);
   for (let look = 0; look < 3; look += 1) await FAST_CLOCK.delay(30_000);
   expect(await bench.status(job)).toBe("paused");
+});
+
+test("no room even for the job's row: its trainer ends in order, and it goes on as soon as the row can be written", async () => {
+  const disk = databaseDisk();
+  bench = await openWorkbench();
+  const job = await bench.create({ instructions: { stepMs: 100 } });
+  const worker = bench.worker();
+  worker.start();
+  await until(
+    "it trains",
+    async () => bench.lives(job).length === 1 && (await bench.status(job)) === "running",
+  );
+  disk.isFull = true;
+  const stands = "The disk is full: a job stands still until its state can be written.";
+  await until("the log says so", () => bench.logger.lines.some((line) => line.startsWith(stands)));
+  // Whatever it does meanwhile, its row cannot say.
+  for (let look = 0; look < 3; look += 1) await FAST_CLOCK.delay(30_000);
+  expect(await bench.read(job)).toMatchObject({ status: "running", error: null });
+  expect(bench.lives(job)).toHaveLength(1);
+  disk.isFull = false;
+  await until("the job has succeeded", async () => (await bench.status(job)) === "succeeded");
+  expect(await bench.read(job)).toMatchObject({ error: null, attempts: 1 });
+  expect(bench.lives(job)).toHaveLength(2);
+  expect((await bench.messages(job)).filter((one) => one.startsWith("Step "))).toHaveLength(6);
 });
