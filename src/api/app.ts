@@ -32,6 +32,7 @@ import { BackgroundResponses } from "./background-responses.ts";
 import { batchRoutes } from "./batches.ts";
 import { chatRoutes } from "./chat.ts";
 import { completionRoutes } from "./completions.ts";
+import { checkContentEncoding } from "./content-encoding.ts";
 import { allowOrigins } from "./cross-origin.ts";
 import { documentationRoutes } from "./documentation.ts";
 import { embeddingRoutes } from "./embeddings.ts";
@@ -292,6 +293,7 @@ function addHooks(
       void reply.header("openai-project", request.project);
     }
     checkClientRequestId(request);
+    checkContentEncoding(request, reply);
   });
   // Operations with a query check it themselves.
   app.addHook("preValidation", async (request) => {
