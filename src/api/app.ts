@@ -31,6 +31,7 @@ import { BackgroundResponses } from "./background-responses.ts";
 import { batchRoutes } from "./batches.ts";
 import { chatRoutes } from "./chat.ts";
 import { completionRoutes } from "./completions.ts";
+import { checkContentEncoding } from "./content-encoding.ts";
 import { allowOrigins } from "./cross-origin.ts";
 import { documentationRoutes } from "./documentation.ts";
 import { embeddingRoutes } from "./embeddings.ts";
@@ -286,6 +287,7 @@ function addHooks(
       void reply.header("openai-project", request.project);
     }
     checkClientRequestId(request);
+    checkContentEncoding(request, reply);
   });
   // Operations with a query or a body check it themselves.
   app.addHook("preValidation", async (request) => {

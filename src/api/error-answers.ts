@@ -14,6 +14,7 @@ import {
 import { FILE_TOO_LARGE } from "../store/blobs.ts";
 import { TooManyIdempotencyKeys } from "../store/idempotency.ts";
 import type { ErrorEnvelope, ErrorType } from "../wire/error.ts";
+import { UNSUPPORTED_ENCODING } from "./content-encoding.ts";
 
 /** The request lacks a valid key. The caller sends one. */
 export class Unauthorized extends TunesmithError {
@@ -126,6 +127,7 @@ function ofTunesmith(error: TunesmithError): ErrorAnswer {
   if (error instanceof NotFound) return refused(404);
   if (error instanceof Conflict) return refused(409);
   if (error instanceof InvalidRequest && error.code === FILE_TOO_LARGE) return refused(413);
+  if (error instanceof InvalidRequest && error.code === UNSUPPORTED_ENCODING) return refused(415);
   if (error instanceof InvalidRequest && error.code === "max_tokens_per_request") {
     return answer(400, error.code, details);
   }

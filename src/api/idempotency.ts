@@ -95,8 +95,14 @@ function keyOf(request: FastifyRequest): string | null {
 function fingerprintOf(request: FastifyRequest, content: unknown): string {
   const [path = ""] = request.url.split("?");
   return createHash("sha256")
-    .update(JSON.stringify([request.method, decodeURIComponent(path), content ?? null]))
+    .update(JSON.stringify([request.method, decodeURIComponent(path), content ?? null], sortedMembers))
     .digest("hex");
+}
+
+/** For JSON.stringify: the same members in another order are the same object, as clients build them anew for each attempt. */
+function sortedMembers(_key: string, value: unknown): unknown {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
+  return Object.fromEntries(Object.entries(value).sort(([first], [second]) => (first < second ? -1 : 1)));
 }
 
 /** Answers of a model that are kept as objects of their own, unless they are streamed. */

@@ -95,7 +95,7 @@ export function newResponse(
     parallel_tool_calls: body.parallel_tool_calls ?? true,
     previous_response_id: body.previous_response_id ?? null,
     prompt_cache_key: body.prompt_cache_key ?? null,
-    reasoning: { effort: null, summary: null },
+    reasoning: { effort: body.reasoning?.effort === "none" ? "none" : null, summary: null },
     safety_identifier: body.safety_identifier ?? null,
     service_tier: "default",
     store: body.store ?? true,

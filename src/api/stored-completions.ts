@@ -142,7 +142,8 @@ export function storedCompletionRoutes({ chatCompletions }: { chatCompletions: C
   return {
     list: async (request: FastifyRequest): Promise<ListWithIds<StoredChatCompletion>> => {
       const flat = gatherMetadata(request.query as Record<string, unknown>);
-      const page = await chatCompletions.list(request.project, parseRequest(listChatCompletionsQuery, flat));
+      const { metadata, ...query } = parseRequest(listChatCompletionsQuery, flat);
+      const page = await chatCompletions.list(request.project, { ...query, metadata: metadata ?? undefined });
       return listWithIds(page.data, page.hasMore);
     },
 

@@ -38,6 +38,8 @@ interface ReceivedForm {
 interface FormOptions {
   /** The member that is the file. */
   member: string;
+  /** The others that the form may have. */
+  members: readonly string[];
   /** The form as a message names it. */
   expected: string;
   /** Of the blob. */
@@ -63,12 +65,13 @@ async function receiveForm<T>(
   } catch (error) {
     await blobs.delete(id);
     await drain(request, limit.maxBytes);
+    if (isAboveLimits(error)) throw tooManyMembers(options, error);
     throw isMalformedForm(error) ? brokenOff(options.member, error) : error;
   }
 }
 
 async function readForm(request: FastifyRequest, options: FormOptions): Promise<ReceivedForm> {
-  const { member, id, blobs, limit } = options;
+  const { member, members, id, blobs, limit } = options;
   if (!request.isMultipart()) {
     throw new InvalidRequest(`Expected a 'multipart/form-data' body with ${options.expected}.`, {
       param: member,
@@ -88,15 +91,17 @@ async function readForm(request: FastifyRequest, options: FormOptions): Promise<
       );
     }
     if (part.type === "field") {
+      // At once, so that the first one is named, however many there are.
+      const [name = ""] = part.fieldname.split("[");
+      if (name !== member && !members.includes(name)) throw unknownMember(name);
       addField(fields, part.fieldname, part.value, part.valueTruncated);
       continue;
     }
-    if (part.fieldname !== member || received !== null) {
+    if (part.fieldname !== member) throw unknownMember(part.fieldname);
+    if (received !== null) {
       throw new InvalidRequest(
-        part.fieldname === member
-          ? `Expected one '${member}', but got a second one. Send each in a request of its own.`
-          : `Unknown parameter: '${part.fieldname}'.`,
-        { code: "unknown_parameter", param: part.fieldname },
+        `Expected one '${member}', but got a second one. Send each in a request of its own.`,
+        { code: "unknown_parameter", param: member },
       );
     }
     const blob = await blobs.write(id, part.file, limit);
@@ -121,6 +126,7 @@ export async function receiveUpload(
 ): Promise<NewUpload> {
   const options: FormOptions = {
     member: "file",
+    members: Object.keys(createFileFields.shape),
     expected: "a 'file' and a 'purpose'",
     id: newId("file"),
     blobs,
@@ -148,6 +154,7 @@ export async function receivePart(
 ): Promise<WrittenBlob & { id: string }> {
   const options: FormOptions = {
     member: "data",
+    members: Object.keys(createPartFields.shape),
     expected: "the part's bytes as 'data'",
     id: newId("uploadPart"),
     blobs,
@@ -179,11 +186,30 @@ const partTooLarge = (maxBytes: number) =>
     { param: "data", code: FILE_TOO_LARGE },
   );
 
+const unknownMember = (name: string) =>
+  new InvalidRequest(`Unknown parameter: '${name.slice(0, 80)}'.`, {
+    code: "unknown_parameter",
+    param: name,
+  });
+
+const tooManyMembers = ({ member, expected }: FormOptions, cause: unknown) =>
+  new InvalidRequest(
+    `Your form has more members than any that is right. Expected ${expected}, each once, and at most ${MULTIPART_LIMITS.fields} members beside the file.`,
+    { param: member, cause },
+  );
+
 const brokenOff = (param: string, cause?: unknown) =>
   new InvalidRequest(
     "The upload ended before its form did, or is no well-formed 'multipart/form-data', so nothing was stored. Send it again.",
     { param, cause },
   );
+
+/** The parser's own words for more members than MULTIPART_LIMITS. */
+function isAboveLimits(error: unknown): boolean {
+  return (
+    error instanceof Error && "code" in error && /^FST_(PARTS|FILES|FIELDS)_LIMIT$/.test(String(error.code))
+  );
+}
 
 /** The form parser throws plain errors and tells of itself in the text only; the needle is a boundary above 252 characters. */
 function isMalformedForm(error: unknown): boolean {

@@ -178,7 +178,13 @@ describe("score_model", () => {
           { role: "user", content: ["Rate ", { type: "input_text", text: "{{sample.output_text}}" }] },
           { role: "assistant", content: { type: "output_text", text: "of {{item.answer}}" } },
         ],
-        sampling_params: { seed: 4, top_p: 0.5, temperature: 0, max_completions_tokens: 9 },
+        sampling_params: {
+          seed: 4,
+          top_p: 0.5,
+          temperature: 0,
+          max_completions_tokens: 9,
+          reasoning_effort: "none",
+        },
       },
       judging("1", asked),
     );

@@ -106,7 +106,7 @@ const scoreModel = z.strictObject({
       temperature: decimal({ min: 0, max: 2 }).nullish(),
       /** OpenAI's spelling. */
       max_completions_tokens: integer({ min: 1 }).nullish(),
-      reasoning_effort: notImplemented(),
+      reasoning_effort: notImplemented("none"),
     })
     .nullish(),
 });

@@ -1,5 +1,6 @@
 // Lists: the query parameters they share and the envelope they answer with.
 import { z } from "zod";
+import { InvalidRequest } from "../errors.ts";
 import { metadata } from "./validation.ts";
 
 /** Largest page of every list but files: OpenAI's own bound is not published; this one keeps an answer below about 1 MB. */
@@ -55,7 +56,7 @@ export function pageQuery(page: { defaultLimit: number; maxLimit: number }) {
 
 /**
  * Turns `metadata[key]=value` members of a flat query into one `metadata` object; `metadata=null` becomes null, and so does
- * `metadata=`, which OpenAI's Node client sends for null.
+ * `metadata=`, which OpenAI's Node client sends for null. Throws InvalidRequest for both forms at once.
  */
 export function gatherMetadata(query: Record<string, unknown>): Record<string, unknown> {
   const flat: Record<string, unknown> = {};
@@ -65,7 +66,14 @@ export function gatherMetadata(query: Record<string, unknown>): Record<string, u
     if (key !== undefined) Object.defineProperty(pairs, key, { value, enumerable: true });
     else flat[name] = name === "metadata" && (value === "null" || value === "") ? null : value;
   }
-  return Object.keys(pairs).length === 0 ? flat : { ...flat, metadata: pairs };
+  if (Object.keys(pairs).length === 0) return flat;
+  if ("metadata" in flat) {
+    throw new InvalidRequest(
+      "Invalid 'metadata': expected pairs as metadata[key]=value, or metadata=null, but got both. Send one of them.",
+      { code: "invalid_value", param: "metadata" },
+    );
+  }
+  return { ...flat, metadata: pairs };
 }
 
 /** A `metadata` filter: pairs that must all match, or null for objects without metadata. */

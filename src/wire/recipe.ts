@@ -41,7 +41,8 @@ const modules = z
       code: "invalid_value",
       message: `Invalid '{param}': expected each layer once, but got '${twice}' twice.`,
     });
-  });
+  })
+  .meta({ uniqueItems: true });
 
 /** The members, to stand among a method's hyperparameters. */
 export const recipeAdditionsRequest = {

@@ -76,7 +76,8 @@ const text = z.strictObject({ format: format.nullish(), verbosity: notImplemente
 
 const reasoning = z
   .strictObject({
-    effort: notImplemented(),
+    // No model here reasons before it answers.
+    effort: notImplemented("none"),
     summary: notImplemented(),
     generate_summary: notImplemented(),
     context: notImplemented(),
@@ -225,7 +226,7 @@ export const responseObject = z
     parallel_tool_calls: z.boolean(),
     previous_response_id: z.string().nullable(),
     prompt_cache_key: z.string().nullable(),
-    reasoning: z.object({ effort: z.null(), summary: z.null() }),
+    reasoning: z.object({ effort: z.literal("none").nullable(), summary: z.null() }),
     safety_identifier: z.string().nullable(),
     service_tier: z.literal("default"),
     store: z.boolean(),

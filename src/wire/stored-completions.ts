@@ -94,7 +94,9 @@ const page = { defaultLimit: 20, maxLimit: 100 };
 /** Once `metadata[...]` is gathered. Newest first unless asked otherwise: as recorded, where the reference says the opposite. */
 export const listChatCompletionsQuery = pageQuery(page).extend({
   model: z.string().min(1).optional(),
-  metadata: metadata.optional(),
+  metadata: metadata
+    .nullish()
+    .describe("As metadata[key]=value: pairs that must all match. metadata=null: as left out."),
   order: z.enum(["asc", "desc"]).default("desc"),
 });
 

@@ -44,6 +44,38 @@ test.each([
   expect(answer.json()).toMatchObject({ error: { param, code } });
 });
 
+test.each([
+  ["before the file", 12, 0],
+  ["behind the file", 0, 12],
+])("of many members that nobody knows, %s, the first is named", async (_name, before, behind) => {
+  const server = await testServer();
+  const strays = (count: number) =>
+    Array.from({ length: count }, (_, index) => ({ name: `stray_${index}`, value: "x" }));
+  const answer = await server.app.inject({
+    method: "POST",
+    url: "/v1/files",
+    ...form([...strays(before), file, ...strays(behind), { name: "purpose", value: "fine-tune" }]),
+  });
+  expect(answer.statusCode).toBe(400);
+  expect(answer.json()).toMatchObject({
+    error: { message: "Unknown parameter: 'stray_0'.", param: "stray_0", code: "unknown_parameter" },
+  });
+});
+
+test("a form of more members than there can be is refused in words", async () => {
+  const server = await testServer();
+  const members = Array.from({ length: 12 }, (_, i) => [`expires_after[${i}]`, "1"] as const);
+  const answer = await send(server, { purpose: "fine-tune", ...Object.fromEntries(members) });
+  expect(answer.statusCode).toBe(400);
+  expect(answer.json()).toMatchObject({
+    error: {
+      message:
+        "Your form has more members than any that is right. Expected a 'file' and a 'purpose', each once, and at most 10 members beside the file.",
+      param: "file",
+    },
+  });
+});
+
 test.each(["purpose", "expires_after[seconds]", "expires_after[anchor]"])(
   "%s twice in a form is refused by name",
   async (name) => {

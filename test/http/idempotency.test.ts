@@ -72,6 +72,33 @@ test("an upload sent twice is one file, and its second bytes are not kept", asyn
   expect(blobs).toBe(0);
 });
 
+test("members in another order are the same request, elements of a list are not", async () => {
+  const server = await testServer();
+  const file = await upload(server);
+  const create = (payload: object) =>
+    server.app.inject({ method: "POST", url: "/v1/fine_tuning/jobs", payload, headers: named("a") });
+  const method = (hyperparameters: object) => ({ type: "supervised", supervised: { hyperparameters } });
+  const first = await create({
+    model: BASE_MODEL,
+    training_file: file.id,
+    method: method({ n_epochs: 2, lora: { target_modules: ["q_proj", "v_proj"] } }),
+  });
+  expect(first.statusCode).toBe(200);
+  const second = await create({
+    method: method({ lora: { target_modules: ["q_proj", "v_proj"] }, n_epochs: 2 }),
+    training_file: file.id,
+    model: BASE_MODEL,
+  });
+  expect(second.body).toBe(first.body);
+  expect(second.headers["idempotent-replayed"]).toBe("true");
+  const third = await create({
+    model: BASE_MODEL,
+    training_file: file.id,
+    method: method({ n_epochs: 2, lora: { target_modules: ["v_proj", "q_proj"] } }),
+  });
+  expect(errorOf(third)["code"]).toBe("idempotency_key_reused");
+});
+
 test.each([
   ["another body", { seed: 5 }],
   ["a body that is wrong", { nonsense: 1 }],

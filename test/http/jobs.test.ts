@@ -404,6 +404,16 @@ test("lists of jobs and events go newest first and have neither first_id nor las
     expect(data.map(({ id }) => id)).toEqual([metadata === null ? plain : ids[2]]);
   }
   expect((await get(server, "?metadata=")).data.map(({ id }) => id)).toEqual([plain]);
+  for (const both of ["?metadata=null&metadata[team]=a", "?metadata[team]=a&metadata="]) {
+    expect((await server.app.inject(`/v1/fine_tuning/jobs${both}`)).json()).toMatchObject({
+      error: {
+        message:
+          "Invalid 'metadata': expected pairs as metadata[key]=value, or metadata=null, but got both. Send one of them.",
+        param: "metadata",
+        code: "invalid_value",
+      },
+    });
+  }
   const events = await get(server, `/${ids[0]}/events?limit=1`);
   expect(events.has_more).toBe(true);
   const rest = await get(server, `/${ids[0]}/events?limit=1&after=${events.data[0]?.id}`);

@@ -97,6 +97,8 @@ describe("the OpenAPI document", () => {
         anyOf: [{ propertyNames: { pattern: "^(0|[1-9]\\d{0,8})$" } }, { type: "null" }],
       });
     }
+    const { lora } = schemas["HyperparametersRequest"]?.["properties"] as { lora: object };
+    expect(lora).toMatchObject({ properties: { target_modules: { minItems: 1, uniqueItems: true } } });
     expect(property("CreateUploadRequest", "filename")).toMatchObject({ pattern: "^[^\\u0000]*$" });
   });
 

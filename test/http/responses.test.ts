@@ -26,6 +26,13 @@ const WEATHER = {
   },
 };
 
+test("no effort of reasoning is what there is, and is shown as it was asked for", async () => {
+  const server = await testServer();
+  const answer = await respond(server, { reasoning: { effort: "none" } });
+  expect(answer.statusCode).toBe(200);
+  expect(answer.json()).toMatchObject({ reasoning: { effort: "none", summary: null } });
+});
+
 test("a whole answer has OpenAI's members", async () => {
   const server = await testServer({}, { now: () => 1_800_000_000_500 });
   const answer = await respond(server, { metadata: { a: "b" }, user: "u" });
