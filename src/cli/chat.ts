@@ -62,7 +62,7 @@ async function converse(
       const content = (await lines.question("> ", { signal })).trim();
       if (content === "/exit") return;
       if (content === "/reset") messages = [...opening];
-      if (content === "" || content.startsWith("/reset")) continue;
+      if (content === "" || content === "/reset") continue;
       const stop = new AbortController();
       const onInterrupt = (): void => stop.abort();
       lines.on("SIGINT", onInterrupt);

@@ -1,6 +1,6 @@
 // A small HTTP client of the OpenAI-compatible API: requests, error envelopes, server-sent events. It retries nothing: a
 // person or a script sees each failure at once.
-import { messageOf, TunesmithError } from "../errors.ts";
+import { InvalidRequest, messageOf, TunesmithError } from "../errors.ts";
 
 /** The server answered with an error envelope. */
 export class ApiError extends TunesmithError {
@@ -52,6 +52,11 @@ export function createClient(options: {
   signal: AbortSignal;
 }): ApiClient {
   const baseUrl = options.baseUrl.replace(/\/+$/, "");
+  if (!/^https?:\/\/./.test(baseUrl) || !URL.canParse(baseUrl)) {
+    throw new InvalidRequest(
+      `"${options.baseUrl}" is no base URL: expected one like http://127.0.0.1:8080/v1, from --base-url or TUNESMITH_BASE_URL.`,
+    );
+  }
 
   async function send(
     method: string,
@@ -172,8 +177,16 @@ async function errorOf(response: Response, baseUrl: string): Promise<TunesmithEr
     const message = `${baseUrl} answered ${status} with ${quoteStart(text)} instead of an OpenAI error. Check that the base URL names a tunesmith or OpenAI-compatible API and ends in /v1.`;
     return new ApiError(message, { status, type: null, code: null, param: null, requestId });
   }
-  const hint = status === 401 ? " Give the key with --api-key or in TUNESMITH_API_KEY." : "";
+  const hint = hintFor(status, failure.message, baseUrl);
   return new ApiError(failure.message + hint, { ...failure, status, requestId });
+}
+
+function hintFor(status: number, message: string, baseUrl: string): string {
+  if (status === 401) return " Give the key with --api-key or in TUNESMITH_API_KEY.";
+  // What a server of ours says of an address, not of an object.
+  const isUnknownAddress = status === 404 && message.startsWith("Invalid URL");
+  if (!isUnknownAddress || baseUrl.endsWith("/v1")) return "";
+  return `. The base URL ${baseUrl} does not end in /v1, as that of the API does.`;
 }
 
 function envelopeError(

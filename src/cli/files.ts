@@ -8,6 +8,7 @@ import { InvalidRequest, messageOf, Unavailable } from "../errors.ts";
 import type { FileDeleted, FileObject } from "../wire/files.ts";
 import type { ListWithIds } from "../wire/list.ts";
 import type { ApiClient } from "./client.ts";
+import { moreNote, noneNote } from "./list-text.ts";
 import {
   formatCount,
   formatPairs,
@@ -54,7 +55,11 @@ export async function filesList(
 ): Promise<void> {
   const list = await context.client.get<ListWithIds<FileObject>>("/files", { ...options });
   printAnswer(context, list, () => {
-    if (list.data.length === 0) return 'No files yet. Upload one with "tunesmith files upload PATH".\n';
+    if (list.data.length === 0) {
+      const filter = options.purpose === undefined ? undefined : `with the purpose "${options.purpose}"`;
+      const firstStep = 'Upload one with "tunesmith files upload PATH".';
+      return noneNote("files", { after: options.after, filter }, firstStep);
+    }
     const columns = [
       { heading: "ID" },
       { heading: "FILENAME" },
@@ -69,13 +74,9 @@ export async function filesList(
       formatCount(file.bytes),
       formatTime(file.created_at),
     ]);
-    return formatTable(columns, rows) + moreNote(list.has_more, list.last_id, "files list");
+    const command = options.purpose === undefined ? "files list" : `files list --purpose ${options.purpose}`;
+    return formatTable(columns, rows) + moreNote(list.has_more, list.last_id, command);
   });
-}
-
-/** A line that says how to see the rest of a list. */
-export function moreNote(hasMore: boolean, lastId: string | null | undefined, command: string): string {
-  return hasMore ? `More: tunesmith ${command} --after ${lastId ?? ""}\n` : "";
 }
 
 export async function filesGet(context: CommandContext, id: string): Promise<void> {

@@ -1,10 +1,13 @@
 // `tunesmith jobs`: create, list, get, events, checkpoints, pause, resume, cancel. Following a job is in follow.ts.
 import { existsSync } from "node:fs";
+import { InvalidRequest, messageOf } from "../errors.ts";
 import type { FineTuningJob, FineTuningJobCheckpoint, FineTuningJobEvent } from "../wire/fine-tuning.ts";
 import type { List, ListWithIds } from "../wire/list.ts";
-import { moreNote, uploadFile } from "./files.ts";
+import { ApiError } from "./client.ts";
+import { uploadFile } from "./files.ts";
 import { followJob } from "./follow.ts";
 import { describeJob, eventLine, jobPath } from "./job-text.ts";
+import { moreNote, noneNote } from "./list-text.ts";
 import { recipeMembers, type RecipeOptions } from "./recipe-options.ts";
 import { EXIT, formatTable, formatTime, printAnswer, printNote, type CommandContext } from "./terminal.ts";
 
@@ -25,27 +28,7 @@ export interface CreateOptions extends RecipeOptions {
 
 /** Creates a job; training and validation files may be file ids or local paths, which are uploaded first. */
 export async function jobsCreate(context: CommandContext, options: CreateOptions): Promise<number> {
-  const additions = recipeMembers(options);
-  const trainingFile = await fileId(context, options.trainingFile);
-  const validationFile =
-    options.validationFile === undefined ? undefined : await fileId(context, options.validationFile);
-  const hyperparameters = {
-    n_epochs: options.epochs,
-    batch_size: options.batchSize,
-    learning_rate_multiplier: options.learningRateMultiplier,
-    beta: options.beta,
-    ...additions,
-  };
-  const method = options.method ?? "supervised";
-  const job = await context.client.post<FineTuningJob>("/fine_tuning/jobs", {
-    model: options.model,
-    training_file: trainingFile,
-    validation_file: validationFile,
-    suffix: options.suffix,
-    seed: options.seed,
-    method: { type: method, [method]: { hyperparameters } },
-    metadata: options.metadata,
-  });
+  const job = await postJob(context, options);
   if (options.follow === true) {
     printNote(context, `Created ${job.id}`);
     return followJob(context, job.id);
@@ -55,12 +38,55 @@ export async function jobsCreate(context: CommandContext, options: CreateOptions
   return EXIT.success;
 }
 
+async function postJob(context: CommandContext, options: CreateOptions): Promise<FineTuningJob> {
+  const additions = recipeMembers(options);
+  const hyperparameters = {
+    n_epochs: options.epochs,
+    batch_size: options.batchSize,
+    learning_rate_multiplier: options.learningRateMultiplier,
+    beta: options.beta,
+    ...additions,
+  };
+  const method = options.method ?? "supervised";
+  const uploaded: string[] = [];
+  try {
+    const { validationFile } = options;
+    return await context.client.post<FineTuningJob>("/fine_tuning/jobs", {
+      model: options.model,
+      training_file: await fileId(context, options.trainingFile, uploaded),
+      validation_file:
+        validationFile === undefined ? undefined : await fileId(context, validationFile, uploaded),
+      suffix: options.suffix,
+      seed: options.seed,
+      method: { type: method, [method]: { hyperparameters } },
+      metadata: options.metadata,
+    });
+  } catch (error) {
+    // After any other failure the job may be there after all, and need them.
+    const isRefused = error instanceof InvalidRequest || (error instanceof ApiError && error.status < 500);
+    if (isRefused) await removeUploads(context, uploaded);
+    throw error;
+  }
+}
+
 /** An existing path wins over an id: ids begin with "file-", and hardly any path does. */
-async function fileId(context: CommandContext, idOrPath: string): Promise<string> {
+async function fileId(context: CommandContext, idOrPath: string, uploaded: string[]): Promise<string> {
   if (!existsSync(idOrPath) && /^file-[A-Za-z0-9]+$/.test(idOrPath)) return idOrPath;
   const file = await uploadFile(context.client, idOrPath, "fine-tune");
+  uploaded.push(file.id);
   printNote(context, `Uploaded ${idOrPath} as ${file.id}`);
   return file.id;
+}
+
+/** Copies made for a job that there is not. What stays after all is named; why the job was refused matters more. */
+async function removeUploads({ client, terminal }: CommandContext, ids: readonly string[]): Promise<void> {
+  for (const id of ids) {
+    try {
+      await client.delete(`/files/${id}`);
+    } catch (error) {
+      terminal.stderr.write(`The uploaded copy ${id} could not be deleted: ${messageOf(error)}\n`);
+    }
+  }
 }
 
 export async function jobsList(
@@ -69,7 +95,9 @@ export async function jobsList(
 ): Promise<void> {
   const list = await context.client.get<List<FineTuningJob>>("/fine_tuning/jobs", { ...options });
   printAnswer(context, list, () => {
-    if (list.data.length === 0) return 'No jobs yet. Create one with "tunesmith jobs create".\n';
+    if (list.data.length === 0) {
+      return noneNote("jobs", { after: options.after }, 'Create one with "tunesmith jobs create".');
+    }
     const columns = [
       { heading: "ID" },
       { heading: "STATUS" },

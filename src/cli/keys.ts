@@ -1,6 +1,7 @@
 // `tunesmith keys` and `tunesmith projects`: who may use the server. A key's secret is printed once, when it is made.
 import type { ListWithIds } from "../wire/list.ts";
 import type { KeyDeleted, KeyObject, NewKeyObject, ProjectObject } from "../wire/keys.ts";
+import { moreNote, noneNote } from "./list-text.ts";
 import { formatTable, formatTime, printAnswer, printNote, type CommandContext } from "./terminal.ts";
 
 export interface CreateKeyOptions {
@@ -36,7 +37,11 @@ export async function keysList(
     project_id: project,
   });
   printAnswer(context, list, () => {
-    if (list.data.length === 0) return 'No keys yet. Make one with "tunesmith keys create --scopes admin".\n';
+    if (list.data.length === 0) {
+      const filter = project === undefined ? undefined : `of the project ${project}`;
+      const firstStep = 'Make one with "tunesmith keys create --scopes admin".';
+      return noneNote("keys", { after: page.after, filter }, firstStep);
+    }
     const columns = [
       { heading: "ID" },
       { heading: "NAME" },
@@ -57,7 +62,8 @@ export async function keysList(
       formatTime(key.last_used_at),
       key.revoked_at === null ? "good" : `revoked ${formatTime(key.revoked_at)}`,
     ]);
-    return formatTable(columns, rows) + more(list, "keys");
+    const command = project === undefined ? "keys list" : `keys list --project ${project}`;
+    return formatTable(columns, rows) + moreNote(list.has_more, list.last_id, command);
   });
 }
 
@@ -83,7 +89,10 @@ export async function projectsList(
   printAnswer(context, list, () => {
     const columns = [{ heading: "ID" }, { heading: "NAME" }, { heading: "CREATED" }];
     const rows = list.data.map((project) => [project.id, project.name, formatTime(project.created_at)]);
-    return formatTable(columns, rows) + more(list, "projects");
+    if (list.data.length === 0) {
+      return noneNote("projects", options, 'Make one with "tunesmith projects create NAME".');
+    }
+    return formatTable(columns, rows) + moreNote(list.has_more, list.last_id, "projects list");
   });
 }
 
@@ -94,6 +103,3 @@ function limitsText(key: KeyObject): string {
   ];
   return parts.length === 0 ? "-" : parts.join(", ");
 }
-
-const more = (list: ListWithIds<{ id: string }>, command: "keys" | "projects") =>
-  list.has_more && list.last_id !== null ? `More: tunesmith ${command} list --after ${list.last_id}\n` : "";

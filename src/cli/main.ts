@@ -20,10 +20,13 @@ export async function runFromProcess(): Promise<number> {
     });
   }
   // A reader that has seen enough (`| head`) closes the pipe; that is no failure.
-  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-    process.exit(error.code === "EPIPE" ? EXIT.success : EXIT.failure);
-  });
   const { stdin, stdout, stderr } = process;
+  stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code === "EPIPE") process.exit(EXIT.success);
+    stderr.write(`tunesmith: The answer could not be written: ${error.message}.\n`, () =>
+      process.exit(EXIT.failure),
+    );
+  });
   return run(process.argv.slice(2), { stdin, stdout, stderr, signal: stop.signal });
 }
 
@@ -99,7 +102,10 @@ function unforeseen(error: unknown): string {
 function usageExit(error: CommanderError, terminal: Terminal, json: boolean): number {
   if (error.exitCode === 0) return EXIT.success;
   if (json) {
-    printError(terminal, { message: error.message, type: null, param: null, code: error.code });
+    // Of a command line without a command it has nothing to say but its help.
+    const isHelp = error.code === "commander.help";
+    const message = isHelp ? "Expected a command, found none. See tunesmith --help." : error.message;
+    printError(terminal, { message, type: null, param: null, code: error.code });
   }
   return EXIT.usage;
 }

@@ -43,17 +43,19 @@ export async function createProgress(terminal: Terminal): Promise<Progress | nul
 export async function createByteProgress(
   terminal: Terminal,
   name: string,
+  now: () => number = Date.now,
 ): Promise<{ update(doneBytes: number, totalBytes: number): void; stop(): void } | null> {
-  const bar = await createBar(
-    terminal,
-    "[{bar}] {name} {percentage}% of {megabytes} MB, {eta_formatted} left",
-  );
+  const bar = await createBar(terminal, "[{bar}] {name} {percentage}% of {megabytes} MB{left}");
   if (bar === null) return null;
   let running = false;
+  /** Bytes of an earlier download say nothing of this one's pace. */
+  let start = { bytes: 0, atMs: 0 };
   return {
     update(doneBytes, totalBytes) {
-      if (running) bar.update(doneBytes);
-      else bar.start(totalBytes, doneBytes, { name, megabytes: Math.round(totalBytes / 2 ** 20) });
+      if (!running) start = { bytes: doneBytes, atMs: now() };
+      const left = timeLeft(now() - start.atMs, doneBytes - start.bytes, totalBytes - doneBytes);
+      if (running) bar.update(doneBytes, { left });
+      else bar.start(totalBytes, doneBytes, { name, left, megabytes: Math.round(totalBytes / 2 ** 20) });
       running = true;
     },
     stop() {
@@ -61,6 +63,15 @@ export async function createByteProgress(
       running = false;
     },
   };
+}
+
+/** A pace taken over less than this, in milliseconds, says little of the rest. */
+const SHORTEST_PACE_MS = 1_000;
+
+/** ", 3m05s left" at the pace so far; nothing as long as there is none. */
+function timeLeft(elapsedMs: number, doneBytes: number, leftBytes: number): string {
+  if (elapsedMs < SHORTEST_PACE_MS || doneBytes <= 0 || leftBytes <= 0) return "";
+  return `, ${formatDuration(((elapsedMs / doneBytes) * leftBytes) / 1000)} left`;
 }
 
 async function createBar(terminal: Terminal, format: string): Promise<SingleBar | null> {

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { chmod, cp, mkdir, mkdtemp, readFile, readdir, rm, utimes, writeFile } from "node:fs/promises";
+import { chmod, cp, mkdir, mkdtemp, readFile, readdir, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { createServer, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
@@ -334,6 +334,13 @@ describe("the Python package", () => {
     expect(await readdir(join(home, "models"))).toEqual([DEFAULT_BASE_MODEL]);
     expect(await readFile(join(directory, "SmolLM2-135M-Instruct.Q4_1.gguf"), "utf8")).toBe("damaged");
   });
+});
+
+test("a home folder that is first made for a model is its owner's alone", async () => {
+  const fresh = join(home, "new", "home");
+  const resolving = resolveBaseModel(DEFAULT_BASE_MODEL, options({ homeDirectory: fresh, offline: true }));
+  await expect(resolving).rejects.toThrow(Unavailable);
+  expect((await stat(fresh)).mode & 0o777).toBe(0o700);
 });
 
 test("the catalogue: names are unique and good file names, checksums are checksums", () => {

@@ -67,7 +67,8 @@ export async function resolveBaseModel(
       `There is no base model "${nameOrPath}". Names: ${knownNames()}. Or pass the path of a Hugging Face folder or a .gguf file, or put one into ${directory}.`,
       { code: "model_not_found", param: "model" },
     );
-  await mkdir(join(options.homeDirectory, "models"), { recursive: true });
+  // It may be the first to make the home folder, in which keys, training data and adapters are nobody else's business.
+  await mkdir(join(options.homeDirectory, "models"), { recursive: true, mode: 0o700 });
   const lock = join(options.homeDirectory, "models", `.${entry.id}.lock`);
   return withFileLock(
     lock,

@@ -63,6 +63,25 @@ test("--json is the completion object, not streamed", async () => {
   expect(body).not.toHaveProperty("stream");
 });
 
+test("on a terminal, a conversation: /reset alone starts over, a message that begins so is one", async () => {
+  const server = await startFakeServer({ "POST /v1/chat/completions": HELLO });
+  close = server.close;
+  const input = "Hi\n/reset my password please\n/reset\nAgain\n/exit";
+  const words = ["chat", "m", "--system", "Be kind", "--base-url", server.baseUrl];
+  const { code, out, err } = await tunesmith(words, { input, isTTY: true });
+  expect(code).toBe(0);
+  expect(err).toContain("/reset starts over");
+  expect(out.match(/Hello 🌮/g)).toHaveLength(3);
+  const asked = server.asked.map(({ body }) =>
+    (JSON.parse(body) as { messages: { content: string }[] }).messages.map(({ content }) => content),
+  );
+  expect(asked).toEqual([
+    ["Be kind", "Hi"],
+    ["Be kind", "Hi", "Hello 🌮", "/reset my password please"],
+    ["Be kind", "Again"],
+  ]);
+});
+
 test("an answer cut off says so beside the text", async () => {
   const { code, out, err } = await chat(sendEvents([chunk("Hel"), chunk(null, "length"), "[DONE]"]), [
     "m",

@@ -2,7 +2,7 @@
 import { spawn } from "node:child_process";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { Readable, Writable } from "node:stream";
+import { PassThrough, Readable, Writable } from "node:stream";
 import { StringDecoder } from "node:string_decoder";
 import { fileURLToPath } from "node:url";
 import { run } from "../../src/cli/main.ts";
@@ -77,27 +77,35 @@ export function sendEventsOpen(response: ServerResponse, events: readonly (objec
   }
 }
 
-/** Runs one command line in this process, with streams as in a pipe. */
+/** Runs one command line in this process, with streams as in a pipe, or as a terminal has them. */
 export async function tunesmith(
   words: readonly string[],
-  options: { input?: string; signal?: AbortSignal } = {},
+  options: { input?: string; signal?: AbortSignal; isTTY?: boolean } = {},
 ): Promise<{ code: number | null; out: string; err: string }> {
+  const { input = "", signal = new AbortController().signal, isTTY = false } = options;
   const texts = { out: "", err: "" };
-  const collect = (name: keyof typeof texts) => {
+  const tty = isTTY ? { isTTY, columns: 200 } : {};
+  const collect = (name: keyof typeof texts, onText = (): void => undefined) => {
     const decoder = new StringDecoder();
-    return new Writable({
+    const stream = new Writable({
       write(chunk: Buffer, _encoding, done) {
         texts[name] += decoder.write(chunk);
+        onText();
         done();
       },
     });
+    return Object.assign(stream, tty);
   };
-  const code = await run(words, {
-    stdin: Readable.from([options.input ?? ""]),
-    stdout: collect("out"),
-    stderr: collect("err"),
-    signal: options.signal ?? new AbortController().signal,
-  });
+  const stdin = isTTY ? new PassThrough() : Readable.from([input]);
+  // Whoever sits there types a line when asked for one.
+  const lines = input.split("\n");
+  const type = (): void => {
+    const isAsked = isTTY && /> \x1b\[\d+G$/.test(texts.out);
+    const line = isAsked ? lines.shift() : undefined;
+    if (line !== undefined) setImmediate(() => stdin.push(`${line}\n`));
+  };
+  const stdout = collect("out", type);
+  const code = await run(words, { stdin: Object.assign(stdin, tty), stdout, stderr: collect("err"), signal });
   return { code, ...texts };
 }
 

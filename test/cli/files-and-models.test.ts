@@ -56,7 +56,7 @@ test("list is an aligned table, and says how to go on", async () => {
     "ID        FILENAME     PURPOSE     BYTES  CREATED",
     "file-abc  train.jsonl  fine-tune  12,345  2026-09-21 14:13:20Z",
     "file-de   v.jsonl      fine-tune       7  2026-09-21 14:13:20Z",
-    "More: tunesmith files list --after file-de",
+    "More: tunesmith files list --purpose fine-tune --after file-de",
     "",
   ]);
   expect(server.asked[0]?.path).toBe("/v1/files?purpose=fine-tune&limit=2");
@@ -161,4 +161,23 @@ test("models delete sends the colons as they are", async () => {
   close = server.close;
   const { code, out } = await tunesmith(["models", "delete", id, "--base-url", server.baseUrl]);
   expect({ code, out }).toEqual({ code: 0, out: `Deleted ${id}\n` });
+});
+
+test.each([
+  [["files", "list"], 'No files yet. Upload one with "tunesmith files upload PATH".\n'],
+  [["files", "list", "--purpose", "bogus"], 'No files with the purpose "bogus".\n'],
+  [["files", "list", "--after", "file-a"], "No files after file-a.\n"],
+  [["jobs", "list"], 'No jobs yet. Create one with "tunesmith jobs create".\n'],
+  [["jobs", "list", "--after", "ftjob-a"], "No jobs after ftjob-a.\n"],
+  [["keys", "list", "--project", "proj_a"], "No keys of the project proj_a.\n"],
+])("%s says why it is empty", async (words, says) => {
+  const nothing = { object: "list", data: [], has_more: false, first_id: null, last_id: null };
+  const server = await startFakeServer({
+    "GET /v1/files": nothing,
+    "GET /v1/fine_tuning/jobs": nothing,
+    "GET /tunesmith/keys": nothing,
+  });
+  close = server.close;
+  const { code, out } = await tunesmith([...words, "--base-url", server.baseUrl]);
+  expect({ code, out }).toEqual({ code: 0, out: says });
 });

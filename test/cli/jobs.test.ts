@@ -303,3 +303,42 @@ test("an unknown job ends with 1", async () => {
   const { code, err } = await tunesmith(["jobs", "follow", "ftjob-1", "--base-url", server.baseUrl]);
   expect({ code, err }).toEqual({ code: 1, err: "tunesmith: Could not find fine tune: ftjob-1\n" });
 });
+
+test("a job that is refused leaves no uploaded copies behind, whichever of them it was refused for", async () => {
+  const server = await startFakeServer({
+    "POST /v1/files": [{ id: "file-train" }, { id: "file-valid" }, { id: "file-second" }],
+    "POST /v1/fine_tuning/jobs": sendError(400, "No such model."),
+    "DELETE /v1/files/file-train": { id: "file-train", deleted: true },
+    "DELETE /v1/files/file-valid": sendError(404, "No such file."),
+    "DELETE /v1/files/file-second": { id: "file-second", deleted: true },
+  });
+  close = server.close;
+  const path = join(folder, "train.jsonl");
+  writeFileSync(path, "{}\n");
+  const create = (validation: string) =>
+    tunesmith([
+      ...["jobs", "create", "-m", "m", "-t", path, "--validation-file", validation],
+      ...["--base-url", server.baseUrl],
+    ]);
+  const deleted = () => server.asked.filter(({ method }) => method === "DELETE").map((one) => one.path);
+  const refused = await create(path);
+  expect(refused.code).toBe(1);
+  expect(refused.err).toContain("The uploaded copy file-valid could not be deleted: No such file.\n");
+  expect(refused.err).toMatch(/tunesmith: No such model\.\n$/);
+  expect(deleted()).toEqual(["/v1/files/file-train", "/v1/files/file-valid"]);
+  expect((await create(join(folder, "none.jsonl"))).code).toBe(2);
+  expect(deleted()).toContain("/v1/files/file-second");
+});
+
+test("where a job may be there after all, its uploaded copy stays", async () => {
+  const server = await startFakeServer({
+    "POST /v1/files": { id: "file-train" },
+    "POST /v1/fine_tuning/jobs": sendError(500, "The server had an error."),
+  });
+  close = server.close;
+  const path = join(folder, "train.jsonl");
+  writeFileSync(path, "{}\n");
+  const { code } = await tunesmith(["jobs", "create", "-m", "m", "-t", path, "--base-url", server.baseUrl]);
+  expect(code).toBe(1);
+  expect(server.asked.map(({ method }) => method)).toEqual(["POST", "POST"]);
+});

@@ -1,7 +1,17 @@
 // What the command line says when it is used wrongly, when no server answers, and when it has nothing to do.
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { existsSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { afterEach, expect, test } from "vitest";
-import { sendError, startFakeServer, tunesmith, tunesmithProcess, unusedBaseUrl } from "./fake-server.ts";
+import {
+  BIN,
+  sendError,
+  startFakeServer,
+  tunesmith,
+  tunesmithProcess,
+  unusedBaseUrl,
+} from "./fake-server.ts";
 
 let close: () => Promise<unknown> = async () => undefined;
 afterEach(() => close());
@@ -59,6 +69,56 @@ test.each([
   expect(out).toBe("");
   expect(code).toBe(2);
 });
+
+test.each(["foo", "localhost:8080/v1", "ftp://127.0.0.1/v1"])("%s is no base URL", async (baseUrl) => {
+  const { code, out, err } = await tunesmith(["jobs", "list", "--base-url", baseUrl]);
+  expect({ code, out }).toEqual({ code: 2, out: "" });
+  expect(err).toBe(
+    `tunesmith: "${baseUrl}" is no base URL: expected one like http://127.0.0.1:8080/v1, from --base-url or TUNESMITH_BASE_URL.\n`,
+  );
+});
+
+test("a base URL that lacks /v1 is named as the likely reason", async () => {
+  const server = await startFakeServer({});
+  close = server.close;
+  const baseUrl = server.baseUrl.replace("/v1", "");
+  const { code, err } = await tunesmith(["models", "--base-url", baseUrl]);
+  expect(code).toBe(1);
+  expect(err).toBe(
+    `tunesmith: Invalid URL (GET /models). The base URL ${baseUrl} does not end in /v1, as that of the API does.\n`,
+  );
+  const right = await tunesmith(["models", "--base-url", server.baseUrl]);
+  expect(right.err).toBe("tunesmith: Invalid URL (GET /v1/models)\n");
+});
+
+test.each([{ words: ["--json"] }, { words: ["files", "--json"] }])(
+  "$words: no command",
+  async ({ words }) => {
+    const { code, out } = await tunesmith(words);
+    expect(code).toBe(2);
+    expect(JSON.parse(out)).toMatchObject({
+      error: { message: "Expected a command, found none. See tunesmith --help." },
+    });
+  },
+);
+
+test.skipIf(!existsSync("/dev/full"))(
+  "an answer that cannot be written is a failure with a reason",
+  async () => {
+    const server = await startFakeServer({ "GET /v1/models": { object: "list", data: [] } });
+    close = server.close;
+    const child = spawn("/bin/sh", [
+      "-c",
+      `"$0" "$1" models --base-url "$2" > /dev/full`,
+      ...[process.execPath, BIN, server.baseUrl],
+    ]);
+    let err = "";
+    child.stderr.on("data", (chunk: Buffer) => (err += chunk.toString()));
+    const [code] = (await once(child, "close")) as [number];
+    expect(err).toBe("tunesmith: The answer could not be written: ENOSPC: no space left on device, write.\n");
+    expect(code).toBe(1);
+  },
+);
 
 test("an unreachable server ends with 3 and says how to start one", async () => {
   const { code, out, err } = await tunesmith(["jobs", "list", "--base-url", NOWHERE]);
