@@ -105,15 +105,19 @@ test("every operation with a body or a query has a case, and the unchanged bodie
   }
 });
 
-test("bodies", async () => {
-  const server = await fuzzServer();
-  const cases = (await fuzzCases(server, headers)).filter(({ body }) => body !== undefined);
-  await forEachCase(cases, RUNS.body, ({ method, path }, each) =>
-    fc.asyncProperty(mutatedBody(each.body), (payload) =>
-      answered(server, { method, url: each.path ?? path, payload }),
-    ),
-  );
-}, BODIES_MS);
+test(
+  "bodies",
+  async () => {
+    const server = await fuzzServer();
+    const cases = (await fuzzCases(server, headers)).filter(({ body }) => body !== undefined);
+    await forEachCase(cases, RUNS.body, ({ method, path }, each) =>
+      fc.asyncProperty(mutatedBody(each.body), (payload) =>
+        answered(server, { method, url: each.path ?? path, payload }),
+      ),
+    );
+  },
+  BODIES_MS,
+);
 
 test("content types", async () => {
   const server = await fuzzServer();
