@@ -53,7 +53,11 @@ export function fileRoutes(parts: {
     content: async (request: FastifyRequest, reply: FastifyReply): Promise<Readable> => {
       const file = await existingFile(request);
       const encoded = file.purpose === "fine-tune-results" && resultFileEncoding === "base64";
-      const bytes = await blobs.read(file.id);
+      const bytes = await blobs.read(file.id).catch(async (error: unknown) => {
+        // Deleted since its row was read: that is what to say then.
+        await existingFile(request);
+        throw error;
+      });
       void reply
         .type("application/octet-stream")
         .header("content-disposition", attachment(file.filename))

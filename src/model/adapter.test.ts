@@ -164,6 +164,14 @@ describe("refused", () => {
     expect((error as Error).message).toContain(message);
   });
 
+  test("a config that is no object", async () => {
+    const path = await changed({});
+    await writeFile(join(path, ADAPTER_CONFIG_FILE), "[]");
+    await expect(readAdapter(path, config)).rejects.toThrow(
+      `cannot be used as an adapter: ${ADAPTER_CONFIG_FILE} holds no JSON object.`,
+    );
+  });
+
   test("an option of a future version that is off does no harm", async () => {
     await readAdapter(await changed({ something_new: null, another: {}, third: false }), config);
   });

@@ -133,6 +133,7 @@ export function readAdapterConfig(directory: string): Omit<LoraAdapter, "tensors
   if (!parsed.success) {
     const issue = parsed.error.issues[0];
     const field = issue?.path.map(String).join(".") ?? "";
+    if (field === "") throw adapterError(directory, `${ADAPTER_CONFIG_FILE} holds no JSON object`, null);
     throw adapterError(directory, `"${field}" in ${ADAPTER_CONFIG_FILE} is wrong: ${issue?.message}`, field);
   }
   for (const [field, value] of Object.entries(parsed.data))

@@ -86,3 +86,11 @@ test("every tensor of a layer is counted once", () => {
   expect(shapes.size).toBe(5 + 2 * 16);
   expect(shapes.get("encoder.layer.1.output.dense.weight")).toEqual([24, 40]);
 });
+
+test("a config that is a list is no JSON object", () => {
+  expect(() => encoderConfigFromHuggingFace([], "folder/config.json")).toThrow(
+    new UnsupportedModel("folder/config.json holds no JSON object. Get the file again.", {
+      code: "unsupported_model",
+    }),
+  );
+});

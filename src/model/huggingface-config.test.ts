@@ -273,9 +273,17 @@ describe("refused by the name of the field", () => {
   });
 
   test("a config that is no object, and long values are cut in the message", () => {
-    expect(() => modelConfigFromHuggingFace([])).toThrow("expected object");
+    expect(() => modelConfigFromHuggingFace([])).toThrow("holds no JSON object");
     expect(() => modelConfigFromHuggingFace({ ...LLAMA, hidden_act: "x".repeat(5000) })).toThrow(
       /"x{119}…; supported/,
     );
   });
+});
+
+test.each([[[1, 2]], ["text"], [null], [7]])("a config that is %j is no JSON object", (json) => {
+  expect(() => modelConfigFromHuggingFace(json, "folder/config.json")).toThrow(
+    new UnsupportedModel("folder/config.json holds no JSON object. Get the file again.", {
+      code: "unsupported_model",
+    }),
+  );
 });

@@ -312,6 +312,6 @@ function valueAt(value: unknown, path: readonly string[]): unknown {
   return path.reduce<unknown>(
     (inner, key) =>
       typeof inner === "object" && inner !== null ? (inner as Record<string, unknown>)[key] : undefined,
-    path.length === 0 ? "not an object" : value,
+    value,
   );
 }

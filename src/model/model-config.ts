@@ -118,6 +118,11 @@ export function unsupportedField(
   supported: string,
   advice = "Use a Llama, Qwen2.5, Qwen3 or Gemma 3 text model.",
 ): UnsupportedModel {
+  // A schema's fault with the whole.
+  if (field === "")
+    return new UnsupportedModel(`${source} holds no JSON object. Get the file again.`, {
+      code: "unsupported_model",
+    });
   return new UnsupportedModel(`${source}: "${field}" is ${show(found)}; supported: ${supported}. ${advice}`, {
     code: "unsupported_model",
     param: field,

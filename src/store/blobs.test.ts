@@ -26,7 +26,9 @@ test("a blob comes back as it was written, with its size and hash", async () => 
   expect(await text(await blobs.read(id))).toBe("abcd");
   await blobs.delete(id);
   await blobs.delete(id);
-  await expect(blobs.read(id)).rejects.toThrow("ENOENT");
+  await expect(blobs.read(id)).rejects.toThrow(
+    `The content of ${id} is not on the server's disk any more, though nobody has deleted it here. Upload it again, or have it put back from a copy.`,
+  );
 });
 
 test("a source that fails, or gives too much, leaves nothing", async () => {

@@ -5,7 +5,7 @@ import { mkdir, open, opendir, rename, stat, unlink } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Readable } from "node:stream";
 import { setImmediate as turn } from "node:timers/promises";
-import { InvalidRequest, isFullDisk, OutOfSpace } from "../errors.ts";
+import { InvalidRequest, isFullDisk, OutOfSpace, TunesmithError } from "../errors.ts";
 import { isId } from "../wire/ids.ts";
 import { shareFlush } from "./durable-dialect.ts";
 
@@ -109,9 +109,14 @@ export class BlobStore {
     return join(this.#directory, id);
   }
 
-  /** A stream of the whole blob, already open: a blob that is not there rejects here. The caller consumes or destroys it. */
+  /**
+   * A stream of the whole blob, already open. The caller consumes or destroys it. Throws TunesmithError for one that is not there:
+   * whoever asks has its row, so its bytes were lost.
+   */
   async read(id: string): Promise<Readable> {
-    const handle = await open(this.path(id), "r");
+    const handle = await open(this.path(id), "r").catch((error: unknown) => {
+      throw isMissing(error) ? contentLost(id, error) : error;
+    });
     return handle.createReadStream({ highWaterMark: READ_CHUNK_BYTES });
   }
 
@@ -179,6 +184,13 @@ async function copy(
     await writer.write(chunk);
   }
   return { bytes, sha256: hash.digest("hex") };
+}
+
+function contentLost(id: string, cause: unknown): TunesmithError {
+  return new TunesmithError(
+    `The content of ${id} is not on the server's disk any more, though nobody has deleted it here. Upload it again, or have it put back from a copy.`,
+    { code: "content_lost", cause },
+  );
 }
 
 function fileTooLarge(maxBytes: number): InvalidRequest {

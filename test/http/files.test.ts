@@ -1,5 +1,5 @@
 // Files over HTTP: upload in any order, list, retrieve, content, delete, and every way an upload can be wrong.
-import { readdir } from "node:fs/promises";
+import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { fileObject } from "../../src/wire/files.ts";
@@ -317,4 +317,28 @@ test.each([
   const answer = await server.app.inject(`/v1/files/${result_files[0]}/content`);
   expect(answer.body).toBe(body);
   expect(answer.headers["content-length"]).toBe(String(body.length));
+});
+
+test("content that was lost under the server is told as lost, and as not found when the file was deleted meanwhile", async () => {
+  const server = await testServer();
+  const { id } = await upload(server);
+  await rm(server.stores.blobs.path(id));
+  const content = () => server.app.inject(`/v1/files/${id}/content`);
+  const lost = await content();
+  expect(lost.statusCode).toBe(500);
+  expect(lost.json()).toEqual({
+    error: {
+      message: `The content of ${id} is not on the server's disk any more, though nobody has deleted it here. Upload it again, or have it put back from a copy.`,
+      type: "server_error",
+      param: null,
+      code: "content_lost",
+    },
+  });
+  const { blobs } = server.stores;
+  const read = blobs.read.bind(blobs);
+  blobs.read = async (asked) => {
+    await server.app.inject({ method: "DELETE", url: `/v1/files/${id}` });
+    return read(asked);
+  };
+  expect((await content()).statusCode).toBe(404);
 });

@@ -23,10 +23,12 @@ test("while it waits behind another job", async () => {
 });
 
 test("while its files are validated", async () => {
+  let isJudging = false;
   let sawAbort = false;
   bench = await openWorkbench({
     dependencies: {
       judgeData: async ({ signal }) => {
+        isJudging = true;
         await SYSTEM_CLOCK.delay(20_000, signal);
         sawAbort = signal.aborted;
         return { examples: 10, warnings: [] };
@@ -36,7 +38,7 @@ test("while its files are validated", async () => {
   const job = await bench.create();
   const worker = bench.worker();
   worker.start();
-  await until("the worker has the job", async () => (await bench.queue.listLeases()).length === 1);
+  await until("the worker looks at its data", () => isJudging);
   await bench.jobs.cancel(DEFAULT_PROJECT, job.id, CANCELLED);
   worker.wake();
   await until("validation was told to stop", () => sawAbort);
