@@ -38,7 +38,14 @@ export class JsonGrammar {
     }
     const values: unknown = "const" in schema ? [schema["const"]] : schema["enum"];
     if (Array.isArray(values)) {
-      return this.#builder.choice(values.map((each) => this.#constant(each, next)));
+      const simple = values.filter((each) => typeof each !== "object" || each === null);
+      const ways = values
+        .filter((each) => typeof each === "object" && each !== null)
+        .map((each) => this.#constant(each, next));
+      const texts = simple.map((each) => JSON.stringify(each));
+      return this.#builder.choice(
+        texts.length === 0 ? ways : [...ways, this.#builder.oneLiteralOf(texts, next)],
+      );
     }
     const { type } = schema as { type?: string | string[] };
     if (type === undefined) {
@@ -57,17 +64,17 @@ export class JsonGrammar {
   #constant(value: unknown, next: number): number {
     const builder = this.#builder;
     if (typeof value !== "object" || value === null) return builder.literal(JSON.stringify(value), next);
-    const [open, close] = Array.isArray(value) ? "[]" : "{}";
+    const [open = "", close = ""] = Array.isArray(value) ? "[]" : "{}";
     const parts = Array.isArray(value)
       ? value.map((each): [string, unknown] => ["", each])
       : Object.entries(value).map(([name, each]): [string, unknown] => [JSON.stringify(name), each]);
-    let at = builder.literal(close ?? "", next);
+    let at = builder.literal(close, next);
     for (const [i, [name, each]] of [...parts.entries()].reverse()) {
       at = this.#constant(each, i === parts.length - 1 ? this.#gap(at) : at);
       if (name !== "") at = builder.literal(`${name}:`, this.#gap(at));
       at = i === 0 ? this.#gap(at) : builder.literal(",", this.#gap(at));
     }
-    return builder.literal(open ?? "", at);
+    return builder.literal(open, at);
   }
 
   #typed(type: string, schema: Schema, next: number): number {

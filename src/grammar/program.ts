@@ -63,7 +63,34 @@ export class ProgramBuilder {
   }
 
   literal(text: string, next: number): number {
-    return encoder.encode(text).reduceRight((after, byte) => this.bytes([[byte, byte, after]]), next);
+    return this.#row(encoder.encode(text), next);
+  }
+
+  /** One of these texts; what they begin with in common is gone through once. */
+  oneLiteralOf(texts: readonly string[], next: number): number {
+    return this.#branches(
+      [...new Set(texts)].map((text) => encoder.encode(text)),
+      next,
+    );
+  }
+
+  #branches(texts: readonly Uint8Array[], next: number): number {
+    const byFirst = new Map<number | undefined, Uint8Array[]>();
+    for (const text of texts) byFirst.set(text[0], [...(byFirst.get(text[0]) ?? []), text]);
+    const edges: ByteEdge[] = [];
+    for (const [first, alike] of byFirst) {
+      if (first === undefined) continue;
+      const shared = alike.reduce((all, each) => all.subarray(0, commonLength(all, each)));
+      const rests = alike.map((text) => text.subarray(shared.length));
+      const after = rests.length === 1 ? next : this.#branches(rests, next);
+      edges.push([first, first, this.#row(shared.subarray(1), after)]);
+    }
+    const ways = edges.length === 0 ? [] : [this.bytes(edges)];
+    return this.choice(byFirst.has(undefined) ? [next, ...ways] : ways);
+  }
+
+  #row(bytes: Uint8Array, next: number): number {
+    return bytes.reduceRight((after, byte) => this.bytes([[byte, byte, after]]), next);
   }
 
   /** One of these bytes. */
@@ -101,21 +128,8 @@ export class ProgramBuilder {
       }
       edges.push(...this.#encoded(from, last, next));
     }
-    return [...edges, ...this.#tree(escapes, next)];
-  }
-
-  /** Edges of texts none of which begins another. */
-  #tree(texts: readonly Uint8Array[], next: number): ByteEdge[] {
-    const byFirst = new Map<number, Uint8Array[]>();
-    for (const text of texts) {
-      const first = text[0] ?? 0;
-      byFirst.set(first, [...(byFirst.get(first) ?? []), text.subarray(1)]);
-    }
-    return [...byFirst].map(([first, rests]) => [
-      first,
-      first,
-      rests.some((rest) => rest.length === 0) ? next : this.bytes(this.#tree(rests, next)),
-    ]);
+    if (escapes.length > 0) edges.push([BACKSLASH, BACKSLASH, this.#branches(escapes, next)]);
+    return edges;
   }
 
   /** UTF-8 of all characters of a range. */
@@ -153,10 +167,12 @@ export class ProgramBuilder {
   }
 }
 
-/** Characters that JSON.stringify escapes, ascending, with what it writes. */
+const BACKSLASH = 0x5c;
+
+/** Characters that JSON.stringify escapes, ascending, with what it writes behind the backslash. */
 const ESCAPES = [...Array.from({ length: 0x20 }, (_, control) => control), 0x22, 0x5c].map(
   (character) =>
-    [character, encoder.encode(JSON.stringify(String.fromCodePoint(character)).slice(1, -1))] as const,
+    [character, encoder.encode(JSON.stringify(String.fromCodePoint(character)).slice(2, -1))] as const,
 );
 
 /** The last characters before a longer encoding, and before the halves of surrogate pairs. */
@@ -176,3 +192,10 @@ export const RAW_CHARACTERS: CharacterSet = EVERY_CHARACTER.flatMap(([first, las
       ]
     : [[first, last]],
 );
+
+export function commonLength(a: Uint8Array, b: Uint8Array): number {
+  const length = Math.min(a.length, b.length);
+  let at = 0;
+  while (at < length && a[at] === b[at]) at += 1;
+  return at;
+}

@@ -75,6 +75,7 @@ class Grammar {
   readonly #trie: TokenTrie;
   readonly #vocabulary: GrammarVocabulary;
   #matcher: Matcher;
+  #mostMemory = MAX_GRAMMAR_MEMORY;
   /** By state, the least recently used first. */
   #masks = new Map<number, Int32Array>();
 
@@ -90,13 +91,16 @@ class Grammar {
     let state = matcher.start;
     /** Into the matcher that is in use: this one's may have grown too large. */
     const moveOn = (): void => {
-      if (this.#matcher.size > MAX_GRAMMAR_MEMORY) {
+      const isFull = this.#matcher.size > this.#mostMemory;
+      if (isFull) {
         this.#matcher = this.#matcher.emptied();
         this.#masks = new Map();
       }
       if (matcher === this.#matcher) return;
       state = this.#matcher.adopt(state, { of: matcher });
       matcher = this.#matcher;
+      // Deep in arrays within arrays, where the answer is takes most of it.
+      if (isFull) this.#mostMemory = MAX_GRAMMAR_MEMORY + matcher.size;
     };
     return {
       apply: (logits) => {

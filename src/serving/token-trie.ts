@@ -2,6 +2,7 @@
 // from a state. It knows no grammar beyond a Matcher, and no logits.
 import type { Matcher } from "../grammar/matcher.ts";
 import { DEAD } from "../grammar/matcher.ts";
+import { commonLength } from "../grammar/program.ts";
 
 /**
  * What a walk may add to a matcher's memory. Only schemas made for it get there, with many patterns at one place; tokens of
@@ -84,10 +85,3 @@ export function createTokenTrie(tokens: readonly Uint8Array[], idCount: number):
 }
 
 const NO_BYTES = new Uint8Array(0);
-
-function commonLength(a: Uint8Array, b: Uint8Array): number {
-  const length = Math.min(a.length, b.length);
-  let at = 0;
-  while (at < length && a[at] === b[at]) at += 1;
-  return at;
-}
