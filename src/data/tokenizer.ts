@@ -299,10 +299,3 @@ const BYTE_OF_CHARACTER: ReadonlyMap<string, number> = (() => {
     map.set(String.fromCharCode(isPrintable(byte) ? byte : next++), byte);
   return map;
 })();
-
-const CHARACTER_OF_BYTE: readonly string[] = [...BYTE_OF_CHARACTER.keys()];
-
-/** Bytes in that alphabet, one character each: how byte-level vocabularies spell them. */
-export function spellBytes(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => CHARACTER_OF_BYTE[byte]).join("");
-}

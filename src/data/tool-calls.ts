@@ -74,29 +74,46 @@ export interface CalledFunction {
 /** Splits an answer, piece by piece, into text and calls. */
 export interface ToolCallReader {
   push(text: string): { text: string; calls: CalledFunction[] };
-  /** What was held back when the answer ended: a call that was cut off is one as soon as its name is known, and text before. */
-  flush(): { text: string; calls: CalledFunction[] };
+  /** Whether a call has begun, or what may be one. */
+  readonly isOpen: boolean;
+  /**
+   * What was held back when the answer ended. A call that was cut off is one as soon as its name is known; before, it is nothing.
+   * So is what may be the first characters of one, where the answer was cut off and is no text otherwise.
+   */
+  flush(options: { isCutOff: boolean }): { text: string; calls: CalledFunction[] };
 }
 
-export function createToolCallReader(shape: ToolCallShape, names: ReadonlySet<string>): ToolCallReader {
+/** `isForced`: the answer is nothing but calls. Every trigger is the beginning of a call: answers are held to that. */
+export function createToolCallReader(
+  shape: ToolCallShape,
+  names: ReadonlySet<string>,
+  isForced: boolean,
+): ToolCallReader {
   let held = "";
   let hasCalls = false;
-  const read = (isEnd: boolean): { text: string; calls: CalledFunction[] } => {
+  let hasText = false;
+  const read = (isEnd: boolean, isCutOff = false): { text: string; calls: CalledFunction[] } => {
     const calls: CalledFunction[] = [];
     let text = "";
     for (;;) {
       const at = held.indexOf(shape.trigger);
       if (at === -1) {
-        const keep = isEnd ? 0 : overlap(held, shape.trigger);
-        text += held.slice(0, held.length - keep);
+        const keep = overlap(held, shape.trigger);
+        const head = held.slice(0, held.length - keep);
+        const isCallsAlone = isForced || hasCalls || calls.length > 0;
+        const isNoText = isCallsAlone || (isCutOff && !hasText && text + head === "");
+        text += head;
         held = held.slice(held.length - keep);
+        if (isEnd && !isNoText) text += held;
         break;
       }
       text += held.slice(0, at);
       held = held.slice(at);
       const call = readCall(held, shape, names);
       if (call?.isFinished === false && !isEnd) break;
-      if (call === null || call.called === null) {
+      if (call?.called === null) {
+        held = "";
+      } else if (call === null) {
         text += shape.trigger;
         held = held.slice(shape.trigger.length);
       } else {
@@ -107,6 +124,7 @@ export function createToolCallReader(shape: ToolCallShape, names: ReadonlySet<st
     // White space around calls is the shape's, not the answer's.
     if (calls.length > 0 || hasCalls) text = text.trim() === "" ? "" : text;
     hasCalls ||= calls.length > 0;
+    hasText ||= text !== "";
     return { text, calls };
   };
   return {
@@ -114,7 +132,10 @@ export function createToolCallReader(shape: ToolCallShape, names: ReadonlySet<st
       held += text;
       return read(false);
     },
-    flush: () => read(true),
+    get isOpen() {
+      return held !== "";
+    },
+    flush: ({ isCutOff }) => read(true, isCutOff),
   };
 }
 

@@ -27,7 +27,7 @@ afterAll(async () => {
 });
 
 /** The events of an answer of this text, and whether all of it was taken. */
-function write(text: string) {
+function write(text: string, stop: string[] = []) {
   const events: CompletionEvent[] = [];
   const answer = createAnswer({
     options: {
@@ -36,7 +36,7 @@ function write(text: string) {
       temperature: 1,
       topP: 1,
       seed: 1,
-      stop: [],
+      stop,
       n: 1,
       signal: new AbortController().signal,
     },
@@ -45,7 +45,7 @@ function write(text: string) {
     stopIds: new Set(),
     maxTokens: 100_000,
     grammar: null,
-    tools: { shape: PLAIN_SHAPE, names: new Set(["look"]), finishReason: "tool_calls" },
+    tools: { shape: PLAIN_SHAPE, names: new Set(["look"]), isForced: false, finishReason: "tool_calls" },
     emit: (event) => events.push(event),
     fail: (error) => {
       throw error;
@@ -53,7 +53,8 @@ function write(text: string) {
   });
   const isOpen = tokenizer.encode(text).every((token) => answer.token(token));
   const calls = events.flatMap((event) => (event.type === "tool-call" ? [event.arguments] : []));
-  return { calls, isOpen, end: events.at(-1) };
+  const told = events.map((event) => (event.type === "text-delta" ? event.text : "")).join("");
+  return { calls, isOpen, told, end: events.at(-1) };
 }
 
 const call = (args: string) => `${PLAIN_SHAPE.begin}look${PLAIN_SHAPE.middle}${args}${PLAIN_SHAPE.end}\n`;
@@ -77,4 +78,10 @@ describe("calls of one answer", () => {
     expect([calls.length, calls.at(-1), isOpen]).toEqual([16, '{"at": 15}', false]);
     expect(end).toMatchObject({ type: "finish", reason: "tool_calls" });
   });
+});
+
+it("a stop text ends text, and never a call's arguments", () => {
+  const { calls, isOpen, told } = write(`I look. ${call('{"at": "END"}')}`, ["END"]);
+  expect([calls, isOpen, told]).toEqual([['{"at": "END"}'], true, "I look. "]);
+  expect(write("So ENDs it", ["END"])).toMatchObject({ isOpen: false, told: "So ", end: { reason: "stop" } });
 });

@@ -25,7 +25,13 @@ export interface AnswerParts {
   /** What the answer is held to, if anything. */
   grammar: LogitRule | null;
   /** Tools that the answer may call, if any. */
-  tools: { shape: ToolCallShape; names: ReadonlySet<string>; finishReason: FinishReason } | null;
+  tools: {
+    shape: ToolCallShape;
+    names: ReadonlySet<string>;
+    /** The answer is nothing but calls. */
+    isForced: boolean;
+    finishReason: FinishReason;
+  } | null;
   emit: (event: CompletionEvent) => void;
   fail: (error: unknown) => void;
 }
@@ -34,7 +40,7 @@ export function createAnswer(parts: AnswerParts): Answer {
   const { options, index, tokenizer, stopIds, maxTokens, grammar, tools, emit, fail } = parts;
   const text = createTextStream(tokenizer, { skipSpecialTokens: true });
   const stops = createStopTexts(options.stop);
-  const calls = tools === null ? null : createToolCallReader(tools.shape, tools.names);
+  const calls = tools === null ? null : createToolCallReader(tools.shape, tools.names, tools.isForced);
   const reports = options.topLogprobs === undefined ? null : new ReportQueue(tokenizer);
   let completionTokens = 0;
   let callCount = 0;
@@ -61,7 +67,7 @@ export function createAnswer(parts: AnswerParts): Answer {
     return emitCalls(read.calls);
   };
   const finish = (reason: FinishReason, isCut = false): false => {
-    const rest = isCut ? null : calls?.flush();
+    const rest = isCut ? null : calls?.flush({ isCutOff: reason === "length" });
     const restText = rest?.text ?? "";
     if (restText !== "") {
       emit({ type: "text-delta", index, text: restText, ...(reports === null ? {} : { logprobs: [] }) });
@@ -71,9 +77,14 @@ export function createAnswer(parts: AnswerParts): Answer {
     emit({ type: "finish", index, reason: isCall ? tools.finishReason : reason, completionTokens });
     return false;
   };
+  /** Stop texts end text; the name and arguments of a call are none, and half a call is of no use. */
+  const untilStop = (piece: string): { text: string; stopped: boolean } =>
+    tools?.isForced === true || calls?.isOpen === true
+      ? { text: stops.flush() + piece, stopped: false }
+      : stops.push(piece);
   /** The end but for stop texts: what was held back is sent, unless it completes a stop text. */
   const end = (reason: FinishReason): false => {
-    const rest = stops.push(text.flush());
+    const rest = untilStop(text.flush());
     const isCut = send(rest.text, !rest.stopped) || (!rest.stopped && send(stops.flush(), true));
     return finish(isCut ? "stop" : reason, isCut);
   };
@@ -97,7 +108,7 @@ export function createAnswer(parts: AnswerParts): Answer {
       completionTokens += 1;
       const whole = text.push(token);
       reports?.grow(whole.length);
-      const { text: piece, stopped } = stops.push(whole);
+      const { text: piece, stopped } = untilStop(whole);
       if (send(piece)) return finish("stop", true);
       if (stopped) return finish("stop");
       return completionTokens < maxTokens ? true : end("length");

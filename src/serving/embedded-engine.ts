@@ -23,7 +23,7 @@ import type {
 import { EventQueue } from "./event-queue.ts";
 import { Generator, NO_ADAPTER } from "./generator.ts";
 import { GrammarPool } from "./grammar.ts";
-import type { AnswerForm } from "./grammar.ts";
+import type { AnswerForm } from "./answer-form.ts";
 import { Scheduler } from "./scheduler.ts";
 import type { Answer } from "./scheduler.ts";
 import { createPromptScores } from "./token-reports.ts";
@@ -213,7 +213,7 @@ export class EmbeddedEngine implements ChatEngine {
       for (let index = 0; index < n; index++) yield nothingWritten(index);
       return;
     }
-    const grammars = form === null ? [] : await base.grammars.rules(form, n);
+    const grammars = form === null ? [] : base.grammars.rules(form, n);
     const events = new EventQueue<CompletionEvent>();
     let open = n;
     let isPromptTold = scores === null;
@@ -267,7 +267,6 @@ export class EmbeddedEngine implements ChatEngine {
     } finally {
       own.abort();
       signal.removeEventListener("abort", stopWaiting);
-      for (const grammar of grammars) grammar.dispose();
     }
   }
 

@@ -1,6 +1,6 @@
 // What the API needs from whatever answers chat requests. The embedded engine implements it; tests use a fake.
 import type { ChatMessage, ToolDefinition } from "../data/chat-message.ts";
-import type { JsonForm } from "./grammar.ts";
+import type { JsonForm } from "./answer-form.ts";
 
 /** A model as serving sees it: a base model on disk, with or without an adapter. */
 export interface ServedModel {

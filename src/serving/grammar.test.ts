@@ -190,29 +190,9 @@ describe("tools", () => {
     expect(() => void JSON.parse(calls[0]?.arguments ?? "")).toThrow();
   });
 
-  it("names the schema that the engine cannot take", async () => {
-    const form = {
-      type: "json_schema" as const,
-      schema: closed({ a: { type: "string", pattern: "(?=a)b" } }),
-    };
-    await expect(ask({ tools, form })).rejects.toMatchObject({ param: "response_format" });
-  });
-
   it("left to the model, an answer without a call is text", async () => {
     const { texts, calls, reasons } = await ask({ tools, maxTokens: 20, temperature: 0 });
     expect([calls, reasons]).toEqual([[], ["length"]]);
     expect(texts[0]).not.toBe("");
   });
-});
-
-it("refuses what the engine cannot take, and serves the next request", async () => {
-  const schema = closed({ a: { type: "string", pattern: "(?=a)b" } });
-  await expect(ask({ form: { type: "json_schema", schema } })).rejects.toMatchObject({
-    code: "invalid_json_schema",
-    param: "response_format",
-    message:
-      "Invalid schema for 'response_format': the grammar engine cannot hold answers to it. Write it with fewer or simpler keywords.",
-  });
-  const { texts } = await ask({ form: { type: "json_schema", schema: closed({ ok: { const: 1 } }) } });
-  expect(JSON.parse(texts[0] ?? "")).toEqual({ ok: 1 });
 });

@@ -3,7 +3,7 @@ import type { ChatTemplate } from "../data/chat-template.ts";
 import { InvalidRequest } from "../errors.ts";
 import type { AnswerParts } from "./answer.ts";
 import type { CompletionRequest } from "./engine.ts";
-import type { AnswerForm } from "./grammar.ts";
+import type { AnswerForm } from "./answer-form.ts";
 
 type OfferedTools = NonNullable<AnswerParts["tools"]>;
 
@@ -23,6 +23,7 @@ export function offerTools(
   return {
     shape,
     names: new Set(tools.map((tool) => tool.function.name)),
+    isForced: toolChoice !== undefined,
     // As OpenAI does: a call that was asked for by name is an ordinary end.
     finishReason: typeof toolChoice === "object" ? "stop" : "tool_calls",
   };

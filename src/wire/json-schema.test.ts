@@ -1,5 +1,5 @@
 // Which schemas answers can be held to, and what is said about the others.
-import { expect, it } from "vitest";
+import { describe, expect, it } from "vitest";
 import { MAX_SCHEMA_CHARACTERS, MAX_SCHEMA_COST, schemaFault } from "./json-schema.ts";
 
 const closed = (properties: Record<string, unknown>, more: object = {}) => ({
@@ -72,34 +72,67 @@ const REFUSED: [schema: object, clause: string][] = [
     { type: "string", pattern: "a", maxLength: 2 },
     "has 'pattern' and 'maxLength'; of 'pattern', 'format' and lengths only one can be kept",
   ],
-  [{ type: "string", pattern: "(?=a)b" }, `has 'pattern' "(?=a)b"; '(?' is not supported in patterns`],
+  [{ type: "string", pattern: "(?=a)b" }, `has 'pattern' "(?=a)b", in which '(?=' is not supported`],
+  [
+    { type: "string", pattern: "^[^\\s\\S]$" },
+    `has 'pattern' "^[^\\\\s\\\\S]$", which is one that no text matches`,
+  ],
   [{ type: "string", pattern: "(" }, `has 'pattern' "(", which is not a regular expression`],
   [
     { type: "string", format: "iban" },
-    `has 'format' "iban", supported are date-time, time, date, email, uuid`,
+    `has 'format' "iban", supported are date-time, time, date, email, uuid, ipv4`,
   ],
   [{ type: "number", maximum: 1 }, `has 'maximum', which is supported for "integer" alone, not for "number"`],
   [{ type: "integer", minimum: 1.5 }, "has 'minimum' 1.5, expected an integer"],
   [{ type: "integer", minimum: 3, exclusiveMaximum: 3 }, "has bounds that no number is within"],
   [
-    { type: "object", properties: { 'a"b': {} } },
-    `has the property "a\\"b"; names with '"', '\\' or control characters are not supported`,
+    { type: ["number", "null"], minimum: 3 },
+    `has 'minimum', which is supported for "integer" alone, not for "number"`,
   ],
+  [{ type: "integer", exclusiveMinimum: Number.MAX_SAFE_INTEGER }, "has bounds that no number is within"],
+  [{ type: "integer", exclusiveMaximum: Number.MIN_SAFE_INTEGER }, "has bounds that no number is within"],
 ];
 
 it.each(REFUSED)("%j is refused", (schema, clause) => {
   expect(property(schema)).toBe(`in context=('properties', 'a'), the schema ${clause}.`);
 });
 
-it("refuses what would take long to compile", () => {
-  expect(property({ type: "string", maxLength: MAX_SCHEMA_COST })).toContain("is too large for a grammar");
-  expect(
-    property({
-      type: "array",
-      maxItems: 50,
-      items: { type: "array", maxItems: 50, items: { type: "null" } },
-    }),
-  ).toMatch(/come to 2552, expected at most 2000\.$/);
+describe("schemas that refer to themselves", () => {
+  const of = ($defs: object) => ({ ...closed({ a: { $ref: "#/$defs/x" } }), $defs });
+  const direct = "in context=('$defs', 'x'), the schema refers to itself with no object or array in between.";
+  const endless =
+    "in context=('$defs', 'x'), the schema has no value that ends: it requires a value that requires another, for ever.";
+
+  it.each<[$defs: object, message: string]>([
+    [{ x: { anyOf: [{ $ref: "#/$defs/x" }] } }, direct],
+    [{ x: { anyOf: [{ type: "null" }, { $ref: "#/$defs/x" }] } }, direct],
+    [{ x: { anyOf: [{ $ref: "#/$defs/y" }] }, y: { anyOf: [{ $ref: "#/$defs/x" }] } }, direct],
+    [{ x: { $ref: "#/$defs/x" } }, direct],
+    [{ x: closed({ next: { $ref: "#/$defs/x" } }) }, endless],
+    [{ x: { type: "array", minItems: 1, items: { $ref: "#/$defs/x" } } }, endless],
+  ])("%j is refused", ($defs, message) => expect(strict(of($defs))).toBe(message));
+
+  it.each<[$defs: object]>([
+    [{ x: closed({ next: { anyOf: [{ $ref: "#/$defs/x" }, { type: "null" }] } }) }],
+    [{ x: { type: "array", items: { $ref: "#/$defs/x" } } }],
+    [{ x: { $ref: "#/$defs/y" }, y: { anyOf: [{ type: "null" }, { $ref: "#" }] } }],
+  ])("%j is taken", ($defs) => expect(strict(of($defs))).toBe(null));
+});
+
+it("refuses what is too large", () => {
+  expect(property({ enum: Array.from({ length: MAX_SCHEMA_COST }, (_, i) => i) })).toContain(
+    `come to ${MAX_SCHEMA_COST + 1}, expected at most ${MAX_SCHEMA_COST}.`,
+  );
+  const optional = Object.fromEntries(Array.from({ length: 800 }, (_, i) => [`p${i}`, { type: "null" }]));
+  expect(loose({ type: "object", properties: optional })).toContain("come to 7201, expected");
+  expect(loose({ type: "object", properties: optional, required: Object.keys(optional) })).toBe(null);
+  const patterns = Array.from({ length: 600 }, (_, i) => [
+    `p${i}`,
+    { type: "string", pattern: `[a-z]{2}${i}` },
+  ]);
+  expect(loose(closed(Object.fromEntries(patterns) as Record<string, unknown>))).toContain(
+    "which is too large: write it with",
+  );
   let deep: object = { type: "null" };
   for (let i = 0; i < 40; i++) deep = { type: "array", items: deep };
   expect(property(deep)).toContain("is nested deeper than 32 levels");
