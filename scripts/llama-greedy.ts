@@ -24,8 +24,12 @@ interface LlamaModel {
 }
 
 const PACKAGE = "../.llama-cpp/node_modules/node-llama-cpp/dist/index.js";
-const { getLlama, LlamaLogLevel } = (await import(PACKAGE)) as LlamaPackage;
-const llama = await getLlama({ gpu: false, build: "never", logLevel: LlamaLogLevel.error });
+const nodeLlama = (await import(PACKAGE)) as LlamaPackage;
+const llama = await nodeLlama.getLlama({
+  gpu: false,
+  build: "never",
+  logLevel: nodeLlama.LlamaLogLevel.error,
+});
 
 const requests = JSON.parse(await text(process.stdin)) as {
   model: string;

@@ -17,7 +17,12 @@ export async function patientFetch(
       const answered = Object.entries(message.headersDistinct).flatMap(([name, values = []]) =>
         values.map((value): [string, string] => [name, value]),
       );
-      resolve(new Response(body as ConstructorParameters<typeof Response>[0], { status: message.statusCode ?? 500, headers: answered }));
+      resolve(
+        new Response(body as ConstructorParameters<typeof Response>[0], {
+          status: message.statusCode ?? 500,
+          headers: answered,
+        }),
+      );
     });
     sent.on("error", reject);
     sent.end();

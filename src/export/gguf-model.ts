@@ -1,9 +1,10 @@
 // A model with its adapter merged in as one GGUF file, and the adapter alone as llama.cpp's LoRA file. Both follow the converters of
 // llama.cpp (convert_hf_to_gguf.py, convert_lora_to_gguf.py): names, the order of q and k rows, norms around one.
+import { isDeepStrictEqual } from "node:util";
 import { UnsupportedModel } from "../errors.ts";
 import { loraTensorName, type LoraAdapter } from "../model/adapter.ts";
 import type { TensorReader } from "../model/decoder-weights.ts";
-import { ggufTensorName, permuteRows, ROPE_FACTORS_TENSOR } from "../model/gguf-config.ts";
+import { ggufTensorName, llama3ScalingOf, permuteRows, ROPE_FACTORS_TENSOR } from "../model/gguf-config.ts";
 import { LORA_TARGET_PATH } from "../model/lora-targets.ts";
 import type { ModelConfig } from "../model/model-config.ts";
 import { rotaryFrequencies } from "../model/rotary.ts";
@@ -19,8 +20,25 @@ export type GgufPrecision = keyof typeof FILE_TYPES;
 /** Of the block formats' layout. */
 const QUANTIZATION_VERSION = 2;
 
-/** llama.cpp gives every sixth layer of Gemma 3 no window, whatever a file says. */
-const GEMMA3_FULL_EVERY = 6;
+/** What llama.cpp takes for given of Gemma 3 (src/models/gemma3.cpp). */
+const GEMMA3 = { fullEvery: 6, windowRopeTheta: 10_000, layersOf27B: 62 };
+
+function isPublishedGemma3({
+  sliding,
+  layerCount,
+  headWidth,
+  hiddenSize,
+  queryHeads,
+  scoreScalar,
+}: ModelConfig): boolean {
+  const scalar = layerCount === GEMMA3.layersOf27B ? hiddenSize / queryHeads : headWidth;
+  return (
+    sliding !== null &&
+    sliding.ropeTheta === GEMMA3.windowRopeTheta &&
+    scoreScalar === scalar &&
+    sliding.layers.every((has, layer) => has === ((layer + 1) % GEMMA3.fullEvery !== 0))
+  );
+}
 
 /** Writes the merged model, flushed. `vocabulary`: the tokenizer as metadata. */
 export async function writeGgufModel(
@@ -77,9 +95,9 @@ function isPermuted(name: string, config: ModelConfig): boolean {
 
 function architectureOf(config: ModelConfig): Record<string, StoredValue> {
   const { sliding, ropeScaling: scaling, layerCount } = config;
-  if (sliding?.layers.some((has, layer) => has !== ((layer + 1) % GEMMA3_FULL_EVERY !== 0)))
+  if (sliding !== null && !isPublishedGemma3(config))
     throw new UnsupportedModel(
-      `This model cannot be written as GGUF: its layers with a window are not those that llama.cpp gives one, all but every ${GEMMA3_FULL_EVERY}th of ${layerCount}. Take the format merged.`,
+      `This model cannot be written as GGUF: llama.cpp takes what a file does not say of Gemma 3's windows, their rotary base and the scale of scores from the published models (${layerCount} layers, all but every ${GEMMA3.fullEvery}th with a window), and this one differs. Take the format merged.`,
       { code: "unsupported_model", param: "format" },
     );
   return {
@@ -108,6 +126,12 @@ function ropeFactors(config: ModelConfig): StoredTensor[] {
   const plain = rotaryFrequencies({ ...config, ropeScaling: null });
   const scaled = rotaryFrequencies(config);
   const factors = Float32Array.from(plain, (frequency, i) => frequency / (scaled[i] as number));
+  // Of the scaling, a file holds these alone.
+  if (!isDeepStrictEqual(llama3ScalingOf(factors, config), config.ropeScaling))
+    throw new UnsupportedModel(
+      "This model cannot be written as GGUF: its rope scaling is not that of a published Llama 3 model, and a file holds too little to tell others apart. Take the format merged.",
+      { code: "unsupported_model", param: "format" },
+    );
   return [{ name: ROPE_FACTORS_TENSOR, shape: [factors.length], type: "F32", values: () => factors }];
 }
 

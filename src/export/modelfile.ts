@@ -44,8 +44,7 @@ export function modelfile(
   return `FROM ./${options.weights}\nTEMPLATE """${go}"""\n${stops.join("")}`;
 }
 
-const message = (role: ChatMessage["role"], content: string): ChatMessage =>
-  ({ role, content });
+const message = (role: ChatMessage["role"], content: string): ChatMessage => ({ role, content });
 
 /** Null where the template does not write the same around a role's text wherever it stands. */
 function turnTexts(template: ChatTemplate): TurnTexts | null {

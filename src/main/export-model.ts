@@ -2,6 +2,7 @@
 // file is both ends: what starts the process, and, run as a program, the process itself.
 import { randomUUID } from "node:crypto";
 import { mkdir, rm } from "node:fs/promises";
+import { constants, setPriority } from "node:os";
 import { join } from "node:path";
 import type { BaseModelCatalogue } from "../api/model-directory.ts";
 import type { RunExport } from "../api/model-export.ts";
@@ -103,6 +104,11 @@ function likeliest(logits: Float32Array): number {
 }
 
 if (import.meta.filename === process.argv[1]) {
+  try {
+    setPriority(constants.priority.PRIORITY_BELOW_NORMAL);
+  } catch {
+    // Not permitted: an export at normal priority is better than none.
+  }
   answerQuestion<Question>(async ({ options, threads }, signal) => {
     // Nobody waits any more: whoever started this removes what was written.
     signal.addEventListener("abort", () => process.exit(1));

@@ -3,6 +3,8 @@ import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { beforeAll, describe, expect, it } from "vitest";
+import { quantize } from "../../src/export/quantize.ts";
+import { GGML_TYPES } from "../../src/model/dequantize.ts";
 import { writeHuggingFaceModel } from "../../src/export/huggingface-folder.ts";
 import { verifyExport } from "../../src/export/verify.ts";
 import { openModelWith } from "../../src/main/export-model.ts";
@@ -222,6 +224,28 @@ describe("GGUF", () => {
     expect(file.typeName("token_embd.weight")).toBe("Q8_0");
     expect(file.typeName("blk.0.ffn_down.weight")).toBe("Q4_0");
     file.close();
+  });
+
+  it("stores in few bits what was merged in many", async () => {
+    const merged = await make("merged", "f32");
+    const weights = new SafetensorsFile(join(merged.directory, "model.safetensors"));
+    for (const precision of ["q8_0", "q4_0"] as const) {
+      const { directory } = await make("gguf", precision);
+      const file = new GgufFile(join(directory, "model.gguf"));
+      const type = precision === "q8_0" ? "Q8_0" : "Q4_0";
+      for (const [own, name] of [
+        ["model.layers.0.mlp.up_proj.weight", "blk.0.ffn_up.weight"],
+        ["model.layers.1.self_attn.v_proj.weight", "blk.1.attn_v.weight"],
+      ] as const) {
+        const values = weights.read(own);
+        const expected = new Float32Array(values.length);
+        const known = [...GGML_TYPES.values()].find((each) => each.name === type);
+        known?.decode(quantize(values, type), expected, 0);
+        expect(file.read(name), `${precision} ${name}`).toEqual(expected);
+      }
+      file.close();
+    }
+    weights.close();
   });
 
   it("a Modelfile writes the turns as the template does", async () => {

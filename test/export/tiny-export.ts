@@ -80,3 +80,10 @@ export async function exported(
   );
   return { directory, certificate };
 }
+
+/** Stands for models that agree, where a test measures elsewhere what the files hold. */
+export const unmeasured: OpenModel = async () => ({
+  score: async (_tokens, _from, onLogits) => onLogits(Float32Array.of(1, 0)),
+  write: async () => [0],
+  release: async () => undefined,
+});

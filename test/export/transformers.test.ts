@@ -13,7 +13,7 @@ import { readAdapter } from "../../src/model/adapter.ts";
 import { openBaseModel } from "../../src/model/base-model.ts";
 import { relativeError } from "../engine/goldens.ts";
 import { smollm2 } from "../smollm2.ts";
-import { exported, randomAdapter, tinyModel } from "./tiny-export.ts";
+import { exported, randomAdapter, tinyModel, unmeasured } from "./tiny-export.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
 const PYTHON = join(ROOT, ".venv-goldens/bin/python");
@@ -90,7 +90,10 @@ describe.skipIf(!existsSync(PYTHON))("in transformers and PEFT", () => {
     async () => {
       const base = smollm2?.path ?? "";
       const { directory: adapterDirectory } = await randomAdapter(base, { rank: 8, alpha: 16 }, 0.06);
-      const merged = await exported({ base, adapterDirectory, format: "merged", precision: "f32" });
+      const merged = await exported(
+        { base, adapterDirectory, format: "merged", precision: "f32" },
+        unmeasured,
+      );
       await compare(base, adapterDirectory, [{ folder: merged.directory, base: null }], 1e-4);
     },
     TIMEOUT_MS,

@@ -8,7 +8,7 @@ import { expect, test } from "vitest";
 import { makeTinyModel } from "../../scripts/make-tiny-model.ts";
 import { unpackInto } from "../../src/export/archive.ts";
 import { verifyExport } from "../../src/export/verify.ts";
-import { UnsupportedModel } from "../../src/errors.ts";
+import { Cancelled, UnsupportedModel } from "../../src/errors.ts";
 import { adapterShapes, writeAdapter } from "../../src/model/adapter.ts";
 import { openBaseModel, sha256OfModel } from "../../src/model/base-model.ts";
 import type { ServerOverrides } from "../../src/main.ts";
@@ -164,6 +164,25 @@ test("one export at a time; a refused one makes room for the next; HEAD makes no
       400,
       "export_too_far",
     ]);
+  }
+});
+
+test("a client that leaves ends the work and makes room for the next", async () => {
+  const signals: AbortSignal[] = [];
+  const runExport: ServerOverrides["runExport"] = ({ signal }) =>
+    new Promise((_resolve, reject) => {
+      signals.push(signal);
+      signal.addEventListener("abort", () => reject(new Cancelled()));
+    });
+  const { server, model } = await withModel({ runExport });
+  const url = await server.listen();
+  for (let round = 1; round <= 2; round++) {
+    const client = new AbortController();
+    const asked = fetch(`${url}/tunesmith/models/${model}/export?format=peft`, { signal: client.signal });
+    await expect.poll(() => signals.length).toBe(round);
+    client.abort();
+    await expect(asked).rejects.toThrow();
+    await expect.poll(() => signals.at(-1)?.aborted).toBe(true);
   }
 });
 
