@@ -12,7 +12,7 @@ export interface ScoredModel {
 }
 
 /** Tokens of an answer that are compared: a fault shows in the first few, and each costs a decode step. */
-const ANSWER_TOKENS = 16;
+export const ANSWER_TOKENS = 16;
 
 /** An answer of the trained model and what it thought at each of its places. */
 export interface ReferenceAnswer {

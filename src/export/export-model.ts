@@ -29,7 +29,13 @@ import {
   type ExportPrecision,
 } from "../wire/export.ts";
 import { boundsOf, requireWithinBounds } from "./bounds.ts";
-import { distanceFrom, referenceAnswers, type ScoredModel } from "./distance.ts";
+import {
+  ANSWER_TOKENS,
+  distanceFrom,
+  referenceAnswers,
+  type ReferenceAnswer,
+  type ScoredModel,
+} from "./distance.ts";
 import { readGgufAdapter } from "./gguf-adapter-reader.ts";
 import { writeGgufAdapter, writeGgufModel, type GgufPrecision } from "./gguf-model.ts";
 import { copiedVocabulary, vocabularyOf, type EndTokens } from "./gguf-vocabulary.ts";
@@ -37,7 +43,7 @@ import { writeHuggingFaceModel } from "./huggingface-folder.ts";
 import { mergedWeights } from "./merged-weights.ts";
 import { modelCard } from "./model-card.ts";
 import { modelfile } from "./modelfile.ts";
-import { comparedPrompts, type PromptFile } from "./prompts.ts";
+import { comparedPrompts, MAX_PROMPT_TOKENS, type PromptFile } from "./prompts.ts";
 import { flush, writeJson, writeTokenizerFiles } from "./tokenizer-files.ts";
 
 export interface ExportOptions {
@@ -63,9 +69,6 @@ export type OpenModel = (
   adapter: LoraAdapter | null,
   positions: number,
 ) => Promise<ScoredModel>;
-
-/** Positions that a comparison needs at most: the longest prompt and its answer. */
-const COMPARED_POSITIONS = 320;
 
 const FILES = {
   weights: "model.gguf",
@@ -240,11 +243,13 @@ async function measure(
   { options, base, adapter, encoding, openModel }: Parts & { openModel: OpenModel },
 ): Promise<ExportDistance> {
   const { format, precision } = options;
-  const positions = Math.min(base.config.maxPositions, COMPARED_POSITIONS);
-  const { prompts, from, sha256 } = await comparedPrompts(options.promptFiles, encoding, positions / 2);
-  const trained = await openModel(base, adapter, positions);
-  const answers = await referenceAnswers(trained, prompts, new Set(endTokenIds({ base, encoding })));
-  await trained.release();
+  const positions = Math.min(base.config.maxPositions, MAX_PROMPT_TOKENS + ANSWER_TOKENS);
+  const { prompts, from, sha256 } = await comparedPrompts(
+    options.promptFiles,
+    encoding,
+    positions - ANSWER_TOKENS,
+  );
+  const answers = await answersOfTrained({ base, adapter, encoding, openModel }, prompts, positions);
 
   const written = await readBack(directory, format, base);
   try {
@@ -262,6 +267,20 @@ async function measure(
     return distance;
   } finally {
     await written.close();
+  }
+}
+
+/** A function of its own, so that its model's weights are free before the other's are read. */
+async function answersOfTrained(
+  { base, adapter, encoding, openModel }: Omit<Parts, "options"> & { openModel: OpenModel },
+  prompts: readonly (readonly number[])[],
+  positions: number,
+): Promise<ReferenceAnswer[]> {
+  const trained = await openModel(base, adapter, positions);
+  try {
+    return await referenceAnswers(trained, prompts, new Set(endTokenIds({ base, encoding })));
+  } finally {
+    await trained.release();
   }
 }
 

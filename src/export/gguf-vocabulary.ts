@@ -141,6 +141,10 @@ function finished(
   { tokenizerConfig }: ModelTokenizer,
   { eos, endOfTurn }: EndTokens,
 ): Map<string, StoredValue> {
+  const tokens = metadata.get("tokenizer.ggml.tokens");
+  // llama.cpp does not refuse such a file, it ends the process that loads it.
+  if (tokens !== undefined && "texts" in tokens && new Set(tokens.texts).size !== tokens.texts.length)
+    throw refusal("two of its tokens have the same text");
   if (eos !== null) metadata.set("tokenizer.ggml.eos_token_id", { u32: eos });
   if (endOfTurn !== null) metadata.set("tokenizer.ggml.eot_token_id", { u32: endOfTurn });
   if (tokenizerConfig.chat_template !== null)

@@ -12,7 +12,7 @@ import { InvalidRequest, Unavailable } from "../errors.ts";
 /** Prompts of one comparison: enough that a fault which shows in one answer of ten is seen, few enough to take seconds. */
 export const COMPARED_PROMPTS = 20;
 /** Longer prompts of the data are passed over: they cost time and show nothing that short ones do not. */
-const MAX_PROMPT_TOKENS = 256;
+export const MAX_PROMPT_TOKENS = 256;
 /** Lines of a data file that are looked at for prompts. */
 const MAX_READ_LINES = 2_000;
 

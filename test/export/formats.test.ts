@@ -361,6 +361,16 @@ describe("refused, and nothing left", () => {
     });
   });
 
+  it("two tokens of one text, on which llama.cpp ends", async () => {
+    const other = await tinyModel();
+    const path = join(other, "tokenizer.json");
+    const json = JSON.parse(await readFile(path, "utf8")) as { added_tokens: { content: string }[] };
+    const [, , end] = json.added_tokens;
+    if (end !== undefined) end.content = "a";
+    await writeFile(path, JSON.stringify(json));
+    await refused(/two of its tokens have the same text/, { base: other, format: "gguf", precision: "f16" });
+  });
+
   it("for Ollama, a template that does more than put texts around messages", async () => {
     const other = await tinyModel();
     const config = JSON.parse(await readFile(join(other, "tokenizer_config.json"), "utf8")) as Record<

@@ -2,6 +2,7 @@
 // writes here. Skipped where scripts/llama-env.sh has not put llama.cpp into .llama-cpp, and for the real model where it was not fetched.
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
+import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
@@ -12,12 +13,18 @@ import { comparedPrompts } from "../../src/export/prompts.ts";
 import { openModelWith } from "../../src/main/export-model.ts";
 import { readAdapter } from "../../src/model/adapter.ts";
 import { openBaseModel } from "../../src/model/base-model.ts";
+import { modelConfigFromHuggingFace } from "../../src/model/huggingface-config.ts";
+import { writeSafetensors } from "../../src/model/safetensors.ts";
+import { tensorShapes } from "../../src/model/tensor-shapes.ts";
+import { createRandom } from "../../src/random.ts";
 import type { ExportPrecision } from "../../src/wire/export.ts";
+import { cachedModel } from "../real-model.ts";
 import { smollm2 } from "../smollm2.ts";
 import { exported, randomAdapter, tinyModel, unmeasured } from "./tiny-export.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
 const hasLlama = existsSync(join(ROOT, ".llama-cpp/version"));
+const gemma3 = await cachedModel("gemma-3-270m");
 const COUNT = 16;
 /** Loading and running five models; minutes on a busy machine. */
 const TIMEOUT_MS = 900_000;
@@ -129,6 +136,52 @@ describe.skipIf(!hasLlama)("in llama.cpp", () => {
       expect(theirs[3]?.answers).toEqual(own);
       expect(q8).toBeGreaterThan(0.5);
       expect(q4).toBeGreaterThan(0.1);
+    },
+    TIMEOUT_MS,
+  );
+
+  it(
+    "a tiny Qwen3, whose q and k keep their rows and have norms of their own",
+    async () => {
+      const base = await tinyModel();
+      const changed = { architectures: ["Qwen3ForCausalLM"], model_type: "qwen3" };
+      const config = {
+        ...(JSON.parse(await readFile(join(base, "config.json"), "utf8")) as object),
+        ...changed,
+      };
+      await writeFile(join(base, "config.json"), JSON.stringify(config));
+      const random = createRandom(11);
+      const tensors = [...tensorShapes(modelConfigFromHuggingFace(config))].map(([name, shape]) => {
+        const length = shape.reduce((product, each) => product * each, 1);
+        const data = Float32Array.from({ length }, () =>
+          shape.length === 1 ? 0.5 + random.next() : 0.4 * (random.next() - 0.5),
+        );
+        return [name, { shape, data }] as const;
+      });
+      await writeSafetensors(join(base, "model.safetensors"), new Map(tensors));
+      const { directory } = await randomAdapter(base);
+      const { own, untrained, theirs } = await compare(base, directory, ["f16"]);
+      const [f16, adapter] = theirs.map(({ answers }) => agreeing(own, answers));
+      console.info(`tiny Qwen3: f16 ${f16}, adapter ${adapter}`);
+      expect(agreeing(untrained, own)).toBeLessThan(0.5);
+      expect(f16).toBeGreaterThan(0.9);
+      expect(adapter).toBeGreaterThan(0.9);
+    },
+    TIMEOUT_MS,
+  );
+
+  it.skipIf(gemma3 === null)(
+    "Gemma 3, whose file is of K types: its tokenizer and template go along",
+    async () => {
+      const base = gemma3?.path ?? "";
+      const { directory } = await randomAdapter(base, { rank: 8, alpha: 16 }, 0.06);
+      const { own, untrained, theirs, template } = await compare(base, directory, ["f16"]);
+      const [f16, adapter] = theirs.map(({ answers }) => agreeing(own, answers));
+      console.info(`Gemma 3: f16 ${f16}, adapter ${adapter}`);
+      expect(agreeing(untrained, own)).toBeLessThan(0.9);
+      expect(f16).toBeGreaterThan(0.9);
+      expect(adapter).toBeGreaterThan(0.9);
+      expect(theirs[0]?.template).toBe(template);
     },
     TIMEOUT_MS,
   );
