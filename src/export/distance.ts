@@ -62,8 +62,8 @@ export async function distanceFrom(
       else isEqual = false;
       for (let i = 0; i < expected.length; i++) {
         const difference = Math.abs((expected[i] as number) - (actual[i] as number));
-        // NaN stays: a comparison with it must fail.
-        if (!(difference <= sums.largest)) sums.largest = difference;
+        // Of NaN and a number this is NaN, and stays so: every comparison with a bound must fail.
+        sums.largest = Math.max(sums.largest, difference);
         sums.difference += difference;
       }
       sums.values += expected.length;
