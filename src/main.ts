@@ -1,12 +1,14 @@
 // The composition root: builds every room from the configuration and wires them. With the folder of its name, the only code that
 // knows all rooms; it holds wiring, start and stop, and no logic of any room.
 import { availableParallelism } from "node:os";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { FastifyBaseLogger, FastifyInstance } from "fastify";
 import { pino } from "pino";
 import { createApp } from "./api/app.ts";
 import type { GraderMeans } from "./api/graders.ts";
 import type { BaseModelCatalogue } from "./api/model-directory.ts";
+import type { RunExport } from "./api/model-export.ts";
 import { OwnRequests } from "./api/own-requests.ts";
 import { checkExposure, loadConfig, packageVersion, trainerEnvironment, unknownVariables } from "./config.ts";
 import type { Config } from "./config.ts";
@@ -32,6 +34,7 @@ import {
   localModel,
   sourcesOf,
 } from "./main/base-models.ts";
+import { createRunExport, exportsDirectory } from "./main/export-model.ts";
 import { asListeningError } from "./main/listening.ts";
 import { resolveBaseModel } from "./model/resolve-base-model.ts";
 import { shareWork } from "./model/shared-work.ts";
@@ -80,6 +83,7 @@ export interface ServerOverrides {
   embeddingEngine?: EmbeddingEngine;
   embeddingCatalogue?: BaseModelCatalogue;
   graders?: GraderMeans;
+  runExport?: RunExport;
   /** Null: this process answers requests only, another one works on jobs. */
   createWorker?: ((parts: WorkerParts) => Worker) | null;
   /** Whether this process works on batches; left out: unless it only answers requests. */
@@ -191,6 +195,9 @@ async function wireServer(
   await stores.responses.failUnfinished(SERVER_ENDED);
   checkExposure(config, await stores.keys.any());
   const threads = config.threads === 0 ? availableParallelism() : config.threads;
+  // Nobody can ask any more for the exports of a server that was killed.
+  await rm(exportsDirectory(config.homeDirectory), { recursive: true, force: true });
+  const catalogue = overrides.catalogue ?? baseModelCatalogue(config);
   const engine = overrides.engine ?? new EmbeddedEngine({ threads });
   const embeddingEngine = overrides.embeddingEngine ?? new EncoderEngine({ threads });
   const workerOf = overrides.createWorker === undefined ? createJobWorker : overrides.createWorker;
@@ -202,7 +209,7 @@ async function wireServer(
     {
       ...stores,
       engine,
-      catalogue: overrides.catalogue ?? baseModelCatalogue(config),
+      catalogue,
       embeddingEngine,
       embeddingCatalogue: overrides.embeddingCatalogue ?? embeddingCatalogue(config),
       graders: overrides.graders ?? (await graderMeans(config)),
@@ -218,6 +225,8 @@ async function wireServer(
           },
           signal,
         ),
+      runExport:
+        overrides.runExport ?? createRunExport({ homeDirectory: config.homeDirectory, threads, catalogue }),
       now,
       onJobsChanged: () => worker?.wake(),
       onBatchesChanged: () => batchWorkers.forEach((each) => each.wake()),

@@ -50,6 +50,8 @@ import { preflightRoutes } from "./preflight.ts";
 import type { RunPreflight } from "./preflight.ts";
 import { ModelDirectory } from "./model-directory.ts";
 import type { BaseModelCatalogue } from "./model-directory.ts";
+import { exportRoutes } from "./model-export.ts";
+import type { RunExport } from "./model-export.ts";
 import { modelRoutes } from "./models.ts";
 import { addNotOffered } from "./not-offered.ts";
 import type { OwnRequests } from "./own-requests.ts";
@@ -82,6 +84,7 @@ export interface AppParts {
   embeddingCatalogue: BaseModelCatalogue;
   graders: GraderMeans;
   runPreflight: RunPreflight;
+  runExport: RunExport;
   onJobsChanged: () => void;
   onBatchesChanged: () => void;
   /** Lets the requests of this process's own jobs in. */
@@ -133,6 +136,7 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
   const upload = uploadRoutes({ ...parts, once });
   const jobs = fineTuningRoutes({ ...parts, ...settings, directory });
   const model = modelRoutes({ ...parts, directory });
+  const exported = exportRoutes({ ...parts, directory });
   const chat = chatRoutes({ ...parts, directory });
   const completions = completionRoutes({ ...parts, directory });
   const stored = storedCompletionRoutes(parts);
@@ -186,6 +190,7 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
     "/v1/batches/:batch": { GET: batch.retrieve },
     "/v1/batches/:batch/cancel": { POST: batch.cancel },
     "/tunesmith/preflight": { POST: preflight.run },
+    "/tunesmith/models/:model/export": { GET: exported.create },
     "/tunesmith/webhooks": { POST: webhook.create, GET: webhook.list },
     "/tunesmith/webhooks/:webhook": { DELETE: webhook.delete },
     "/tunesmith/projects": { POST: key.createProject, GET: key.listProjects },

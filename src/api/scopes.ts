@@ -14,6 +14,8 @@ const INFERENCE = [
 export function scopeOf(method: string, url: string): Scope | null {
   // What a job would do is for those who may create it.
   if (url === "/tunesmith/preflight") return "train";
+  // As the contents of files are, a model's weights are the project's own to read.
+  if (/^\/tunesmith\/models\/[^/]+\/export$/.test(url)) return "read";
   if (url.startsWith("/tunesmith/") || /^\/v1\/fine_tuning\/checkpoints\//.test(url)) return "admin";
   if (!url.startsWith("/v1/")) return null;
   if (method === "GET") return "read";

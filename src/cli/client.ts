@@ -1,6 +1,7 @@
 // A small HTTP client of the OpenAI-compatible API: requests, error envelopes, server-sent events. It retries nothing: a
 // person or a script sees each failure at once.
 import { InvalidRequest, messageOf, TunesmithError } from "../errors.ts";
+import { patientFetch } from "./patient-fetch.ts";
 
 /** The server answered with an error envelope. */
 export class ApiError extends TunesmithError {
@@ -38,7 +39,7 @@ export interface ApiClient {
   get<Answer>(path: string, query?: Query): Promise<Answer>;
   post<Answer>(path: string, body?: object | FormData): Promise<Answer>;
   delete<Answer>(path: string): Promise<Answer>;
-  /** The untouched answer of a GET, for file contents. */
+  /** The untouched answer of a GET, for file contents and for what takes the server its time. */
   download(path: string): Promise<Response>;
   /** The JSON of each server-sent event up to `[DONE]`; throws ApiError when an event carries an error. */
   stream<Event>(path: string, body: object, signal: AbortSignal): AsyncIterable<Event>;
@@ -63,18 +64,22 @@ export function createClient(options: {
     path: string,
     body?: object | FormData,
     signal: AbortSignal = options.signal,
+    isPatient = false,
   ): Promise<Response> {
     const headers: Record<string, string> = {};
     if (options.apiKey !== null) headers["authorization"] = `Bearer ${options.apiKey}`;
     if (body !== undefined && !(body instanceof FormData)) headers["content-type"] = "application/json";
     let response: Response;
     try {
-      response = await fetch(addressOf(baseUrl, path), {
-        method,
-        headers,
-        signal,
-        body: body === undefined ? null : body instanceof FormData ? body : JSON.stringify(body),
-      });
+      const url = addressOf(baseUrl, path);
+      response = isPatient
+        ? await patientFetch(url, { headers, signal })
+        : await fetch(url, {
+            method,
+            headers,
+            signal,
+            body: body === undefined ? null : body instanceof FormData ? body : JSON.stringify(body),
+          });
     } catch (error) {
       if (signal.aborted) throw error;
       throw unreachable(baseUrl, error);
@@ -102,7 +107,7 @@ export function createClient(options: {
     post: async <Answer>(path: string, body?: object | FormData) =>
       json<Answer>(await send("POST", path, body)),
     delete: async <Answer>(path: string) => json<Answer>(await send("DELETE", path)),
-    download: (path) => send("GET", path),
+    download: (path) => send("GET", path, undefined, options.signal, true),
     async *stream<Event>(path: string, body: object, signal: AbortSignal) {
       const response = await send("POST", path, body, signal);
       try {

@@ -6,6 +6,7 @@ import { InvalidRequest, messageOf, TunesmithError } from "../errors.ts";
 import { ApiError, createClient, ServerUnreachable } from "./client.ts";
 import { check } from "./check.ts";
 import { pullModel, serve } from "./local.ts";
+import { verify } from "./export.ts";
 import { buildProgram } from "./program.ts";
 import { EXIT, type Terminal } from "./terminal.ts";
 
@@ -51,6 +52,7 @@ export async function run(words: readonly string[], terminal: Terminal): Promise
     check: (trainingFile, validationFile, options, json) =>
       check(trainingFile, validationFile, options, terminal, json),
     pull: (model, json) => pullModel(model, terminal, json),
+    verify: async (directory, json) => verify(directory, terminal, json),
     finish: (code) => {
       exitCode = code;
     },

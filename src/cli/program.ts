@@ -2,6 +2,7 @@
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { CheckOptions } from "./check.ts";
 import { chat, type ChatOptions } from "./chat.ts";
+import { exportModel } from "./export.ts";
 import { filesContent, filesDelete, filesGet, filesList, filesUpload } from "./files.ts";
 import { followJob } from "./follow.ts";
 import {
@@ -25,6 +26,7 @@ import {
 } from "./keys.ts";
 import { modelsDelete, modelsList } from "./models.ts";
 import { LORA_TARGETS_HELP } from "./recipe-options.ts";
+import { ALL_PRECISIONS, EXPORT_FORMATS } from "../wire/export.ts";
 import { JOB_METHODS } from "../wire/fine-tuning.ts";
 import type { CommandContext, Terminal } from "./terminal.ts";
 
@@ -55,6 +57,7 @@ export interface ProgramParts {
     options: CheckOptions,
     json: boolean,
   ): Promise<number>;
+  verify(directory: string, json: boolean): Promise<number>;
   /** Receives the exit code of the command that ran. */
   finish(exitCode: number): void;
 }
@@ -138,6 +141,7 @@ export function buildProgram(parts: ProgramParts): Command {
   addFiles(program, client);
   addJobs(program, client);
   addModels(program, client, parts);
+  addExports(program, client, parts);
   addKeys(program, client);
 
   program
@@ -272,6 +276,33 @@ function addModels(program: Command, client: Client, parts: ProgramParts): void 
     .description("delete a fine-tuned model")
     .argument("<model>")
     .action(client(modelsDelete));
+}
+
+function addExports(program: Command, client: Client, parts: ProgramParts): void {
+  program
+    .command("export")
+    .description("write a fine-tuned model's files into a folder, checked against the model that was trained")
+    .argument("<model>", "fine-tuned model or checkpoint")
+    .addOption(
+      new Option("--format <format>", "what the files are for").choices(EXPORT_FORMATS).makeOptionMandatory(),
+    )
+    .addOption(
+      new Option(
+        "--precision <precision>",
+        "how weights are stored, where the format leaves a choice",
+      ).choices(ALL_PRECISIONS),
+    )
+    .requiredOption("-o, --out <folder>", "where to; not there yet, or empty")
+    .action(client(exportModel));
+  program
+    .command("verify")
+    .description(
+      "check an exported folder against its certificate, without a server; exit code 1 when it differs",
+    )
+    .argument("<folder>")
+    .action(async (directory: string, _options: object, command: Command) => {
+      parts.finish(await parts.verify(directory, command.optsWithGlobals<GlobalOptions>().json ?? false));
+    });
 }
 
 function addKeys(program: Command, client: Client): void {

@@ -240,6 +240,29 @@ export function huggingFaceName(ggufName: string, family: ModelFamily): string {
   return inner ? `model.layers.${match[1]}.${inner}.${match[3]}` : (TOP_NAMES[ggufName] ?? ggufName);
 }
 
+/** The GGUF name of one of `tensorShapes`. */
+export function ggufTensorName(name: string, family: ModelFamily): string {
+  const top = Object.entries(TOP_NAMES).find(([, own]) => own === name);
+  if (top !== undefined) return top[0];
+  const names = family === "gemma3" ? GEMMA3_LAYER_NAMES : LAYER_NAMES;
+  const match = /^model\.layers\.(\d+)\.(.+)\.(weight|bias)$/.exec(name);
+  const inner = match && Object.entries(names).find(([, own]) => own === match[2]);
+  if (!inner) throw new Error(`internal: GGUF has no name for ${name}`);
+  return `blk.${match[1]}.${inner[0]}.${match[3]}`;
+}
+
+/** Gives q and k of Llama models the row order of GGUF: the inverse of `unpermuteRows`. */
+export function permuteRows(data: Float32Array, headWidth: number, columns: number): Float32Array {
+  const permuted = new Float32Array(data.length);
+  const half = headWidth / 2;
+  for (let row = 0; row < data.length / columns; row++) {
+    const within = row % headWidth;
+    const target = row - within + 2 * (within % half) + Math.floor(within / half);
+    permuted.set(data.subarray(row * columns, (row + 1) * columns), target * columns);
+  }
+  return permuted;
+}
+
 /**
  * Undoes the row order that GGUF gives q and k of Llama models: GGUF interleaves the two halves of each head (its row
  * 2i + p), Hugging Face keeps them apart (row p · E/2 + i). `data` is [H · E, columns]; a new array is returned.

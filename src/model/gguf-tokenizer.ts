@@ -32,7 +32,7 @@ const wordPattern = (digits: string) =>
   digits +
   "| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
 
-const PRE_TOKENIZATIONS: Readonly<Record<string, PreTokenization>> = {
+export const PRE_TOKENIZATIONS: Readonly<Record<string, PreTokenization>> = {
   smollm: {
     normalizer: null,
     preTokenizer: {

@@ -37,7 +37,7 @@ describe("reading", () => {
           fraction: { float32: 0.5 },
           yes: { bool: true },
           text: { string: "größe" },
-          texts: { strings: ["a", "", "b"] },
+          texts: { strings: ["a", "", "b", "\u{FEFF}a"] },
           numbers: { uint32s: [1, 2] },
         },
         [tensor("a", [1, 2, 3, 4, 5, 6], [2, 3]), tensor("b", [9])],
@@ -48,7 +48,7 @@ describe("reading", () => {
       fraction: 0.5,
       yes: true,
       text: "größe",
-      texts: ["a", "", "b"],
+      texts: ["a", "", "b", "\u{FEFF}a"],
       numbers: [1, 2],
     });
     expect([...file.names()]).toEqual(["a", "b"]);

@@ -118,7 +118,8 @@ class Cursor {
   #window = new Uint8Array(0);
   #view = new DataView(this.#window.buffer);
   #windowStart = 0;
-  readonly #text = new TextDecoder("utf-8");
+  // A mark at the beginning of a text belongs to it: Gemma has tokens that begin with one.
+  readonly #text = new TextDecoder("utf-8", { ignoreBOM: true });
 
   constructor(file: WeightFile) {
     this.file = file;

@@ -14,7 +14,7 @@ import {
 } from "./model-config.ts";
 
 /** The class that transformers loads a family's text models with, and its model_type. */
-const CLASSES: { readonly [F in ModelFamily]: { architecture: string; modelType: string } } = {
+export const CLASSES: { readonly [F in ModelFamily]: { architecture: string; modelType: string } } = {
   llama: { architecture: "LlamaForCausalLM", modelType: "llama" },
   qwen2: { architecture: "Qwen2ForCausalLM", modelType: "qwen2" },
   qwen3: { architecture: "Qwen3ForCausalLM", modelType: "qwen3" },

@@ -7,8 +7,8 @@ import { UnsupportedModel, messageOf } from "../errors.ts";
 import { SafetensorsFile } from "./safetensors.ts";
 import type { TensorSource } from "./weight-file.ts";
 
-const SINGLE_FILE = "model.safetensors";
-const INDEX_FILE = "model.safetensors.index.json";
+export const SINGLE_FILE = "model.safetensors";
+export const INDEX_FILE = "model.safetensors.index.json";
 /** Largest published tokenizer.json files have some 30 MB; more is not a settings file. */
 const MAX_JSON_BYTES = 256 * 1024 * 1024;
 

@@ -2,7 +2,7 @@
 // no model. Format: https://huggingface.co/docs/safetensors (checks follow its reference reader).
 import { z } from "zod";
 import { writeFileAtomically } from "./atomic-write.ts";
-import { decodeBrain, decodeHalf } from "./half-precision.ts";
+import { decodeBrain, decodeHalf, encodeBrain, encodeHalf } from "./half-precision.ts";
 import { READ_CHUNK_BYTES, WeightFile, type TensorSource } from "./weight-file.ts";
 
 /** The reference reader's own limit; a longer header is a corrupt length field, and reading it would fill the memory. */
@@ -200,6 +200,18 @@ export interface HostTensor {
   data: Float32Array;
 }
 
+/** How values are stored, by safetensors' names. */
+export const FLOAT_TYPES = ["F32", "F16", "BF16"] as const;
+export type FloatType = (typeof FLOAT_TYPES)[number];
+
+/** A tensor whose values are made when they are written, so that a file may be larger than the memory. */
+export interface LateTensor {
+  shape: readonly number[];
+  type: FloatType;
+  /** As many as the shape holds. */
+  values(): Float32Array;
+}
+
 /**
  * Writes f32 tensors so that the file appears whole or not at all. The same tensors give the same bytes, in whatever
  * order the map holds them. `metadata` adds texts to the `format: "pt"` that transformers insists on.
@@ -209,25 +221,37 @@ export async function writeSafetensors(
   tensors: ReadonlyMap<string, HostTensor>,
   metadata: Readonly<Record<string, string>> = {},
 ): Promise<void> {
-  const names = [...tensors.keys()].sort();
+  const late = [...tensors].map(
+    ([name, { shape, data }]) => [name, { shape, type: "F32", values: () => data }] as const,
+  );
+  await writeLateSafetensors(path, new Map<string, LateTensor>(late), metadata);
+}
+
+/** The same of tensors that are made one after the other, in the order of their names. */
+export async function writeLateSafetensors(
+  path: string,
+  tensors: ReadonlyMap<string, LateTensor>,
+  metadata: Readonly<Record<string, string>> = {},
+): Promise<void> {
+  const sorted = [...tensors].sort(([a], [b]) => (a < b ? -1 : 1));
+  await writeFileAtomically(path, fileChunks(sorted, metadata));
+}
+
+/** Bytes of a stored tensor. */
+export function storedBytes({ shape, type }: Pick<LateTensor, "shape" | "type">): number {
+  return shape.reduce((product, length) => product * length, DTYPE_BYTES.get(type) as number);
+}
+
+function* fileChunks(
+  tensors: readonly (readonly [string, LateTensor])[],
+  metadata: Readonly<Record<string, string>>,
+): Generator<Uint8Array> {
   const header: Record<string, unknown> = { __metadata__: { format: "pt", ...metadata } };
-  const data: Uint8Array[] = [];
   let position = 0;
-  for (const name of names) {
-    const tensor = tensors.get(name) as HostTensor;
-    const elements = tensor.shape.reduce((product, length) => product * length, 1);
-    if (elements !== tensor.data.length)
-      throw new Error(
-        `internal: "${name}" has shape [${tensor.shape.join(", ")}] but ${tensor.data.length} values`,
-      );
-    const bytes = new Uint8Array(tensor.data.buffer, tensor.data.byteOffset, tensor.data.byteLength);
-    header[name] = {
-      dtype: "F32",
-      shape: tensor.shape,
-      data_offsets: [position, position + bytes.length],
-    };
-    data.push(bytes);
-    position += bytes.length;
+  for (const [name, tensor] of tensors) {
+    const end = position + storedBytes(tensor);
+    header[name] = { dtype: tensor.type, shape: tensor.shape, data_offsets: [position, end] };
+    position = end;
   }
   const text = JSON.stringify(header);
   // Data must begin at a multiple of 8; the header is padded with spaces, which JSON ignores.
@@ -235,5 +259,29 @@ export async function writeSafetensors(
   const headerBytes = new Uint8Array(8 + Math.ceil(unpadded.length / 8) * 8).fill(0x20);
   headerBytes.set(unpadded, 8);
   new DataView(headerBytes.buffer).setBigUint64(0, BigInt(headerBytes.length - 8), true);
-  await writeFileAtomically(path, [headerBytes, ...data]);
+  yield headerBytes;
+  for (const [name, tensor] of tensors) {
+    const values = tensor.values();
+    const elements = tensor.shape.reduce((product, length) => product * length, 1);
+    if (elements !== values.length)
+      throw new Error(
+        `internal: "${name}" has shape [${tensor.shape.join(", ")}] but ${values.length} values`,
+      );
+    for (let start = 0; start < values.length; start += WRITE_CHUNK_VALUES)
+      yield encode(values.subarray(start, start + WRITE_CHUNK_VALUES), tensor.type);
+  }
+}
+
+/** Values encoded at a time, so that a large tensor is not in memory a second time. */
+const WRITE_CHUNK_VALUES = 1 << 20;
+
+function encode(values: Float32Array, type: FloatType): Uint8Array {
+  switch (type) {
+    case "F32":
+      return new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+    case "F16":
+      return encodeHalf(values);
+    case "BF16":
+      return encodeBrain(values);
+  }
 }

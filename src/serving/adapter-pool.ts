@@ -29,7 +29,7 @@ export class AdapterPool {
 
   /** Throws UnsupportedModel when the folder holds no adapter for this base model. */
   async get(folder: string): Promise<PooledAdapter> {
-    const found = this.#adapters.get(folder) ?? readAdapter(folder, this.#config).then(toFeeds);
+    const found = this.#adapters.get(folder) ?? readAdapter(folder, this.#config).then(toLoadedAdapter);
     this.#adapters.delete(folder);
     this.#adapters.set(folder, found);
     const [oldest] = this.#adapters.keys();
@@ -47,7 +47,8 @@ export class AdapterPool {
   }
 }
 
-function toFeeds({ rank, alpha, targetModules, tensors }: LoraAdapter): PooledAdapter {
+/** An adapter as the generation graph takes it. */
+export function toLoadedAdapter({ rank, alpha, targetModules, tensors }: LoraAdapter): PooledAdapter {
   const feeds: Record<string, HostTensor<"float32">> = {};
   const hash = createHash("sha256").update(`${rank} ${alpha}`);
   for (const [name, { shape, data }] of tensors) {

@@ -83,6 +83,7 @@ describe("commands", () => {
     serve: async () => 0,
     pull: async () => 0,
     check: async () => 0,
+    verify: async () => 0,
     finish: () => undefined,
   });
   const commands = leaves(program, "tunesmith");

@@ -21,9 +21,12 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   // Judges and embeddings are passed in, so that any model can be measured.
   evals: ["data", "model", "wire"],
   jobs: ["store", "data", "training", "wire", "package-program"],
-  api: ["wire", "store", "serving", "evals", "data:types"],
-  // The command line reads the settings (it is an entry of the process, as main is) and starts the server.
-  cli: ["wire", "config", "main"],
+  // How models are run is passed in, so that an export can be measured without knowing any engine.
+  export: ["data", "model", "wire"],
+  api: ["wire", "store", "serving", "evals", "export/archive.ts", "data:types"],
+  // The command line reads the settings (it is an entry of the process, as main is) and starts the server. An export's folder is
+  // unpacked and checked where there is no server.
+  cli: ["wire", "config", "main", "export/archive.ts", "export/verify.ts"],
 };
 
 /** Packages only some rooms or files may import; Node's own modules and all others are free. */
@@ -35,6 +38,7 @@ const PACKAGE_OWNERS: Readonly<Record<string, RegExp>> = {
   libsql: /^src\/store\//,
   commander: /^src\/cli\//,
   "cli-progress": /^src\/cli\//,
+  "modern-tar": /^src\/export\/archive\.ts$/,
   "@huggingface/tokenizers": /^src\/data\//,
   "@huggingface/jinja": /^src\/data\//,
 };

@@ -160,6 +160,11 @@ export async function fuzzCases(server: TestServer, headers: Record<string, stri
       path: `/v1/responses/${response.id}/input_items`,
       query: { ...page, order: "asc" },
     },
+    {
+      id: "exportModel",
+      path: `/tunesmith/models/${encodeURIComponent(model)}/export`,
+      query: { format: "gguf", precision: "q8_0" },
+    },
     { id: "listFiles", query: { ...page, order: "asc", purpose: "fine-tune" } },
     {
       id: "createFineTuningJob",

@@ -3,6 +3,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { errorEnvelope } from "../../src/wire/error.ts";
+import { UnsupportedModel } from "../../src/errors.ts";
 import { OPERATIONS } from "../../src/wire/operations.ts";
 import type { Operation } from "../../src/wire/operations/operation.ts";
 import { fuzzCases } from "./fuzz-cases.ts";
@@ -34,8 +35,11 @@ const embeddingCatalogue = {
   resolve: async (id: string) => ({ id, path: `/models/${id}` }),
 };
 
+/** There is no model on disk that could be exported. */
+const runExport = () => Promise.reject(new UnsupportedModel("The model is not here."));
+
 const fuzzServer = () =>
-  testServer({ apiKeys: ["test-key-of-the-settings"] }, { embeddingEngine, embeddingCatalogue });
+  testServer({ apiKeys: ["test-key-of-the-settings"] }, { embeddingEngine, embeddingCatalogue, runExport });
 
 const operationOf = (id: string): Operation => {
   const operation = OPERATIONS.find((each) => each.id === id);

@@ -23,7 +23,7 @@ export type Tag = (typeof TAGS)[number];
 export type Method = "GET" | "POST" | "DELETE";
 
 /** An answer that is no JSON. */
-export type MediaType = "application/octet-stream" | "text/html";
+export type MediaType = "application/octet-stream" | "application/x-tar" | "text/html";
 
 export interface Operation {
   method: Method;

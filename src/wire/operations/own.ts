@@ -11,6 +11,7 @@ import {
   projectList,
   projectObject,
 } from "../keys.ts";
+import { exportQuery } from "../export.ts";
 import { preflightObject, preflightRequest } from "../preflight.ts";
 import { createWebhookRequest, newWebhookObject, webhookDeleted, webhookList } from "../webhooks.ts";
 import type { Operation } from "./operation.ts";
@@ -31,6 +32,18 @@ export const OWN_OPERATIONS: readonly Operation[] = [
     body: preflightRequest,
     example: { model: "gpt-4o-mini", training_file: "file-abc123" },
     answer: preflightObject,
+  },
+  {
+    method: "GET",
+    path: "/tunesmith/models/{model}/export",
+    id: "exportModel",
+    tag: "Models",
+    summary: "Export a fine-tuned model",
+    description:
+      "A tar archive of plain files in one folder. The files are read back and compared with the trained model before the answer begins; `certificate.json` says how far they are from it. One export is made at a time.",
+    query: exportQuery,
+    example: { format: "peft" },
+    answer: "application/x-tar",
   },
   {
     method: "POST",
