@@ -19,8 +19,8 @@ export type Automaton = readonly AutomatonState[];
  * making it deterministic takes long, and nothing else is served meanwhile.
  */
 export const MAX_PATTERN_POSITIONS = 1_000;
-/** Steps of making patterns deterministic, over all patterns of a schema: a tenth of a second. */
-export const MAX_PATTERN_STEPS = 40_000;
+/** Steps of making patterns deterministic, over all patterns of a schema: with their grammars half a second. */
+export const MAX_PATTERN_STEPS = 20_000;
 
 /** What is left of MAX_PATTERN_STEPS. */
 export interface StepBudget {

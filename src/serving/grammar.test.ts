@@ -1,5 +1,5 @@
 // Answers of a model with random weights: whatever it would like to say, a grammar leaves it only what is valid.
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
@@ -188,6 +188,45 @@ describe("tools", () => {
     expect([texts.join(""), reasons]).toEqual(["", ["length"]]);
     expect(calls).toMatchObject([{ name: "get_weather", arguments: expect.stringMatching(/^\{/) as string }]);
     expect(() => void JSON.parse(calls[0]?.arguments ?? "")).toThrow();
+  });
+
+  it("wherever a forced answer is cut off, none of a call's syntax is its text", async () => {
+    for (const maxTokens of [1, 6, 20, 45, 52, 58, 64, 75]) {
+      const { texts, calls } = await ask({
+        tools,
+        constrainedTools,
+        toolChoice: "required",
+        n: 8,
+        maxTokens,
+      });
+      expect([maxTokens, texts.join("")]).toEqual([maxTokens, ""]);
+      for (const { arguments: args } of calls) expect(args).toMatch(/^(\{|$)/);
+    }
+  });
+
+  it("arguments keep to a pattern, whatever stands for its characters in JSON", async () => {
+    const parameters = closed({ a: { type: "string", pattern: "^.{1,3}$" } });
+    const quote = {
+      type: "function" as const,
+      function: { name: "quote", parameters: parameters as Record<string, unknown> },
+    };
+    const tokenizer = JSON.parse(await readFile(join(folder, "tokenizer.json"), "utf8")) as {
+      model: { vocab: Record<string, number> };
+    };
+    const quoteToken = tokenizer.model.vocab['"'] ?? -1;
+    const { calls, texts } = await ask({
+      tools: [quote],
+      constrainedTools: new Set(["quote"]),
+      toolChoice: { name: "quote" },
+      n: 16,
+      temperature: 2,
+      logitBias: new Map([[quoteToken, 30]]),
+    });
+    expect([texts.join(""), calls.length]).toEqual(["", 16]);
+    for (const call of calls) {
+      const { a } = JSON.parse(call.arguments) as { a: string };
+      expect(a).toMatch(/^.{1,3}$/u);
+    }
   });
 
   it("left to the model, an answer without a call is text", async () => {

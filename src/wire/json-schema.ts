@@ -14,8 +14,8 @@ export const MAX_SCHEMA_DEPTH = 32;
 /** The text of one schema: OpenAI's limit for all names and values together is of this size. */
 export const MAX_SCHEMA_CHARACTERS = 65_536;
 /**
- * Sub-schemas, enum values and states of patterns of one schema. The grammar of this many is made in about a tenth of a second,
- * and nothing else is served meanwhile.
+ * Sub-schemas, enum values and states of patterns of one schema. The grammar of this many is made in a tenth of a second, or half a
+ * second where most are of patterns, and nothing else is served meanwhile.
  */
 export const MAX_SCHEMA_COST = 5_000;
 /** Optional properties of one object cost their square by this: each may follow each. 500 come to 2,500. */
