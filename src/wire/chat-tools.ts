@@ -1,6 +1,6 @@
 // Tools and answer formats of a chat request: functions with their schemas, the choice among them, JSON modes.
 import { z } from "zod";
-import { schemaFault } from "./json-schema.ts";
+import { patternBudget, schemaFault } from "./json-schema.ts";
 import { addFault } from "./validation.ts";
 
 /** OpenAI's limit. */
@@ -47,6 +47,7 @@ export function refineFunctions(
   context: z.core.$RefinementCtx,
 ): void {
   const names = new Set<string>();
+  const budget = patternBudget();
   for (const [index, { name, parameters, strict }] of definitions.entries()) {
     if (names.has(name)) {
       addFault(context, {
@@ -57,7 +58,7 @@ export function refineFunctions(
     }
     names.add(name);
     if (strict !== true || parameters === null || parameters === undefined) continue;
-    const fault = schemaFault(parameters, { strict: true });
+    const fault = schemaFault(parameters, { strict: true, budget });
     if (fault !== null) {
       addFault(context, {
         code: "invalid_function_parameters",
