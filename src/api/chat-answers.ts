@@ -23,7 +23,7 @@ import type {
 import { namedIn } from "../wire/chat-tools.ts";
 import type { ToolChoice } from "../wire/chat-tools.ts";
 import { newId } from "../wire/ids.ts";
-import { schemaFault } from "../wire/json-schema.ts";
+import { patternBudget, schemaFault } from "../wire/json-schema.ts";
 import { asToolRequest } from "./legacy-functions.ts";
 
 export function toCompletionRequest(
@@ -98,9 +98,10 @@ export function toTools(
   if (!all || all.length === 0 || body.tool_choice === "none") return {};
   const { tools, choice } = chosenTools(all, body.tool_choice ?? "auto");
   const isForced = choice !== "auto";
+  const budget = patternBudget();
   const constrained = tools.filter(({ function: { strict, parameters } }) => {
     if (strict === true) return true;
-    return isForced && schemaFault(parameters, { strict: false }) === null;
+    return isForced && schemaFault(parameters, { strict: false, budget }) === null;
   });
   return {
     tools: tools.map(toToolDefinition),

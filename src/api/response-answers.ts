@@ -5,7 +5,7 @@ import { InvalidRequest } from "../errors.ts";
 import type { ChatPrompt, CompletionRequest, ServedModel, TokenReport } from "../serving/engine.ts";
 import type { ChatTool, Usage } from "../wire/chat.ts";
 import { newId } from "../wire/ids.ts";
-import { schemaFault } from "../wire/json-schema.ts";
+import { patternBudget, schemaFault } from "../wire/json-schema.ts";
 import type { ResponseOutputItem, ResponseOutputText } from "../wire/response-items.ts";
 import { LOGPROBS_INCLUDE } from "../wire/responses.ts";
 import type {
@@ -32,10 +32,11 @@ export function toPrompt(body: ResponsePrompt, messages: readonly ChatMessage[])
 type Tools = ReturnType<typeof toTools>;
 
 function chatTools({ tools, tool_choice: choice, parallel_tool_calls: parallel }: ResponsePrompt): Tools {
+  const budget = patternBudget();
   return toTools({
     tools: (tools ?? []).map(({ type, name, description, parameters, ...rest }): ChatTool => ({
       type,
-      function: { name, description, parameters, strict: isStrict({ parameters, ...rest }) },
+      function: { name, description, parameters, strict: isStrict({ parameters, ...rest }, budget) },
     })),
     tool_choice:
       typeof choice === "object" && choice !== null
@@ -46,8 +47,11 @@ function chatTools({ tools, tool_choice: choice, parallel_tool_calls: parallel }
 }
 
 /** Functions of responses are strict unless the request says otherwise; one whose schema is not fit for that is not. */
-function isStrict({ strict, parameters }: Pick<ResponseTool, "strict" | "parameters">): boolean {
-  return strict ?? schemaFault(parameters, { strict: true }) === null;
+function isStrict(
+  { strict, parameters }: Pick<ResponseTool, "strict" | "parameters">,
+  budget: ReturnType<typeof patternBudget>,
+): boolean {
+  return strict ?? schemaFault(parameters, { strict: true, budget }) === null;
 }
 
 export function toAnswerRequest(
@@ -79,6 +83,7 @@ export function newResponse(
   { model, createdAt }: { model: ServedModel; createdAt: number },
 ): ResponseObject {
   const background = body.background ?? false;
+  const budget = patternBudget();
   return {
     id: newId("response"),
     object: "response",
@@ -107,7 +112,7 @@ export function newResponse(
       name: tool.name,
       description: tool.description ?? null,
       parameters: tool.parameters ?? null,
-      strict: isStrict(tool),
+      strict: isStrict(tool, budget),
     })),
     top_logprobs: body.top_logprobs ?? 0,
     top_p: body.top_p ?? 1,

@@ -1,6 +1,6 @@
 // Tools and answer formats of a chat request: functions with their schemas, the choice among them, JSON modes.
 import { z } from "zod";
-import { schemaFault } from "./json-schema.ts";
+import { patternBudget, schemaFault } from "./json-schema.ts";
 import { addFault } from "./validation.ts";
 
 /** OpenAI's limit. */
@@ -51,6 +51,7 @@ export function refineFunctions(
   context: z.core.$RefinementCtx,
 ): void {
   const names = new Set<string>();
+  const budget = patternBudget();
   for (const [index, { name, parameters, strict }] of definitions.entries()) {
     if (names.has(name)) {
       addFault(context, {
@@ -61,7 +62,7 @@ export function refineFunctions(
     }
     names.add(name);
     if (strict !== true || parameters === null || parameters === undefined) continue;
-    const fault = schemaFault(parameters, { strict: true });
+    const fault = schemaFault(parameters, { strict: true, budget });
     if (fault !== null) {
       addFault(context, {
         code: "invalid_function_parameters",

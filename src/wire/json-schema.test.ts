@@ -1,6 +1,6 @@
 // Which schemas answers can be held to, and what is said about the others.
 import { describe, expect, it } from "vitest";
-import { MAX_SCHEMA_CHARACTERS, MAX_SCHEMA_COST, schemaFault } from "./json-schema.ts";
+import { MAX_SCHEMA_CHARACTERS, MAX_SCHEMA_COST, patternBudget, schemaFault } from "./json-schema.ts";
 
 const closed = (properties: Record<string, unknown>, more: object = {}) => ({
   type: "object",
@@ -117,6 +117,14 @@ describe("schemas that refer to themselves", () => {
     [{ x: { type: "array", items: { $ref: "#/$defs/x" } } }],
     [{ x: { $ref: "#/$defs/y" }, y: { anyOf: [{ type: "null" }, { $ref: "#" }] } }],
   ])("%j is taken", ($defs) => expect(strict(of($defs))).toBe(null));
+});
+
+it("all schemas of a request share what patterns may cost", () => {
+  const heavy = closed({ a: { type: "string", pattern: "^.{1,400}$" } });
+  const budget = patternBudget();
+  const faults = Array.from({ length: 8 }, () => schemaFault(heavy, { strict: true, budget }));
+  expect(faults[0]).toBe(null);
+  expect(faults[7]).toContain("which is too large");
 });
 
 it("refuses what is too large", () => {

@@ -44,6 +44,13 @@ const FORMATS = Object.keys(FORMAT_PATTERNS);
 export interface SchemaRules {
   /** OpenAI's strict mode: objects are closed and all their properties required. */
   strict: boolean;
+  /** What all patterns of a request may cost together; a schema that is alone has its own. */
+  budget?: StepBudget;
+}
+
+/** For the schemas of one request. */
+export function patternBudget(): StepBudget {
+  return { steps: MAX_PATTERN_STEPS };
 }
 
 /** What is wrong with a schema, as a sentence, or null. The root must be an object's schema. */
@@ -67,9 +74,10 @@ class SchemaFault extends Error {}
 class SchemaCheck {
   readonly #root: unknown;
   readonly #strict: boolean;
-  readonly #budget: StepBudget = { steps: MAX_PATTERN_STEPS };
+  readonly #budget: StepBudget;
 
-  constructor(root: unknown, { strict }: SchemaRules) {
+  constructor(root: unknown, { strict, budget = patternBudget() }: SchemaRules) {
+    this.#budget = budget;
     this.#root = root;
     this.#strict = strict;
   }
