@@ -36,7 +36,7 @@ export function databaseDisk(): DatabaseDisk {
         },
       });
     }
-    return statement as never;
+    return statement;
   });
   onTestFinished(() => spy.mockRestore());
   return disk;
