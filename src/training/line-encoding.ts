@@ -1,5 +1,4 @@
-// The lines of a method's data as what it trains on, and what became of some of them. Here is no file: encode-data.ts reads it,
-// encode-processes.ts does the work in processes of their own.
+// The lines of a method's data as what it trains on, and what became of some of them. It knows no files.
 import { sharedBeginning } from "../data/beginnings.ts";
 import { CHAT_FORMAT, PREFERENCE_FORMAT } from "../data/dataset.ts";
 import type { DatasetFormat, Line } from "../data/dataset.ts";
@@ -55,9 +54,6 @@ export const PAIRS: LineEncoding<PreferenceExample, EncodedPair> = {
   sharedTokens: () => 0,
   trainedTokens: trainedPairTokens,
 };
-
-/** By the method whose data it is. */
-export const LINE_ENCODINGS = { supervised: CHATS, dpo: PAIRS } as const;
 
 function cutAway({ tokens, truncatedTokens }: SupervisedExample, maxLength: number, what: string): string {
   const length = tokens.length + truncatedTokens;

@@ -24,7 +24,7 @@ import type { LineEncoding } from "./line-encoding.ts";
 import { supervisedLoss } from "./loss.ts";
 import type { Loss, Measured } from "./loss.ts";
 import { LoraParameters } from "./lora-parameters.ts";
-import { fittingPlan, takePlan } from "./memory-plan.ts";
+import { takePlan } from "./memory-plan.ts";
 import type { PassPlan, RunSize } from "./memory-plan.ts";
 import { AdamW } from "./optimizer.ts";
 import { preferenceLoss } from "./preference-loss.ts";
@@ -165,16 +165,10 @@ async function trainOn<Line extends object, Encoded, Example, Metrics extends Me
   const { config } = model;
   const maxLength = Math.min(recipe.maxLength, config.maxPositions);
   const { lora, threads } = recipe;
-  let weights: DecoderWeights | null = null;
-  const readWeights = (): DecoderWeights => (weights ??= loadDecoderWeights(model, maxLength));
+  const { training, validation } = await encodeJobData({ ...setup, model, maxLength }, lines);
   const { batchSize } = recipe.hyperparameters;
-  const shortRows = { config, lora, longest: 1, sharedTokens: 0, batchSize };
-  const fitsShortRows = fittingPlan(shortRows, setup.memoryBytes) !== null;
-  const { training, validation } = await encodeJobData({ ...setup, model, maxLength }, lines, () => {
-    if (fitsShortRows) readWeights();
-  });
   const plan = await planned(setup, { config, lora, batchSize, ...extentOf(training.examples, lines) });
-  weights = readWeights();
+  const weights = loadDecoderWeights(model, maxLength);
   await model.close();
   const parameters = new LoraParameters(config, recipe.lora);
   parameters.initialize(recipe.seed);

@@ -8,9 +8,13 @@ const json = { "content-type": "application/json" };
 
 const WITHOUT_BODY = OPERATIONS.filter(({ body, form: parts }) => body === undefined && parts === undefined);
 
+/** What an operation cannot do without in its address. */
+const QUERIES: Readonly<Record<string, string>> = { "/tunesmith/models/{model}/export": "?format=peft" };
+
 /** With ids that nobody has given out: what is wrong with the body shows first. */
 function addressOf(path: string): string {
-  return pathParameters(path).reduce((url, name) => url.replace(`{${name}}`, "none"), path);
+  const address = pathParameters(path).reduce((url, name) => url.replace(`{${name}}`, "none"), path);
+  return `${address}${QUERIES[path] ?? ""}`;
 }
 
 test("operations without a body are more than a few", () => {

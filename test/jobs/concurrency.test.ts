@@ -13,7 +13,7 @@ const living = (jobs: readonly Job[]) => jobs.flatMap((job) => bench.lives(job).
 test("two workers train two jobs at a time, each once", async () => {
   bench = await openWorkbench();
   const jobs: Job[] = [];
-  for (let i = 0; i < 5; i++) jobs.push(await bench.create({ instructions: { steps: 4, stepMs: 60 } }));
+  for (let i = 0; i < 5; i++) jobs.push(await bench.create({ instructions: { steps: 4, stepMs: 300 } }));
   const workers = joinWorkers([bench.worker(), bench.worker()]);
   workers.start();
   let most = 0;
