@@ -46,6 +46,8 @@ const file = (name: string): string => join(import.meta.dirname, name);
 
 /** When the base model was there. */
 let started = performance.now();
+/** Of the base model's file. */
+let baseBytes = 0;
 try {
   await quickstart();
 } catch (error) {
@@ -73,9 +75,6 @@ function failureText(error: unknown): string {
   const isBug = error instanceof Error && error.constructor === TypeError;
   return isBug ? (error.stack ?? error.message) : messageOf(error);
 }
-
-/** Of the base model's file. */
-let baseBytes = 0;
 
 async function downloadBaseModel(): Promise<void> {
   const progress = await createByteProgress(terminal, BASE_MODEL);
