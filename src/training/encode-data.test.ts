@@ -12,7 +12,7 @@ import type { ChatEncoding } from "../data/prompt.ts";
 import { createTokenizer } from "../data/tokenizer.ts";
 import { DatasetError } from "../errors.ts";
 import { openBaseModel } from "../model/base-model.ts";
-import { encodeData, encoderHere } from "./encode-data.ts";
+import { encodeData } from "./encode-data.ts";
 import { CHATS } from "./line-encoding.ts";
 import type { JobRecipe } from "./job-directory.ts";
 
@@ -68,8 +68,7 @@ async function encode(
     validationData: param === "validation_file" ? data : null,
   } as unknown as JobRecipe;
   const signal = options.signal ?? new AbortController().signal;
-  const encoder = encoderHere(CHATS, { ...encoding, maxLength }, signal);
-  return encodeData(folder, recipe, param, CHATS.format, encoder, signal);
+  return encodeData(folder, recipe, param, CHATS, { ...encoding, maxLength }, signal);
 }
 
 async function failure(...given: Parameters<typeof encode>): Promise<DatasetError> {
@@ -88,8 +87,14 @@ describe("encodeData", () => {
     expect(encoded.trainedTokens).toBeGreaterThan(100);
     const recipe = { validationData: null } as unknown as JobRecipe;
     const signal = new AbortController().signal;
-    const encoder = encoderHere(CHATS, { ...encoding, maxLength: 100 }, signal);
-    const none = await encodeData(folder, recipe, "validation_file", CHATS.format, encoder, signal);
+    const none = await encodeData(
+      folder,
+      recipe,
+      "validation_file",
+      CHATS,
+      { ...encoding, maxLength: 100 },
+      signal,
+    );
     expect(none.examples).toEqual([]);
   });
 
@@ -144,14 +149,7 @@ describe("encodeData", () => {
     const recipe = { trainingData: { file: "none.jsonl", sha256: "ab" } } as unknown as JobRecipe;
     const options = { ...encoding, maxLength: 100 };
     const { signal } = new AbortController();
-    const gone = encodeData(
-      folder,
-      recipe,
-      "training_file",
-      CHATS.format,
-      encoderHere(CHATS, options, signal),
-      signal,
-    );
+    const gone = encodeData(folder, recipe, "training_file", CHATS, options, signal);
     await expect(gone).rejects.toThrow(
       "The job's none.jsonl must have sha256 ab, and is gone: it was changed",
     );

@@ -3,36 +3,25 @@
 import { join } from "node:path";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { addBadLine, readExamples, unusableLines } from "../data/dataset.ts";
-import type { BadLines, DatasetFormat, DatasetParam } from "../data/dataset.ts";
+import type { BadLines, DatasetParam } from "../data/dataset.ts";
 import type { EncodeOptions } from "../data/supervised-example.ts";
 import { DatasetError } from "../errors.ts";
 import { sha256OfFile } from "../model/base-model.ts";
 import type { JobRecipe } from "./job-directory.ts";
-import { addEncoded, encodeLines, nothingEncoded } from "./line-encoding.ts";
-import type { EncodedLines, LineEncoder, LineEncoding } from "./line-encoding.ts";
+import { encodeLine } from "./line-encoding.ts";
+import type { LineEncoding } from "./line-encoding.ts";
 
-/** Encoded data of a job; nothing in it is faulty. */
-export type EncodedData<Example> = Omit<EncodedLines<Example>, "faults">;
+/** Encoded data of a job. */
+export interface EncodedData<Example> {
+  examples: Example[];
+  /** Tokens of one epoch as OpenAI bills them. */
+  trainedTokens: number;
+  /** Examples longer than the limit, and the tokens that were cut off them. */
+  truncated: { examples: number; tokens: number };
+}
 
 /** Lines encoded before signals are looked at: a few milliseconds. */
 const LINES_PER_TURN = 32;
-
-/** Encodes in this process. */
-export function encoderHere<Content extends object, Example>(
-  encoding: LineEncoding<Content, Example>,
-  options: EncodeOptions,
-  signal: AbortSignal,
-): LineEncoder<Content, Example> {
-  return async (lines) => {
-    const all = nothingEncoded<Example>();
-    for (let start = 0; start < lines.length; start += LINES_PER_TURN) {
-      await nextTurn();
-      signal.throwIfAborted();
-      addEncoded(all, encodeLines(lines.slice(start, start + LINES_PER_TURN), encoding, options));
-    }
-    return all;
-  };
-}
 
 /**
  * Reads and encodes one of the job's files; nothing where the job has none. Throws DatasetError for a file that was changed
@@ -42,18 +31,37 @@ export async function encodeData<Content extends object, Example>(
   directory: string,
   recipe: JobRecipe,
   param: DatasetParam,
-  format: DatasetFormat<Content>,
-  encode: LineEncoder<Content, Example>,
+  encoding: LineEncoding<Content, Example>,
+  options: EncodeOptions,
   signal: AbortSignal,
 ): Promise<EncodedData<Example>> {
+  const encoded: EncodedData<Example> = {
+    examples: [],
+    trainedTokens: 0,
+    truncated: { examples: 0, tokens: 0 },
+  };
   const file = param === "training_file" ? recipe.trainingData : recipe.validationData;
-  if (file === null) return nothingEncoded();
+  if (file === null) return encoded;
   const path = join(directory, file.file);
   await checkUnchanged(path, file, param, signal);
-  const dataset = await readExamples(path, format, { param, signal });
-  const { faults, ...encoded } = await encode(dataset.examples);
+  const dataset = await readExamples(path, encoding.format, { param, signal });
   const bad: BadLines = { badLines: [], badLineCount: 0 };
-  for (const { line, text } of faults) addBadLine(bad, line, [{ kind: "content", message: null, text }]);
+  for (const [i, line] of dataset.examples.entries()) {
+    if (i % LINES_PER_TURN === 0) {
+      await nextTurn();
+      signal.throwIfAborted();
+    }
+    const found = encodeLine(line, encoding, options);
+    if (typeof found === "string") {
+      addBadLine(bad, line.line, [{ kind: "content", message: null, text: found }]);
+      continue;
+    }
+    const truncated = encoding.truncatedTokens(found.example);
+    encoded.examples.push(found.example);
+    encoded.trainedTokens += encoding.trainedTokens(line, options);
+    if (truncated > 0) encoded.truncated.examples += 1;
+    encoded.truncated.tokens += truncated;
+  }
   if (bad.badLineCount > 0) throw unusableLines(bad, param);
   return encoded;
 }

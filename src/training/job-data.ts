@@ -3,7 +3,7 @@ import { createChatTemplate } from "../data/chat-template.ts";
 import type { DatasetParam } from "../data/dataset.ts";
 import { createTokenizer } from "../data/tokenizer.ts";
 import type { BaseModel } from "../model/base-model.ts";
-import { encodeData, encoderHere } from "./encode-data.ts";
+import { encodeData } from "./encode-data.ts";
 import type { EncodedData } from "./encode-data.ts";
 import type { EventLog } from "./event-log.ts";
 import type { JobRecipe } from "./job-directory.ts";
@@ -25,11 +25,13 @@ export async function encodeJobData<Content extends object, Example>(
   encoding: LineEncoding<Content, Example>,
 ): Promise<{ training: EncodedData<Example>; validation: EncodedData<Example> }> {
   const { directory, recipe, model, maxLength, signal } = options;
-  const tokenizer = createTokenizer(model.tokenizer);
-  const template = createChatTemplate(model.tokenizer);
-  const encode = encoderHere(encoding, { tokenizer, template, maxLength }, signal);
+  const encodeOptions = {
+    tokenizer: createTokenizer(model.tokenizer),
+    template: createChatTemplate(model.tokenizer),
+    maxLength,
+  };
   const dataOf = async (param: DatasetParam): Promise<EncodedData<Example>> => {
-    const data = await encodeData(directory, recipe, param, encoding.format, encode, signal);
+    const data = await encodeData(directory, recipe, param, encoding, encodeOptions, signal);
     await reportTruncation(options, param, data);
     return data;
   };

@@ -1,7 +1,7 @@
-// The lines of a method's data as what it trains on, and what became of some of them. It knows no files.
+// The lines of a method's data as what it trains on, or what is wrong with one. It knows no files.
 import { sharedBeginning } from "../data/beginnings.ts";
 import { CHAT_FORMAT, PREFERENCE_FORMAT } from "../data/dataset.ts";
-import type { DatasetFormat, Line } from "../data/dataset.ts";
+import type { DatasetFormat } from "../data/dataset.ts";
 import { encodePair, trainedPairTokens } from "../data/encoded-pair.ts";
 import type { EncodedPair } from "../data/encoded-pair.ts";
 import { computedTokens } from "../data/preference-batches.ts";
@@ -60,57 +60,8 @@ function cutAway({ tokens, truncatedTokens }: SupervisedExample, maxLength: numb
   return `has ${length} tokens and is cut after ${maxLength}, before ${what}; shorten it or leave it out`;
 }
 
-/** What became of some lines. */
-export interface EncodedLines<Example> {
-  examples: Example[];
-  /** Lines that cannot be trained on, and why, in a clause. */
-  faults: { line: number; text: string }[];
-  /** Tokens of one epoch as OpenAI bills them. */
-  trainedTokens: number;
-  /** Examples longer than the limit, and the tokens that were cut off them. */
-  truncated: { examples: number; tokens: number };
-}
-
-export type LineEncoder<Content, Example> = (
-  lines: readonly Line<Content>[],
-) => Promise<EncodedLines<Example>>;
-
-export function nothingEncoded<Example>(): EncodedLines<Example> {
-  return { examples: [], faults: [], trainedTokens: 0, truncated: { examples: 0, tokens: 0 } };
-}
-
-export function addEncoded<Example>(all: EncodedLines<Example>, more: EncodedLines<Example>): void {
-  for (const example of more.examples) all.examples.push(example);
-  for (const fault of more.faults) all.faults.push(fault);
-  all.trainedTokens += more.trainedTokens;
-  all.truncated.examples += more.truncated.examples;
-  all.truncated.tokens += more.truncated.tokens;
-}
-
-/** Throws UnsupportedModel where the template ends no turn. */
-export function encodeLines<Content extends object, Example>(
-  lines: readonly Line<Content>[],
-  encoding: LineEncoding<Content, Example>,
-  options: EncodeOptions,
-): EncodedLines<Example> {
-  const encoded = nothingEncoded<Example>();
-  for (const line of lines) {
-    const found = encodeLine(line, encoding, options);
-    if (typeof found === "string") {
-      encoded.faults.push({ line: line.line, text: found });
-      continue;
-    }
-    const truncated = encoding.truncatedTokens(found.example);
-    encoded.examples.push(found.example);
-    encoded.trainedTokens += encoding.trainedTokens(line, options);
-    if (truncated > 0) encoded.truncated.examples += 1;
-    encoded.truncated.tokens += truncated;
-  }
-  return encoded;
-}
-
 /** What is wrong with the line, in a clause, where it cannot be trained on. */
-function encodeLine<Content, Example>(
+export function encodeLine<Content, Example>(
   line: Content,
   encoding: LineEncoding<Content, Example>,
   options: EncodeOptions,

@@ -23,7 +23,7 @@ import { Generator, NO_ADAPTER } from "../../src/serving/generator.ts";
 import type { LoadedAdapter } from "../../src/serving/generator.ts";
 import { saveAdapter } from "../../src/training/checkpoint.ts";
 import { DecoderRunner } from "../../src/training/decoder-runner.ts";
-import { encodeData, encoderHere } from "../../src/training/encode-data.ts";
+import { encodeData } from "../../src/training/encode-data.ts";
 import { CHATS } from "../../src/training/line-encoding.ts";
 import type { JobRecipe } from "../../src/training/job-directory.ts";
 import { LoraParameters } from "../../src/training/lora-parameters.ts";
@@ -194,8 +194,7 @@ it("a truncated row: what is cut is counted and told, and a row that loses its a
     const recipe = { trainingData, validationData: null } as unknown as JobRecipe;
     const options = { ...encoding(), maxLength };
     const { signal } = new AbortController();
-    const encoder = encoderHere(CHATS, options, signal);
-    return encodeData(folder, recipe, "training_file", CHATS.format, encoder, signal);
+    return encodeData(folder, recipe, "training_file", CHATS, options, signal);
   };
   const whole = await encode("a long answer in many words", 128);
   expect(whole.truncated).toEqual({ examples: 0, tokens: 0 });
