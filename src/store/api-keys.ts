@@ -6,7 +6,7 @@ import { Conflict } from "../errors.ts";
 import { newId } from "../wire/ids.ts";
 import type { Scope } from "../wire/keys.ts";
 import type { ApiKeysTable, Database, DatabaseTransaction } from "./database.ts";
-import { pageOf, unknownCursor } from "./page.ts";
+import { pageOf, placeOf } from "./page.ts";
 import type { Page, PageRequest } from "./page.ts";
 
 export interface NewApiKey {
@@ -123,13 +123,8 @@ export class ApiKeyStore {
       .limit(page.limit + 1);
     if (page.projectId !== undefined) query = query.where("projectId", "=", page.projectId);
     if (page.after !== undefined) {
-      const cursor = await this.#database
-        .selectFrom("apiKeys")
-        .select("sequence")
-        .where("id", "=", page.after)
-        .executeTakeFirst();
-      if (cursor === undefined) throw unknownCursor(page.after);
-      query = query.where("sequence", "<", cursor.sequence);
+      const place = await placeOf(this.#database, "apiKeys", {}, page.after);
+      query = query.where("sequence", "<", place);
     }
     return pageOf((await query.execute()).map(toApiKey), page.limit);
   }

@@ -7,7 +7,7 @@ import type { BatchError, BatchRequestCounts, BatchStatus, BatchUsage } from "..
 import { newId } from "../wire/ids.ts";
 import type { BatchesTable, Database } from "./database.ts";
 import { NO_LEASE } from "./leases.ts";
-import { pageOf, unknownCursor } from "./page.ts";
+import { pageOf, placeOf } from "./page.ts";
 import type { Page, PageRequest } from "./page.ts";
 import { queueWebhookEvent } from "./webhooks.ts";
 
@@ -101,14 +101,8 @@ export class BatchStore {
       .orderBy("sequence", "desc")
       .limit(page.limit + 1);
     if (page.after !== undefined) {
-      const cursor = await this.#database
-        .selectFrom("batches")
-        .select("sequence")
-        .where("projectId", "=", projectId)
-        .where("id", "=", page.after)
-        .executeTakeFirst();
-      if (cursor === undefined) throw unknownCursor(page.after);
-      query = query.where("sequence", "<", cursor.sequence);
+      const place = await placeOf(this.#database, "batches", { projectId }, page.after);
+      query = query.where("sequence", "<", place);
     }
     return pageOf((await query.execute()).map(toBatch), page.limit);
   }

@@ -3,7 +3,8 @@
 import type { ChatRequestMessage } from "../wire/chat.ts";
 import type { StoredChatCompletion } from "../wire/stored-completions.ts";
 import type { Database, DatabaseTransaction } from "./database.ts";
-import { unknownCursor } from "./page.ts";
+import { hasPairToo, insertPairs } from "./metadata-pairs.ts";
+import { placeOf } from "./page.ts";
 import type { Page, PageRequest } from "./page.ts";
 import { removeInPortions } from "./removal.ts";
 
@@ -55,7 +56,7 @@ export class ChatCompletionStore {
         })
         .returning("sequence")
         .executeTakeFirstOrThrow();
-      await addPairs(transaction, { projectId, sequence, metadata });
+      await insertPairs(transaction, "chatCompletionMetadata", { projectId, sequence }, metadata);
     });
   }
 
@@ -107,7 +108,8 @@ export class ChatCompletionStore {
   /** One row more than the page, where there are so many. */
   async #sizes(projectId: string, page: ListRequest): Promise<{ sequence: number; bytes: number }[]> {
     const { order, limit, after, model, metadata = {} } = page;
-    const cursor = after === undefined ? null : await this.#place(projectId, after);
+    const cursor =
+      after === undefined ? null : await placeOf(this.#database, "chatCompletions", { projectId }, after);
     const beyond = order === "asc" ? ">" : "<";
     const [first, ...others] = Object.entries(metadata);
     if (first === undefined) {
@@ -133,34 +135,10 @@ export class ChatCompletionStore {
       .where("pair.value", "=", first[1])
       .orderBy("pair.sequence", order)
       .limit(limit + 1);
-    for (const [key, value] of others) {
-      query = query.where((where) =>
-        where.exists(
-          where
-            .selectFrom("chatCompletionMetadata as other")
-            .select("other.sequence")
-            .where("other.projectId", "=", projectId)
-            .where("other.key", "=", key)
-            .where("other.value", "=", value)
-            .whereRef("other.sequence", "=", "pair.sequence"),
-        ),
-      );
-    }
+    for (const pair of others) query = query.where(hasPairToo("chatCompletionMetadata", projectId, pair));
     if (model !== undefined) query = query.where("completion.model", "=", model);
     if (cursor !== null) query = query.where("pair.sequence", beyond, cursor);
     return query.execute();
-  }
-
-  /** Of a completion in the order of creation. Throws InvalidRequest for an id that never was. */
-  async #place(projectId: string, id: string): Promise<number> {
-    const row = await this.#database
-      .selectFrom("chatCompletions")
-      .select("sequence")
-      .where("projectId", "=", projectId)
-      .where("id", "=", id)
-      .executeTakeFirst();
-    if (row === undefined) throw unknownCursor(id);
-    return row.sequence;
   }
 
   /** Replaces the metadata. Null: no such completion. */
@@ -176,7 +154,12 @@ export class ChatCompletionStore {
         .executeTakeFirst();
       if (row === undefined) return null;
       await removePairs(transaction, row.sequence);
-      await addPairs(transaction, { projectId, sequence: row.sequence, metadata });
+      await insertPairs(
+        transaction,
+        "chatCompletionMetadata",
+        { projectId, sequence: row.sequence },
+        metadata,
+      );
       return toCompletion(row);
     });
   }
@@ -220,20 +203,6 @@ export class ChatCompletionStore {
         .executeTakeFirst(),
     );
   }
-}
-
-/** Half a surrogate pair is stored as U+FFFD, so two pairs may become one. */
-async function addPairs(
-  transaction: DatabaseTransaction,
-  { projectId, sequence, metadata }: { projectId: string; sequence: number; metadata: Metadata },
-): Promise<void> {
-  const pairs = Object.entries(metadata).map(([key, value]) => ({ projectId, key, value, sequence }));
-  if (pairs.length === 0) return;
-  await transaction
-    .insertInto("chatCompletionMetadata")
-    .values(pairs)
-    .onConflict((conflict) => conflict.doNothing())
-    .execute();
 }
 
 async function removePairs(transaction: DatabaseTransaction, sequence: number): Promise<void> {

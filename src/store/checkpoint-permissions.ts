@@ -2,7 +2,7 @@
 import type { Selectable } from "kysely";
 import { newId } from "../wire/ids.ts";
 import type { CheckpointPermissionsTable, Database } from "./database.ts";
-import { pageOf, unknownCursor } from "./page.ts";
+import { pageOf, placeOf } from "./page.ts";
 import type { Page, PageRequest } from "./page.ts";
 
 export interface CheckpointPermission {
@@ -61,14 +61,8 @@ export class CheckpointPermissionStore {
       .limit(page.limit + 1);
     if (page.projectId !== undefined) query = query.where("projectId", "=", page.projectId);
     if (page.after !== undefined) {
-      const cursor = await this.#database
-        .selectFrom("checkpointPermissions")
-        .select("sequence")
-        .where("model", "=", model)
-        .where("id", "=", page.after)
-        .executeTakeFirst();
-      if (cursor === undefined) throw unknownCursor(page.after);
-      query = query.where("sequence", page.order === "asc" ? ">" : "<", cursor.sequence);
+      const place = await placeOf(this.#database, "checkpointPermissions", { model }, page.after);
+      query = query.where("sequence", page.order === "asc" ? ">" : "<", place);
     }
     return pageOf((await query.execute()).map(toPermission), page.limit);
   }

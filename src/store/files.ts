@@ -4,7 +4,7 @@ import { sql } from "kysely";
 import type { Expression, Selectable, SqlBool } from "kysely";
 import type { FilePurpose } from "../wire/files.ts";
 import type { Database, FilesTable } from "./database.ts";
-import { pageOf, unknownCursor } from "./page.ts";
+import { pageOf, placeOf } from "./page.ts";
 import type { Page, PageRequest } from "./page.ts";
 
 export interface NewFile {
@@ -66,7 +66,8 @@ export class FileStore {
     const { order, limit, purpose } = page;
     let query = this.#live().where("projectId", "=", projectId).orderBy("sequence", order);
     if (purpose !== undefined) query = query.where("purpose", "=", purpose);
-    let cursor = page.after === undefined ? null : await this.#place(projectId, page.after);
+    let cursor =
+      page.after === undefined ? null : await placeOf(this.#database, "files", { projectId }, page.after);
     const rows: StoredFile[] = [];
     for (;;) {
       const wanted = Math.min(READ_FILES, limit + 1 - rows.length);
@@ -77,18 +78,6 @@ export class FileStore {
       cursor = some.at(-1)?.sequence ?? null;
       await new Promise((resolve) => setImmediate(resolve));
     }
-  }
-
-  /** Of a file in the order of creation, deleted or not. Throws InvalidRequest for an id that never was. */
-  async #place(projectId: string, id: string): Promise<number> {
-    const row = await this.#database
-      .selectFrom("files")
-      .select("sequence")
-      .where("projectId", "=", projectId)
-      .where("id", "=", id)
-      .executeTakeFirst();
-    if (row === undefined) throw unknownCursor(id);
-    return row.sequence;
   }
 
   /** False when there was no such file. The caller removes the blob afterwards: a crash between leaves a blob nobody sees, not a file without bytes. */

@@ -9,7 +9,8 @@ import type { Database, DatabaseTransaction } from "./database.ts";
 import { insertEvents, toCheckpoint, toEvent, toJob } from "./fine-tuning-rows.ts";
 import type { Job, JobCheckpoint, JobEvent, NewEvent, NewJob } from "./fine-tuning-rows.ts";
 import { NO_LEASE } from "./leases.ts";
-import { pageOf, unknownCursor } from "./page.ts";
+import { hasPairToo, insertPairs } from "./metadata-pairs.ts";
+import { pageOf, placeOf } from "./page.ts";
 import type { Page, PageRequest } from "./page.ts";
 import { queueWebhookEvent } from "./webhooks.ts";
 
@@ -48,7 +49,7 @@ export class FineTuningStore {
         .executeTakeFirstOrThrow();
       const created = toJob(row);
       const { projectId, sequence } = row;
-      await insertPairs(transaction, { projectId, sequence }, job.metadata ?? {});
+      await insertPairs(transaction, "fineTuningJobMetadata", { projectId, sequence }, job.metadata ?? {});
       await insertEvents(transaction, this.#seconds(), created.id, events(created));
       return created;
     });
@@ -71,7 +72,8 @@ export class FineTuningStore {
     page: PageRequest & { metadata?: Record<string, string> | null | undefined },
   ): Promise<Page<Job>> {
     const { limit, after, metadata } = page;
-    const cursor = after === undefined ? null : await this.#placeOfJob(projectId, after);
+    const cursor =
+      after === undefined ? null : await placeOf(this.#database, "fineTuningJobs", { projectId }, after);
     const pairs = Object.entries(metadata ?? {});
     if (pairs.length > 0) return pageOf(await this.#listTagged(projectId, pairs, cursor, limit + 1), limit);
     let query = this.#database
@@ -101,32 +103,9 @@ export class FineTuningStore {
       .where("pair.value", "=", value)
       .orderBy("pair.sequence", "desc")
       .limit(limit);
-    for (const [otherKey, otherValue] of others) {
-      query = query.where((where) =>
-        where.exists(
-          where
-            .selectFrom("fineTuningJobMetadata as other")
-            .select("other.sequence")
-            .where("other.projectId", "=", projectId)
-            .where("other.key", "=", otherKey)
-            .where("other.value", "=", otherValue)
-            .whereRef("other.sequence", "=", "pair.sequence"),
-        ),
-      );
-    }
+    for (const pair of others) query = query.where(hasPairToo("fineTuningJobMetadata", projectId, pair));
     if (cursor !== null) query = query.where("pair.sequence", "<", cursor);
     return (await query.execute()).map(toJob);
-  }
-
-  async #placeOfJob(projectId: string, id: string): Promise<number> {
-    const row = await this.#database
-      .selectFrom("fineTuningJobs")
-      .select("sequence")
-      .where("projectId", "=", projectId)
-      .where("id", "=", id)
-      .executeTakeFirst();
-    if (row === undefined) throw unknownCursor(id);
-    return row.sequence;
   }
 
   /** Cancels an unfinished job at once: its worker loses the lease and stops. Null: the project has no such job. Throws InvalidRequest when it has ended. */
@@ -243,7 +222,8 @@ export class FineTuningStore {
       .orderBy("sequence", "desc")
       .limit(page.limit + 1);
     if (page.after !== undefined) {
-      query = query.where("sequence", "<", await this.#place("fineTuningEvents", jobId, page.after));
+      const place = await placeOf(this.#database, "fineTuningEvents", { jobId }, page.after);
+      query = query.where("sequence", "<", place);
     }
     return pageOf((await query.execute()).map(toEvent), page.limit);
   }
@@ -257,43 +237,13 @@ export class FineTuningStore {
       .orderBy("sequence", "desc")
       .limit(page.limit + 1);
     if (page.after !== undefined) {
-      query = query.where("sequence", "<", await this.#place("fineTuningCheckpoints", jobId, page.after));
+      const place = await placeOf(this.#database, "fineTuningCheckpoints", { jobId }, page.after);
+      query = query.where("sequence", "<", place);
     }
     return pageOf((await query.execute()).map(toCheckpoint), page.limit);
-  }
-
-  /** Where a job's event or checkpoint stands in its list. */
-  async #place(
-    table: "fineTuningEvents" | "fineTuningCheckpoints",
-    jobId: string,
-    id: string,
-  ): Promise<number> {
-    const row = await this.#database
-      .selectFrom(table)
-      .select("sequence")
-      .where("jobId", "=", jobId)
-      .where("id", "=", id)
-      .executeTakeFirst();
-    if (row === undefined) throw unknownCursor(id);
-    return row.sequence;
   }
 
   #seconds(): number {
     return Math.floor(this.#now() / 1000);
   }
-}
-
-/** The pairs once more, for lists that ask for them. Half a surrogate pair is stored as U+FFFD, so two pairs may become one. */
-async function insertPairs(
-  transaction: DatabaseTransaction,
-  job: { projectId: string; sequence: number },
-  metadata: Record<string, string>,
-): Promise<void> {
-  const pairs = Object.entries(metadata).map(([key, value]) => ({ ...job, key, value }));
-  if (pairs.length === 0) return;
-  await transaction
-    .insertInto("fineTuningJobMetadata")
-    .values(pairs)
-    .onConflict((conflict) => conflict.doNothing())
-    .execute();
 }

@@ -3,7 +3,7 @@ import type { Selectable } from "kysely";
 import { Conflict } from "../errors.ts";
 import { newId } from "../wire/ids.ts";
 import type { Database, ProjectsTable } from "./database.ts";
-import { pageOf, unknownCursor } from "./page.ts";
+import { pageOf, placeOf } from "./page.ts";
 import type { Page, PageRequest } from "./page.ts";
 
 export interface Project {
@@ -59,13 +59,8 @@ export class ProjectStore {
       .orderBy("sequence", "desc")
       .limit(page.limit + 1);
     if (page.after !== undefined) {
-      const cursor = await this.#database
-        .selectFrom("projects")
-        .select("sequence")
-        .where("id", "=", page.after)
-        .executeTakeFirst();
-      if (cursor === undefined) throw unknownCursor(page.after);
-      query = query.where("sequence", "<", cursor.sequence);
+      const place = await placeOf(this.#database, "projects", {}, page.after);
+      query = query.where("sequence", "<", place);
     }
     return pageOf((await query.execute()).map(toProject), page.limit);
   }
