@@ -104,8 +104,7 @@ async function restaurants(sizes: Sizes, seed: number): Promise<ChatTask> {
     name: "restaurants8k",
     method: "supervised",
     learningRate: 1e-3,
-    training: trained.slice(0, sizes.training).map(asChat),
-    validation: trained.slice(sizes.training).map(asChat),
+    ...chatsOf(trained, sizes),
     test: [...drawn(full, withSlots, seed), ...drawn(empty, sizes.test - withSlots, seed)].map(question),
     maxAnswerTokens: 64,
     isRight: (answer, wanted) => isDeepStrictEqual(parse(answer), parse(wanted)),
@@ -138,8 +137,7 @@ async function banking(
     name,
     method: "supervised",
     learningRate: 1e-3,
-    training: trained.slice(0, sizes.training).map(asChat),
-    validation: trained.slice(sizes.training).map(asChat),
+    ...chatsOf(trained, sizes),
     test: drawn(await read("test.csv"), sizes.test, seed),
     maxAnswerTokens: 24,
     isRight: (answer, wanted) => answer.trim() === wanted,
@@ -175,8 +173,7 @@ async function paragraphs(sizes: Sizes, seed: number): Promise<ChatTask> {
     name: "xquad",
     method: "supervised",
     learningRate: 1e-3,
-    training: trained.slice(0, sizes.training).map(asChat),
-    validation: trained.slice(sizes.training).map(asChat),
+    ...chatsOf(trained, sizes),
     test: test.slice(0, sizes.test),
     maxAnswerTokens: 32,
     isRight: (answer, wanted) => answer.trim() === wanted,
@@ -217,6 +214,12 @@ async function preference(sizes: Sizes, seed: number): Promise<PreferenceTask> {
     training: rows.slice(0, sizes.training),
     validation: rows.slice(sizes.training),
   };
+}
+
+/** The first so many to train on, the others to validate with. */
+function chatsOf(questions: readonly Question[], sizes: Sizes): Pick<ChatTask, "training" | "validation"> {
+  const chats = questions.map(asChat);
+  return { training: chats.slice(0, sizes.training), validation: chats.slice(sizes.training) };
 }
 
 function asChat({ messages, wanted }: Question): object {
