@@ -10,39 +10,25 @@ import type { GraderMeans } from "./api/graders.ts";
 import type { BaseModelCatalogue } from "./api/model-directory.ts";
 import type { RunExport } from "./api/model-export.ts";
 import { OwnRequests } from "./api/own-requests.ts";
-import { checkExposure, loadConfig, packageVersion, trainerEnvironment, unknownVariables } from "./config.ts";
+import { checkExposure, loadConfig, packageVersion, unknownVariables } from "./config.ts";
 import type { Config } from "./config.ts";
 import { messageOf } from "./errors.ts";
-import { createBatchRun } from "./jobs/batch.ts";
-import { sweepEndedJobs } from "./jobs/clean-up.ts";
 import { PythonGraders } from "./evals/python-graders.ts";
 import { openWordNet } from "./evals/wordnet.ts";
 import type { Dispatch } from "./jobs/dispatch.ts";
-import { createFineTune } from "./jobs/fine-tune.ts";
 import { preflightElsewhere } from "./jobs/preflight-process.ts";
-import { createSlots } from "./jobs/slots.ts";
-import { createSpaceWatch } from "./jobs/space-watch.ts";
-import { embeddedTrainer } from "./jobs/trainer-process.ts";
 import { createWebhookDelivery } from "./jobs/webhook-delivery.ts";
 import { createWebhookSender } from "./jobs/webhook-request.ts";
-import { createWorker, joinWorkers } from "./jobs/worker.ts";
 import type { Worker } from "./jobs/worker.ts";
-import {
-  baseModelCatalogue,
-  checkAliases,
-  embeddingCatalogue,
-  localModel,
-  sourcesOf,
-} from "./main/base-models.ts";
+import { baseModelCatalogue, checkAliases, embeddingCatalogue, localModel } from "./main/base-models.ts";
 import { createRunExport, exportsDirectory } from "./main/export-model.ts";
 import { asListeningError } from "./main/listening.ts";
-import { resolveBaseModel } from "./model/resolve-base-model.ts";
-import { shareWork } from "./model/shared-work.ts";
+import { createBatchWorkers, createJobWorker } from "./main/workers.ts";
+import type { WorkerParts } from "./main/workers.ts";
 import { EncoderEngine } from "./serving/embedding-engine.ts";
 import type { EmbeddingEngine } from "./serving/embedding-engine.ts";
 import { EmbeddedEngine } from "./serving/embedded-engine.ts";
 import type { ChatEngine } from "./serving/engine.ts";
-import { DEFAULT_LIMITS } from "./serving/scheduler.ts";
 import { BatchQueue } from "./store/batch-queue.ts";
 import { BatchStore } from "./store/batches.ts";
 import { ApiKeyStore } from "./store/api-keys.ts";
@@ -64,17 +50,6 @@ import { UploadStore } from "./store/uploads.ts";
 import { ResponseStore } from "./store/responses.ts";
 import { WebhookStore } from "./store/webhooks.ts";
 import { ProjectStore } from "./store/projects.ts";
-
-/** What a worker is made from. */
-export interface WorkerParts {
-  config: Config;
-  queue: FineTuningQueue;
-  files: FileStore;
-  blobs: BlobStore;
-  models: ModelStore;
-  threads: number;
-  logger: FastifyBaseLogger;
-}
 
 /** Rooms that tests, or another deployment, bring along. */
 export interface ServerOverrides {
@@ -336,54 +311,6 @@ export async function startServer(
     await server.stop();
     throw error;
   }
-}
-
-function createJobWorker(parts: WorkerParts): Worker {
-  const { config, logger, queue } = parts;
-  const { homeDirectory, organization, maxConcurrentJobs } = config;
-  const run = createFineTune({
-    ...parts,
-    // A fixed share, not one of those that happen to run: the number of threads shows in the last bits of what is trained.
-    threads: Math.max(1, Math.floor(parts.threads / maxConcurrentJobs)),
-    homeDirectory,
-    organization,
-    resolveBaseModel: shareWork((id, signal) => resolveBaseModel(id, { ...sourcesOf(config), signal })),
-    trainer: embeddedTrainer({
-      environment: trainerEnvironment(),
-      memoryBytes: config.trainingMemoryBytes,
-      jobsAtOnce: maxConcurrentJobs,
-    }),
-  });
-  const sweep = (signal: AbortSignal) => sweepEndedJobs({ ...parts, homeDirectory, organization }, signal);
-  const workers = Array.from({ length: maxConcurrentJobs }, (_, i) =>
-    createWorker({ queue, run, logger, ...(i === 0 ? { sweep } : {}) }),
-  );
-  const onResumed = (): void => workers.forEach((each) => each.wake());
-  return joinWorkers([...workers, createSpaceWatch({ queue, homeDirectory, onResumed, logger })]);
-}
-
-/** Batches worked on at a time, so that a small one need not wait for the end of a large one. More would wait for the same lines. */
-const BATCH_WORKERS = 4;
-
-/** Lines of all batches that run at a time: they fill serving's decode steps, and leave a quarter of its rows to those who wait for an answer. */
-const BATCH_LINES_IN_FLIGHT = Math.ceil(DEFAULT_LIMITS.maxRows * 0.75);
-
-function createBatchWorkers(parts: {
-  batchQueue: BatchQueue;
-  files: FileStore;
-  blobs: BlobStore;
-  config: Config;
-  dispatch: Dispatch;
-  logger: FastifyBaseLogger;
-}): Worker[] {
-  const { config, batchQueue, logger } = parts;
-  const run = createBatchRun({
-    ...parts,
-    homeDirectory: config.homeDirectory,
-    slots: createSlots(BATCH_LINES_IN_FLIGHT),
-    maxLineBytes: config.maxBodyBytes,
-  });
-  return Array.from({ length: BATCH_WORKERS }, () => createWorker({ queue: batchQueue, run, logger }));
 }
 
 /** What graders may use. Throws InvalidRequest when the folder of WordNet is none. */

@@ -20,6 +20,7 @@ import {
   takeDataFile,
   takeInitialAdapter,
   writeRecipe,
+  type DataFile,
   type DataParam,
 } from "./job-files.ts";
 import { cleanUpEnded } from "./clean-up.ts";
@@ -155,15 +156,15 @@ export function createFineTune(dependencies: FineTuneDependencies): RunJob<Job> 
       initial === null
         ? recipeWith(job.baseModel, additions).lora
         : continuedLora(loraOf(initial.path), additions.lora, job);
-    const take = async (param: DataParam, fileId: string): Promise<string> =>
-      (await takeDataFile(dependencies, directoryOf(job.id), param, { projectId: job.projectId, fileId }))
-        .path;
-    const trainingFile = await take("training_file", job.trainingFileId);
-    const validationFile =
-      job.validationFileId === null ? null : await take("validation_file", job.validationFileId);
-    const { method } = job;
+    const training = await takeData(job, "training_file", job.trainingFileId);
+    const validation =
+      job.validationFileId === null ? null : await takeData(job, "validation_file", job.validationFileId);
     const { examples, warnings } = await judgeData({
-      ...{ jobId: job.id, method, trainingFile, validationFile, signal },
+      jobId: job.id,
+      method: job.method,
+      trainingFile: training.path,
+      validationFile: validation?.path ?? null,
+      signal,
     });
     const hyperparameters = resolved(job, examples, lora);
     const moved = await queue.moveTo(lease, {
@@ -177,6 +178,11 @@ export function createFineTune(dependencies: FineTuneDependencies): RunJob<Job> 
     });
     if (!moved) throw new LeaseLost();
     return hyperparameters;
+  }
+
+  /** Throws DatasetError where the file was deleted before the job had it. */
+  function takeData(job: Job, param: DataParam, fileId: string): Promise<DataFile> {
+    return takeDataFile(dependencies, directoryOf(job.id), param, { projectId: job.projectId, fileId });
   }
 
   /** What the job starts from; null: from nothing. */
@@ -196,10 +202,7 @@ export function createFineTune(dependencies: FineTuneDependencies): RunJob<Job> 
     const baseModel = await dependencies.resolveBaseModel(job.baseModel, signal);
     signal.throwIfAborted();
     const data = async (param: DataParam, fileId: string): Promise<JobRecipe["trainingData"]> => {
-      const { sha256 } = await takeDataFile(dependencies, directory, param, {
-        projectId: job.projectId,
-        fileId,
-      });
+      const { sha256 } = await takeData(job, param, fileId);
       return { file: DATA_FILES[param], sha256 };
     };
     const { max_length } = recipeAdditions(job.hyperparameters);

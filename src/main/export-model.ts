@@ -13,6 +13,7 @@ import { loadDecoderWeights } from "../model/decoder-weights.ts";
 import { answerQuestion, askProgram } from "../package-program.ts";
 import { toLoadedAdapter } from "../serving/adapter-pool.ts";
 import { Generator, isRead, NO_ADAPTER } from "../serving/generator.ts";
+import { mostLikely } from "../serving/sampler.ts";
 
 interface Question {
   options: ExportOptions;
@@ -86,7 +87,7 @@ export function openModelWith(threads: number): OpenModel {
         const written: number[] = [];
         let { logits } = reading;
         for (;;) {
-          const token = likeliest(logits);
+          const token = mostLikely(logits);
           written.push(token);
           if (stops.has(token) || written.length === count) return written;
           logits = await generator.step(reading.cache, [token], loaded);
@@ -95,12 +96,6 @@ export function openModelWith(threads: number): OpenModel {
       release: () => generator.release(),
     };
   };
-}
-
-function likeliest(logits: Float32Array): number {
-  let best = 0;
-  for (let i = 1; i < logits.length; i++) if ((logits[i] as number) > (logits[best] as number)) best = i;
-  return best;
 }
 
 if (import.meta.filename === process.argv[1]) {
