@@ -3,12 +3,13 @@
 import { isUtf8 } from "node:buffer";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { Cancelled, DatasetError } from "../errors.ts";
+import type { Fault } from "./fault.ts";
 import { fileLines } from "./file-lines.ts";
 import { parseJson } from "./json-text.ts";
 import { foreignToPreference, readPreferenceExample } from "./preference-example.ts";
 import type { PreferenceExample } from "./preference-example.ts";
 import { foreignFormat, readTrainingExample } from "./training-example.ts";
-import type { Fault, ForeignFormat, TrainingExample } from "./training-example.ts";
+import type { ForeignFormat, TrainingExample } from "./training-example.ts";
 
 /** What was read from one line of a file; `line` is 1-based. */
 export type Line<E> = E & { line: number };

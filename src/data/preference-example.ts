@@ -1,8 +1,10 @@
 // One line of preference data: a prompt and two answers to it, or the faults a person must mend. The format is OpenAI's; messages
 // and tools are read as those of supervised data are (training-example.ts). It knows no files and no tokens.
 import type { ChatMessage, ToolDefinition } from "./chat-message.ts";
-import { describe, isObject, readTrainingExample } from "./training-example.ts";
-import type { Fault, FaultKind, ForeignFormat, JsonObject } from "./training-example.ts";
+import { describe, isObject, missingMember } from "./fault.ts";
+import type { Fault, FaultKind, JsonObject } from "./fault.ts";
+import { readTrainingExample } from "./training-example.ts";
+import type { ForeignFormat } from "./training-example.ts";
 
 export interface PreferenceExample {
   /** None of them is trained on: each assistant message has weight 0. */
@@ -145,9 +147,7 @@ class PreferenceReader {
   #missing(key: string, expected: string, part?: string): null {
     return this.#fault("shape", `is missing key "${key}"`, {
       ...(part === undefined ? {} : { part }),
-      found: `no "${key}"`,
-      expected,
-      fix: `add "${key}": ${expected}`,
+      ...missingMember(key, expected),
     });
   }
 

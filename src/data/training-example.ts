@@ -2,34 +2,14 @@
 // is OpenAI's; deprecated function calls become tool calls. It knows no files and no tokens.
 import { ROLES } from "./chat-message.ts";
 import type { ChatMessage, Role, ToolCall, ToolDefinition } from "./chat-message.ts";
-import { parseJson, shown } from "./json-text.ts";
+import { describe, isObject, missingMember } from "./fault.ts";
+import type { Fault, FaultDetails, FaultKind, JsonObject } from "./fault.ts";
+import { parseJson } from "./json-text.ts";
 
 export interface TrainingExample {
   messages: ChatMessage[];
   tools?: ToolDefinition[];
   parallelToolCalls?: boolean;
-}
-
-/** Kinds of faults OpenAI has different codes for: an extra or missing member, and anything else. */
-export type FaultKind = "shape" | "content";
-
-export interface Fault extends FaultDetails {
-  kind: FaultKind;
-  /** The message at fault, 1-based, or null for the example as a whole. */
-  message: number | null;
-  /** The member at fault where that is no message of a list: "preferred_output". */
-  part?: string;
-  /** A clause: 'contains an extra "x"'. */
-  text: string;
-}
-
-/** The clause in parts, for reports that show each by itself. */
-export interface FaultDetails {
-  /** What stands there. */
-  found?: string;
-  expected?: string;
-  /** What to do, as an instruction: "write …". */
-  fix?: string;
 }
 
 /** Other formats of training data, told apart so that a whole file in one gets one plain answer. */
@@ -61,8 +41,6 @@ export const MESSAGE_KEYS: Record<Role | "function", readonly string[]> = {
 };
 /** OpenAI's limit for tools and functions. */
 const MAX_TOOLS = 128;
-
-export type JsonObject = Record<string, unknown>;
 
 class ExampleReader {
   readonly faults: Fault[] = [];
@@ -401,11 +379,7 @@ class ExampleReader {
   }
 
   #missing(key: string, expected: string, suffix = ""): null {
-    return this.#fault("shape", `is missing key "${key}"${suffix}`, {
-      found: `no "${key}"`,
-      expected,
-      fix: `add "${key}": ${expected}`,
-    });
+    return this.#fault("shape", `is missing key "${key}"${suffix}`, missingMember(key, expected));
   }
 
   /** "has content 7, expected a text": what stands at a place, and what may stand there. */
@@ -434,18 +408,6 @@ function presentList(value: unknown): unknown {
   return Array.isArray(value) && value.length === 0 ? undefined : present(value);
 }
 
-export function isObject(value: unknown): value is JsonObject {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
 function isRole(value: unknown): value is Role {
   return (ROLES as readonly unknown[]).includes(value);
-}
-
-/** What was found, short enough for a message. */
-export function describe(value: unknown): string {
-  if (value === undefined) return "missing";
-  if (typeof value === "string") return JSON.stringify(shown(value));
-  if (Array.isArray(value)) return value.length === 0 ? "an empty list" : `a list of ${value.length}`;
-  return isObject(value) ? "an object" : JSON.stringify(value);
 }

@@ -3,7 +3,7 @@
 import { Cancelled, DatasetError } from "../../errors.ts";
 import { datasetError } from "../dataset.ts";
 import type { DatasetParam, DatasetReport } from "../dataset.ts";
-import type { Fault } from "../training-example.ts";
+import type { Fault } from "../fault.ts";
 import { Answers } from "./answers.ts";
 import { checkLinesOf } from "./checked-line.ts";
 import type { CheckedLine } from "./checked-line.ts";

@@ -4,7 +4,7 @@ import type { DatasetFormat, DatasetReport, Example } from "../dataset.ts";
 import { trainedPairTokens } from "../encoded-pair.ts";
 import { trainedTokens } from "../supervised-example.ts";
 import type { EncodeOptions } from "../supervised-example.ts";
-import type { Fault } from "../training-example.ts";
+import type { Fault } from "../fault.ts";
 
 export interface CheckedLine {
   /** What is trained on, the wanted answer first. */

@@ -1,7 +1,8 @@
 // What has one right answer in a line of supervised data, corrected and told of: other names for the same format, roles, texts, weights,
 // tool calls, members that do not belong there.
-import { isObject, MESSAGE_KEYS, TOP_LEVEL_KEYS } from "../training-example.ts";
-import type { JsonObject } from "../training-example.ts";
+import { isObject } from "../fault.ts";
+import type { JsonObject } from "../fault.ts";
+import { MESSAGE_KEYS, TOP_LEVEL_KEYS } from "../training-example.ts";
 
 /** What has one right answer in a supervised example, corrected; each correction is added to `changes`. */
 export function mendChat(value: unknown, changes: string[]): unknown {

@@ -1,7 +1,7 @@
 // The same of a line of preference data: pairs as other tools write them become OpenAI's, and what their messages have wrong is corrected
 // as in chats.
-import { isObject } from "../training-example.ts";
-import type { JsonObject } from "../training-example.ts";
+import { isObject } from "../fault.ts";
+import type { JsonObject } from "../fault.ts";
 import { INPUT_KEYS, OUTPUT_KEYS } from "../preference-example.ts";
 import { fromTurn, mendMessage, mendMessages, withoutExtra } from "./mend-chat.ts";
 
