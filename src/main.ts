@@ -29,6 +29,8 @@ import { EncoderEngine } from "./serving/embedding-engine.ts";
 import type { EmbeddingEngine } from "./serving/embedding-engine.ts";
 import { EmbeddedEngine } from "./serving/embedded-engine.ts";
 import type { ChatEngine } from "./serving/engine.ts";
+import { AliasComparisonStore } from "./store/alias-comparisons.ts";
+import { AliasStore } from "./store/aliases.ts";
 import { BatchQueue } from "./store/batch-queue.ts";
 import { BatchStore } from "./store/batches.ts";
 import { ApiKeyStore } from "./store/api-keys.ts";
@@ -79,6 +81,8 @@ export interface Server {
     jobs: FineTuningStore;
     queue: FineTuningQueue;
     models: ModelStore;
+    aliases: AliasStore;
+    comparisons: AliasComparisonStore;
     batches: BatchStore;
     batchQueue: BatchQueue;
     webhooks: WebhookStore;
@@ -156,6 +160,8 @@ async function wireServer(
     jobs: new FineTuningStore(database, now),
     queue: new FineTuningQueue(database, now),
     models: new ModelStore(database, config.homeDirectory, now),
+    aliases: new AliasStore(database, now),
+    comparisons: new AliasComparisonStore(database, now),
     batches: new BatchStore(database, now),
     batchQueue: new BatchQueue(database, now),
     webhooks: new WebhookStore(database, now),

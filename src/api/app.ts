@@ -7,6 +7,8 @@ import type { FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest }
 import { InvalidRequest, Unavailable } from "../errors.ts";
 import type { EmbeddingEngine } from "../serving/embedding-engine.ts";
 import type { ChatEngine } from "../serving/engine.ts";
+import type { AliasComparisonStore } from "../store/alias-comparisons.ts";
+import type { AliasStore } from "../store/aliases.ts";
 import type { BatchStore } from "../store/batches.ts";
 import type { ApiKeyStore } from "../store/api-keys.ts";
 import type { BlobStore } from "../store/blobs.ts";
@@ -25,6 +27,7 @@ import { DEFAULT_PROJECT, newId } from "../wire/ids.ts";
 import { noQuery } from "../wire/list.ts";
 import { operationAt } from "../wire/operations.ts";
 import { parseRequest } from "../wire/validation.ts";
+import { aliasRoutes } from "./aliases.ts";
 import { createAuthentication, isOpen } from "./authentication.ts";
 import type { Authenticate } from "./authentication.ts";
 import { BackgroundResponses } from "./background-responses.ts";
@@ -56,6 +59,7 @@ import { modelRoutes } from "./models.ts";
 import { addNotOffered } from "./not-offered.ts";
 import type { OwnRequests } from "./own-requests.ts";
 import { readJsonBodies, refuseUnusedBody } from "./request-bodies.ts";
+import { ShadowCopies } from "./shadow-copies.ts";
 import { uploadRoutes } from "./uploads.ts";
 import { storedCompletionRoutes } from "./stored-completions.ts";
 import { responseRoutes } from "./responses.ts";
@@ -70,6 +74,8 @@ export interface AppParts {
   partBlobs: BlobStore;
   jobs: FineTuningStore;
   models: ModelStore;
+  aliases: AliasStore;
+  comparisons: AliasComparisonStore;
   batches: BatchStore;
   webhooks: WebhookStore;
   projects: ProjectStore;
@@ -130,14 +136,16 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
     embeddings: parts.embeddingCatalogue,
     aliases: settings.modelAliases,
     store: models,
+    projectAliases: parts.aliases,
   });
+  const shadows = new ShadowCopies(parts);
   const once = createOnce(parts.idempotency);
   const files = fileRoutes({ ...parts, ...settings, once });
   const upload = uploadRoutes({ ...parts, once });
   const jobs = fineTuningRoutes({ ...parts, ...settings, directory });
   const model = modelRoutes({ ...parts, directory });
   const exported = exportRoutes({ ...parts, directory });
-  const chat = chatRoutes({ ...parts, directory });
+  const chat = chatRoutes({ ...parts, directory, shadows });
   const completions = completionRoutes({ ...parts, directory });
   const stored = storedCompletionRoutes(parts);
   const background = new BackgroundResponses(stopping);
@@ -149,6 +157,7 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
     ...parts,
     endpoints: () => BATCH_ENDPOINTS.filter((url) => routes[url]?.POST !== undefined),
   });
+  const alias = aliasRoutes({ ...parts, directory });
   const permission = checkpointPermissionRoutes(parts);
   const preflight = preflightRoutes({ ...parts, resolveJob: jobs.resolveJob });
   const key = keyRoutes({ ...parts, ...settings });
@@ -191,6 +200,12 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
     "/v1/batches/:batch/cancel": { POST: batch.cancel },
     "/tunesmith/preflight": { POST: preflight.run },
     "/tunesmith/models/:model/export": { GET: exported.create },
+    "/tunesmith/aliases": { GET: alias.list },
+    "/tunesmith/aliases/:alias": { POST: alias.set, GET: alias.retrieve, DELETE: alias.delete },
+    "/tunesmith/aliases/:alias/rollback": { POST: alias.rollBack },
+    "/tunesmith/aliases/:alias/candidate": { POST: alias.setCandidate, DELETE: alias.removeCandidate },
+    "/tunesmith/aliases/:alias/moves": { GET: alias.moves },
+    "/tunesmith/aliases/:alias/comparisons": { GET: alias.comparisons },
     "/tunesmith/webhooks": { POST: webhook.create, GET: webhook.list },
     "/tunesmith/webhooks/:webhook": { DELETE: webhook.delete },
     "/tunesmith/projects": { POST: key.createProject, GET: key.listProjects },
@@ -207,7 +222,7 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
   allowOrigins(app, settings.corsOrigins);
   addHooks(app, settings, createAuthentication({ ...parts, ...settings }), parts);
   // While the database is still there.
-  app.addHook("preClose", () => background.close());
+  app.addHook("preClose", async () => void (await Promise.all([background.close(), shadows.close()])));
   addRateLimits(app, parts.now);
   addErrors(app);
   for (const [url, methods] of Object.entries(routes)) addRoute(app, url, methods, once);

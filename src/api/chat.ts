@@ -2,16 +2,10 @@
 // chat-answers.ts.
 import { Readable } from "node:stream";
 import type { FastifyReply, FastifyRequest } from "fastify";
-import type {
-  ChatEngine,
-  CompletionEvent,
-  CompletionRequest,
-  FinishReason,
-  TokenReport,
-} from "../serving/engine.ts";
+import type { ChatEngine, CompletionEvent } from "../serving/engine.ts";
 import type { ChatCompletionStore } from "../store/chat-completions.ts";
 import { createChatCompletionRequest } from "../wire/chat.ts";
-import type { ChatCompletion, ChatToolCall } from "../wire/chat.ts";
+import type { ChatCompletion } from "../wire/chat.ts";
 import { parseRequest } from "../wire/validation.ts";
 import type { AnswerHead, ChunkChoice } from "./chat-answers.ts";
 import {
@@ -20,35 +14,54 @@ import {
   startChoice,
   textChoice,
   toChunk,
-  toCompletion,
   toCompletionRequest,
   toolCallChoices,
   toToolCall,
-  toUsage,
 } from "./chat-answers.ts";
 import { errorAnswer } from "./error-answers.ts";
 import { hasFunctions, withFunctionCall, withFunctionDelta } from "./legacy-functions.ts";
 import type { ModelDirectory } from "./model-directory.ts";
+import type { ShadowCopies } from "./shadow-copies.ts";
 import { ChoiceGatherer, createKeep, withSeed } from "./stored-completions.ts";
 import type { Keep } from "./stored-completions.ts";
 import { Tally } from "./tally.ts";
+import { collect, usageOf } from "./whole-answer.ts";
 
 export function chatRoutes(parts: {
   engine: ChatEngine;
   directory: ModelDirectory;
   chatCompletions: ChatCompletionStore;
+  shadows: ShadowCopies;
   /** Aborts when the server's grace for requests in flight is over. */
   stopping: AbortSignal;
 }) {
-  const { engine, directory, chatCompletions, stopping } = parts;
+  const { engine, directory, chatCompletions, shadows, stopping } = parts;
   return {
     create: async (request: FastifyRequest, reply: FastifyReply): Promise<ChatCompletion | Readable> => {
-      const body = withSeed(parseRequest(createChatCompletionRequest, request.body));
+      const sent = parseRequest(createChatCompletionRequest, request.body);
       const signal = AbortSignal.any([stopping, whenClientLeaves(reply)]);
-      const model = await directory.serve(request.project, body.model, signal);
+      const user = sent.user ?? sent.safety_identifier ?? null;
+      const { model, shadow } = await directory.answering(request.project, sent.model, signal, user);
+      // A copy is to differ by its model alone.
+      const body = withSeed(sent, shadow !== null);
       const asked = toCompletionRequest(body, model, signal);
       const head = newAnswerHead(model);
-      const keep = createKeep(chatCompletions, request, body);
+      const stored = createKeep(chatCompletions, request, body);
+      const keep: Keep | null =
+        shadow === null
+          ? stored
+          : async (answer) => {
+              await stored?.(answer);
+              const { project: projectId, id: requestId } = request;
+              shadows.add({
+                projectId,
+                requestId,
+                alias: shadow.alias,
+                candidate: shadow.model,
+                asked,
+                answer,
+              });
+            };
       const events = engine.complete(asked);
       if (body.stream !== true) {
         const tally = new Tally(asked.n);
@@ -101,43 +114,6 @@ export function whenClientLeaves(reply: FastifyReply): AbortSignal {
     if (!reply.raw.writableFinished) controller.abort();
   });
   return controller.signal;
-}
-
-interface OpenChoice {
-  text: string;
-  toolCalls: ChatToolCall[];
-  /** Null where they were not asked for. */
-  logprobs: TokenReport[] | null;
-  reason: FinishReason;
-}
-
-/** The whole answer, once the engine has ended. */
-export async function collect(
-  head: AnswerHead,
-  events: AsyncIterable<CompletionEvent>,
-  { n, topLogprobs }: CompletionRequest,
-  tally: Tally = new Tally(n),
-): Promise<ChatCompletion> {
-  const choices = Array.from({ length: n }, (): OpenChoice => ({
-    text: "",
-    toolCalls: [],
-    logprobs: topLogprobs === undefined ? null : [],
-    reason: "stop",
-  }));
-  for await (const event of events) {
-    tally.add(event);
-    if (event.type === "prompt") continue;
-    const choice = choices[event.index];
-    if (choice === undefined) continue;
-    if (event.type === "finish") choice.reason = event.reason;
-    else if (event.type === "tool-call") choice.toolCalls.push(toToolCall(event.name, event.arguments));
-    else {
-      choice.text += event.text;
-      choice.logprobs?.push(...(event.logprobs ?? []));
-    }
-  }
-  tally.requireEnd();
-  return toCompletion(head, choices, usageOf(tally));
 }
 
 interface StreamOptions {
@@ -208,9 +184,6 @@ async function* streamLines(
     options.onEnd(tally.spentTokens());
   }
 }
-
-/** What chat and responses say of it. */
-export const usageOf = ({ promptTokens, completionTokens }: Tally) => toUsage(promptTokens, completionTokens);
 
 const line = (value: object) => `data: ${JSON.stringify(value)}\n\n`;
 

@@ -52,7 +52,7 @@ export function completionRoutes(parts: {
       // When one prompt fails, the others end with it.
       const own = new AbortController();
       const signal = AbortSignal.any([stopping, whenClientLeaves(reply), own.signal]);
-      const model = await directory.serve(request.project, body.model, signal);
+      const model = await directory.serve(request.project, body.model, signal, body.user);
       const plan = toPlan(body);
       const asked = toTextRequests(body, plan, model, signal);
       const head = newCompletionHead(model);

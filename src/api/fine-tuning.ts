@@ -67,11 +67,12 @@ export function fineTuningRoutes(parts: {
     return file;
   }
 
-  /** A base model, an alias, or a fine-tuned model or checkpoint to go on from. */
+  /** A base model, a fine-tuned model or checkpoint to go on from, or what an alias leads to. */
   async function trainableModel(
     projectId: string,
-    model: string,
+    name: string,
   ): Promise<ResolvedBase & { adapterDirectory: string | null }> {
+    const model = await directory.leadsTo(projectId, name);
     const base = directory.resolveBase(model);
     if (base !== null) return { ...base, adapterDirectory: null };
     const fineTuned = await models.usable(projectId, model);

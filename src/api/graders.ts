@@ -20,8 +20,9 @@ import type {
 } from "../wire/graders.ts";
 import { parseRequest } from "../wire/validation.ts";
 import { newAnswerHead, toCompletionRequest } from "./chat-answers.ts";
-import { collect, whenClientLeaves } from "./chat.ts";
+import { whenClientLeaves } from "./chat.ts";
 import type { ModelDirectory } from "./model-directory.ts";
+import { collect } from "./whole-answer.ts";
 
 /** What graders use beside the chat engine. */
 export type GraderMeans = Pick<GradingParts, "python" | "synonyms">;

@@ -1,9 +1,13 @@
-// Which model a name stands for: a base model of the catalogue, an embedding model, an alias of one of them, or a fine-tuned
-// model that the project which asks may use. Base models are common to all projects. Never a guess: a name that is none of them is unknown.
+// Which model a name stands for: a base model of the catalogue, an embedding model, a name that the settings give one of them, a
+// fine-tuned model that the project which asks may use, or an alias of the project's. Base models are common to all projects. Never a
+// guess: a name that is none of them is unknown.
 import { NotFound } from "../errors.ts";
 import { Forbidden } from "./error-answers.ts";
 import type { ServedModel } from "../serving/engine.ts";
+import type { Alias } from "../store/alias-rows.ts";
+import type { AliasStore } from "../store/aliases.ts";
 import type { ModelStore, ModelSummary } from "../store/models.ts";
+import { chooseModel } from "./alias-choice.ts";
 
 /** Where base models come from, as the API needs it. */
 export interface BaseModelCatalogue {
@@ -33,6 +37,15 @@ export interface ListedModel {
   created: number;
   ownedBy: string;
   baseModel: string;
+  /** The model that the name leads to, of an alias of the project's. */
+  aliasOf?: string;
+}
+
+/** Who answers, and who answers a copy. */
+export interface Answering {
+  model: ServedModel;
+  /** Null: nobody. */
+  shadow: { alias: string; model: ServedModel } | null;
 }
 
 export class ModelDirectory {
@@ -40,6 +53,7 @@ export class ModelDirectory {
   readonly #embeddings: BaseModelCatalogue;
   readonly #aliases: Readonly<Record<string, string>>;
   readonly #store: ModelStore;
+  readonly #projectAliases: Pick<AliasStore, "get" | "list">;
 
   constructor(parts: {
     catalogue: BaseModelCatalogue;
@@ -48,11 +62,13 @@ export class ModelDirectory {
     /** Name to model; no chain runs in a circle. */
     aliases: Readonly<Record<string, string>>;
     store: ModelStore;
+    projectAliases: Pick<AliasStore, "get" | "list">;
   }) {
     this.#catalogue = parts.catalogue;
     this.#embeddings = parts.embeddings;
     this.#aliases = parts.aliases;
     this.#store = parts.store;
+    this.#projectAliases = parts.projectAliases;
   }
 
   /** Null when the name leads to no base model. */
@@ -78,28 +94,64 @@ export class ModelDirectory {
     return { name: echoed, baseModel: current };
   }
 
+  /** The model that answers under this name, fetched if need be. Throws as `answering` does. */
+  async serve(
+    projectId: string,
+    name: string,
+    signal: AbortSignal,
+    user?: string | null,
+  ): Promise<ServedModel> {
+    return (await this.answering(projectId, name, signal, user)).model;
+  }
+
   /**
-   * The model that answers under this name, fetched if need be. Throws NotFound in the words of chat, whose 404 differs from
-   * that of /models, and Cancelled.
+   * The same with what answers a copy of the request. `user`: what the request says of who asks. Throws NotFound in the words of chat,
+   * whose 404 differs from that of /models, and Cancelled.
    */
-  async serve(projectId: string, name: string, signal: AbortSignal): Promise<ServedModel> {
-    const base = this.resolveBase(name);
-    if (base !== null) {
-      return { id: base.name, baseModel: await this.#locate(base.baseModel, signal), adapterPath: null };
-    }
+  async answering(
+    projectId: string,
+    name: string,
+    signal: AbortSignal,
+    user: string | null = null,
+  ): Promise<Answering> {
+    const found = await this.#version(projectId, name, signal);
+    if (found !== null) return { model: found, shadow: null };
     if (this.resolveEmbedding(name) !== null) {
       throw new NotFound(
         `This is not a chat model: '${name}' makes embeddings and writes no text. Send it to /v1/embeddings, or take another model; GET /v1/models lists them.`,
         { param: "model" },
       );
     }
+    for (let attempt = 1; attempt <= MAX_ALIAS_READS; attempt++) {
+      const alias = await this.#projectAliases.get(projectId, name);
+      if (alias === null) break;
+      const choice = chooseModel(alias, user);
+      const model = await this.#version(projectId, choice.model, signal);
+      if (model === null) continue;
+      const shadow = choice.shadow === null ? null : await this.#version(projectId, choice.shadow, signal);
+      return { model, shadow: shadow === null ? null : { alias: name, model: shadow } };
+    }
+    throw unknownModel(name);
+  }
+
+  /** A model that is no alias of the project's; null where there is none of this name. */
+  async #version(projectId: string, name: string, signal: AbortSignal): Promise<ServedModel | null> {
+    const base = this.resolveBase(name);
+    if (base !== null)
+      return { id: base.name, baseModel: await this.#locate(base.baseModel, signal), adapterPath: null };
     const model = await this.#store.usable(projectId, name);
-    if (model === null) throw unknownModel(name);
+    if (model === null) return null;
     return {
       id: model.id,
       baseModel: await this.#locate(model.baseModel, signal),
       adapterPath: model.adapterDirectory,
     };
+  }
+
+  /** The model that a name of the project leads to now: itself, or what its alias names. */
+  async leadsTo(projectId: string, name: string): Promise<string> {
+    if (this.resolveBase(name) !== null || this.resolveEmbedding(name) !== null) return name;
+    return (await this.#projectAliases.get(projectId, name))?.model ?? name;
   }
 
   /**
@@ -116,8 +168,7 @@ export class ModelDirectory {
         hasOwnTokens: !OPENAI_EMBEDDING_MODEL.test(name),
       };
     }
-    if (this.resolveBase(name) === null && (await this.#store.usable(projectId, name)) === null)
-      throw unknownModel(name);
+    if ((await this.find(projectId, name)) === null) throw unknownModel(name);
     const names = this.#embeddings.list().map(({ id }) => `'${id}'`);
     throw new Forbidden(
       `You are not allowed to generate embeddings from this model: '${name}' writes text. Take ${names.join(" or ")}.`,
@@ -137,11 +188,14 @@ export class ModelDirectory {
     const embedding = this.resolveEmbedding(name);
     if (embedding !== null) return listedBase(name, embedding, this.#embeddings.list());
     const model = await this.#store.usable(projectId, name);
-    return model === null ? null : listedFineTuned(model);
+    if (model !== null) return listedFineTuned(model);
+    const alias = await this.#projectAliases.get(projectId, name);
+    return alias === null ? null : this.#listedAlias(alias);
   }
 
-  /** Fine-tuned models first, newest first, then aliases, base models and embedding models. */
+  /** Aliases of the project first, then its models, newest first, the settings' names, base models and embedding models. */
   async list(projectId: string): Promise<ListedModel[]> {
+    const aliases = (await this.#projectAliases.list(projectId)).map((alias) => this.#listedAlias(alias));
     const fineTuned = await this.#store.list(projectId);
     const catalogue = [...this.#catalogue.list(), ...this.#embeddings.list()];
     // No name is in both, and to ask the catalogue for each name would read its folder as often.
@@ -151,7 +205,14 @@ export class ModelDirectory {
       const base = this.#follow(name, (id) => known.has(id));
       return base === null ? [] : [listedBase(name, base, catalogue)];
     });
-    return [...fineTuned.map(listedFineTuned), ...bases];
+    return [...(await Promise.all(aliases)), ...fineTuned.map(listedFineTuned), ...bases];
+  }
+
+  async #listedAlias({ projectId, name, model, createdAt }: Alias): Promise<ListedModel> {
+    const base = this.resolveBase(model) ?? (await this.#store.usable(projectId, model));
+    // Of a model that may not be used any more, its name still says what it was made from.
+    const baseModel = base?.baseModel ?? model;
+    return { id: name, created: createdAt, ownedBy: "tunesmith", baseModel, aliasOf: model };
   }
 
   async #locate(baseModel: string, signal: AbortSignal): Promise<{ id: string; path: string }> {
@@ -159,6 +220,12 @@ export class ModelDirectory {
     return { id, path };
   }
 }
+
+/**
+ * Models that an alias leads to cannot be deleted, but between the look at an alias and the look at its model the alias may have moved
+ * and the model gone; more than that, only a permission that was taken back explains.
+ */
+const MAX_ALIAS_READS = 3;
 
 /** Whose token ids are of the vocabulary cl100k_base. */
 const OPENAI_EMBEDDING_MODEL = /^text-embedding-/;

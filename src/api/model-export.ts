@@ -65,7 +65,8 @@ export function exportRoutes(parts: {
       const { format, precision: wanted } = parseRequest(exportQuery, request.query);
       const precision = precisionOf(format, wanted);
       if (precision === undefined) throw wrongPrecision(format, wanted);
-      const { model: id } = request.params as { model: string };
+      const { model: named } = request.params as { model: string };
+      const id = await directory.leadsTo(request.project, named);
       if (directory.resolveBase(id) !== null || directory.resolveEmbedding(id) !== null)
         throw new InvalidRequest(
           `The model '${id}' is a base model: its files are not made here. Name a fine-tuned model (ft:…) or a checkpoint.`,

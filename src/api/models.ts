@@ -30,6 +30,12 @@ export function modelRoutes(parts: { models: ModelStore; directory: ModelDirecto
           { param: "model" },
         );
       }
+      if ((await directory.leadsTo(request.project, id)) !== id) {
+        throw new Forbidden(
+          `'${id}' is an alias and no model. Delete it with DELETE /tunesmith/aliases/${id}; the model it leads to stays.`,
+          { param: "model" },
+        );
+      }
       const deleted = await models.delete(request.project, id);
       if (deleted === null) throw unknownModel(id);
       // From here on nobody finds the model; a crash before the folder is gone costs disk space only.
@@ -47,7 +53,10 @@ function toModelObject(model: ListedModel): ModelObject {
     created: model.created,
     owned_by: model.ownedBy,
     shutdown_date: null,
-    tunesmith: { base_model: model.baseModel },
+    tunesmith: {
+      base_model: model.baseModel,
+      ...(model.aliasOf === undefined ? {} : { alias_of: model.aliasOf }),
+    },
   };
 }
 

@@ -11,9 +11,9 @@ import type {
   ResponseOutputText,
 } from "../wire/response-items.ts";
 import type { ResponseObject } from "../wire/responses.ts";
-import { usageOf } from "./chat.ts";
 import { endedResponse, failedResponse, toTextPart } from "./response-answers.ts";
 import { Tally } from "./tally.ts";
+import { usageOf } from "./whole-answer.ts";
 import { isObjectText } from "../wire/chat-messages.ts";
 
 export interface AnswerOptions {

@@ -124,7 +124,8 @@ export function responseRoutes(parts: {
       const { project } = request;
       const body = parseRequest(createResponseRequest, request.body);
       const leaving = AbortSignal.any([stopping, whenClientLeaves(reply)]);
-      const model = await directory.serve(project, body.model, leaving);
+      const user = body.user ?? body.safety_identifier ?? null;
+      const model = await directory.serve(project, body.model, leaving, user);
       const input = await conversation(project, body);
       const prompt = toPrompt(body, toMessages(body.instructions ?? null, input));
       const response = newResponse(body, { model, createdAt: now() });

@@ -16,6 +16,8 @@ export function scopeOf(method: string, url: string): Scope | null {
   if (url === "/tunesmith/preflight") return "train";
   // As the contents of files are, a model's weights are the project's own to read.
   if (/^\/tunesmith\/models\/[^/]+\/export$/.test(url)) return "read";
+  // What a model of the project is called is for those who may make one.
+  if (/^\/tunesmith\/aliases(\/|$)/.test(url)) return method === "GET" ? "read" : "train";
   if (url.startsWith("/tunesmith/") || /^\/v1\/fine_tuning\/checkpoints\//.test(url)) return "admin";
   if (!url.startsWith("/v1/")) return null;
   if (method === "GET") return "read";

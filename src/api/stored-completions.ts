@@ -25,9 +25,12 @@ type Choices = ChatCompletion["choices"];
 /** Largest random seed: every client's numbers hold it. */
 const MAX_RANDOM_SEED = 2 ** 31;
 
-/** A request to be stored gets a seed if it has none: the one that is kept is the one that was used. */
-export function withSeed(body: CreateChatCompletionRequest): CreateChatCompletionRequest {
-  if (body.store !== true || typeof body.seed === "number") return body;
+/** A request to be stored or repeated gets a seed if it has none: the one that is kept is the one that was used. */
+export function withSeed(
+  body: CreateChatCompletionRequest,
+  isRepeated: boolean,
+): CreateChatCompletionRequest {
+  if ((body.store !== true && !isRepeated) || typeof body.seed === "number") return body;
   return { ...body, seed: randomInt(MAX_RANDOM_SEED) };
 }
 

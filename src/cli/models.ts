@@ -10,12 +10,14 @@ export async function modelsList(context: CommandContext): Promise<void> {
       { heading: "ID" },
       { heading: "KIND" },
       { heading: "LOCAL BASE MODEL" },
+      { heading: "LEADS TO" },
       { heading: "CREATED" },
     ];
     const rows = list.data.map((model) => [
       model.id,
       kindOf(model),
       model.tunesmith?.base_model ?? "-",
+      model.tunesmith?.alias_of ?? "-",
       formatTime(model.created),
     ]);
     return formatTable(columns, rows);
@@ -23,6 +25,7 @@ export async function modelsList(context: CommandContext): Promise<void> {
 }
 
 function kindOf(model: ModelObject): "base" | "alias" | "fine-tuned" | "checkpoint" {
+  if (model.tunesmith?.alias_of !== undefined) return "alias";
   if (model.id.startsWith("ft:")) return /:ckpt-step-\d+$/.test(model.id) ? "checkpoint" : "fine-tuned";
   return model.tunesmith === undefined || model.tunesmith.base_model === model.id ? "base" : "alias";
 }

@@ -1,6 +1,7 @@
 // The command tree: every command, argument and option on one screen each. What a command does is in its own file.
 import { Command, InvalidArgumentError, Option } from "commander";
 import type { CheckOptions } from "./check.ts";
+import { addAliases } from "./aliases.ts";
 import { chat, type ChatOptions } from "./chat.ts";
 import { exportModel } from "./export.ts";
 import { filesContent, filesDelete, filesGet, filesList, filesUpload } from "./files.ts";
@@ -141,6 +142,7 @@ export function buildProgram(parts: ProgramParts): Command {
   addFiles(program, client);
   addJobs(program, client);
   addModels(program, client, parts);
+  addAliases(program, client, withPage);
   addExports(program, client, parts);
   addKeys(program, client);
 

@@ -43,6 +43,9 @@ export interface Tables {
   uploads: UploadsTable;
   uploadParts: UploadPartsTable;
   responseItems: ResponseItemsTable;
+  aliases: AliasesTable;
+  aliasMoves: AliasMovesTable;
+  aliasComparisons: AliasComparisonsTable;
 }
 
 /** Order of creation: grows by one a row and is never used twice, so lists have a stable order within one second. */
@@ -298,6 +301,59 @@ export interface ResponseItemsTable {
   id: Fixed<string>;
   /** Sequence of the response whose answer holds the item. */
   response: Fixed<number>;
+}
+
+export interface AliasesTable {
+  projectId: Fixed<string>;
+  name: Fixed<string>;
+  createdAt: Fixed<number>;
+  movedAt: number;
+  model: string;
+  /** Sequence of the move that a rollback undoes. */
+  lastMove: number | null;
+  candidate: string | null;
+  candidateMode: string | null;
+  candidatePercent: number | null;
+  candidateAt: number | null;
+  compared: number;
+  equal: number;
+  similaritySum: number;
+}
+
+/** The log of aliases, deleted ones included. */
+export interface AliasMovesTable {
+  sequence: Sequence;
+  id: Fixed<string>;
+  projectId: Fixed<string>;
+  name: Fixed<string>;
+  createdAt: Fixed<number>;
+  action: Fixed<string>;
+  fromModel: Fixed<string | null>;
+  toModel: Fixed<string | null>;
+  mode: Fixed<string | null>;
+  percent: Fixed<number | null>;
+  /** What `lastMove` of the alias was before. */
+  before: Fixed<number | null>;
+  madeBy: Fixed<string>;
+  reason: Fixed<string | null>;
+}
+
+export interface AliasComparisonsTable {
+  sequence: Sequence;
+  id: Fixed<string>;
+  projectId: Fixed<string>;
+  name: Fixed<string>;
+  createdAt: Fixed<number>;
+  requestId: Fixed<string>;
+  model: Fixed<string>;
+  candidate: Fixed<string>;
+  equal: Fixed<number>;
+  similarity: Fixed<number>;
+  question: Fixed<string>;
+  answer: Fixed<string>;
+  candidateAnswer: Fixed<string>;
+  completionTokens: Fixed<number>;
+  candidateCompletionTokens: Fixed<number>;
 }
 
 /** How long a query waits for another process's write, in milliseconds; writes here take a few. */

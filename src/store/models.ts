@@ -1,9 +1,10 @@
 // Fine-tuned models: what a succeeded job left. Base models are not rows; the catalogue knows them. A deleted model keeps its
 // row as a tombstone, so its name stays unknown to clients for ever and is never given out again.
 import { isAbsolute, relative, resolve } from "node:path";
-import { sql } from "kysely";
-import type { Expression, Selectable, SqlBool } from "kysely";
+import type { Selectable } from "kysely";
+import { Conflict } from "../errors.ts";
 import type { Database, DatabaseTransaction, ModelsTable } from "./database.ts";
+import { aliasOf, usableBy } from "./usable-models.ts";
 
 /** It belongs to its job's project. */
 export interface NewModel {
@@ -85,17 +86,25 @@ export class ModelStore {
       .execute();
   }
 
-  /** The model that was deleted, for whoever removes its adapter; null when there was none. */
+  /**
+   * The model that was deleted, for whoever removes its adapter; null when there was none. Throws Conflict while an alias leads to
+   * it: whoever asks for the alias would find no model.
+   */
   async delete(projectId: string, id: string): Promise<Model | null> {
-    const row = await this.#database
-      .updateTable("models")
-      .set({ deletedAt: Math.floor(this.#now() / 1000) })
-      .where("projectId", "=", projectId)
-      .where("id", "=", id)
-      .where("deletedAt", "is", null)
-      .returningAll()
-      .executeTakeFirst();
-    return row === undefined ? null : this.#toModel(row);
+    return this.#database.transaction().execute(async (transaction) => {
+      const row = await transaction
+        .updateTable("models")
+        .set({ deletedAt: Math.floor(this.#now() / 1000) })
+        .where("projectId", "=", projectId)
+        .where("id", "=", id)
+        .where("deletedAt", "is", null)
+        .returningAll()
+        .executeTakeFirst();
+      if (row === undefined) return null;
+      const alias = await aliasOf(transaction, id);
+      if (alias !== null) throw stillNamed(id, alias, projectId);
+      return this.#toModel(row);
+    });
   }
 
   #toModel(row: Selectable<ModelsTable>): Model {
@@ -112,9 +121,12 @@ export class ModelStore {
   }
 }
 
-/** OR of two indexes, not a join: a project with many permissions and one with none are both quick. */
-function usableBy(projectId: string): Expression<SqlBool> {
-  return sql<SqlBool>`(project_id = ${projectId} OR id IN (SELECT model FROM checkpoint_permissions WHERE project_id = ${projectId}))`;
+function stillNamed(model: string, alias: { projectId: string; name: string }, projectId: string): Conflict {
+  const where = alias.projectId === projectId ? `The alias '${alias.name}'` : "An alias of another project";
+  return new Conflict(
+    `${where} leads to the model '${model}', or has it as its candidate. Move or delete the alias first, so that nobody who asks for it finds no model.`,
+    { param: "model" },
+  );
 }
 
 /** For the transaction that ends a job. */

@@ -37,7 +37,9 @@ type ListedTable =
   | "batches"
   | "projects"
   | "apiKeys"
-  | "checkpointPermissions";
+  | "checkpointPermissions"
+  | "aliasMoves"
+  | "aliasComparisons";
 
 /**
  * The place of an element in the order of creation, deleted or not; `within`: whose list it must be in. Throws InvalidRequest for an
@@ -46,7 +48,7 @@ type ListedTable =
 export async function placeOf(
   database: Database,
   table: ListedTable,
-  within: { projectId?: string; jobId?: string; model?: string },
+  within: { projectId?: string; jobId?: string; model?: string; name?: string },
   id: string,
 ): Promise<number> {
   // All of them have both columns.

@@ -34,6 +34,8 @@ const FORMATS = {
   apiKey: { prefix: "key_", alphabet: ALPHANUMERIC, length: 24 },
   /** The secret a client sends; 48 characters hold 285 bits, so its hash needs no salt and no slow function. */
   apiKeySecret: { prefix: "sk-tunesmith-", alphabet: ALPHANUMERIC, length: 48 },
+  aliasMove: { prefix: "move_", alphabet: ALPHANUMERIC, length: 24 },
+  aliasComparison: { prefix: "cmp_", alphabet: ALPHANUMERIC, length: 24 },
   checkpointPermission: { prefix: "cp_", alphabet: ALPHANUMERIC, length: 24 },
   /** The last part of a fine-tuned model's name; the rest of the name is built in model-names.ts. */
   model: { prefix: "", alphabet: ALPHANUMERIC, length: 8 },

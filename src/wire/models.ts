@@ -9,7 +9,12 @@ export const modelObject = z
     owned_by: z.string(),
     shutdown_date: z.null().describe("Models of this server stay until they are deleted."),
     /** Our addition: the local base model that really answers under this name. */
-    tunesmith: z.object({ base_model: z.string() }).optional(),
+    tunesmith: z
+      .object({
+        base_model: z.string(),
+        alias_of: z.string().optional().describe("The model that this alias leads to now."),
+      })
+      .optional(),
   })
   .meta({ id: "Model" });
 export type ModelObject = z.infer<typeof modelObject>;

@@ -1,5 +1,6 @@
 // The table of operations: one for each route of api/app.ts. The OpenAPI document, the page /docs and tests are made from it.
 import { BATCH_ENDPOINTS } from "./batches.ts";
+import { ALIAS_OPERATIONS } from "./operations/aliases.ts";
 import { batchOperations } from "./operations/batches.ts";
 import { FILE_OPERATIONS } from "./operations/files.ts";
 import { FINE_TUNING_OPERATIONS } from "./operations/fine-tuning.ts";
@@ -25,6 +26,7 @@ export const OPERATIONS: readonly Operation[] = [
   ...batchOperations(
     BATCH_ENDPOINTS.filter((url) => INFERENCE.some(({ method, path }) => method === "POST" && path === url)),
   ),
+  ...ALIAS_OPERATIONS,
   ...OWN_OPERATIONS,
 ];
 

@@ -75,6 +75,9 @@ export async function fuzzCases(server: TestServer, headers: Record<string, stri
     headers: { ...headers, ...data.headers },
   });
   const response = await post("/v1/responses", { model, input: "Hi" });
+  const base = "smollm2-135m-instruct";
+  for (const named of [base, model]) await post("/tunesmith/aliases/triage", { model: named });
+  await post("/tunesmith/aliases/tried", { model });
   const prompt = {
     model,
     previous_response_id: response.id,
@@ -97,6 +100,15 @@ export async function fuzzCases(server: TestServer, headers: Record<string, stri
     text: { format: { type: "json_schema", name: "a", schema: { type: "object" }, strict: false } },
   };
   return [
+    { id: "setAlias", path: "/tunesmith/aliases/other", body: { model, reason: "first" } },
+    { id: "rollBackAlias", path: "/tunesmith/aliases/triage/rollback", body: { reason: "worse" } },
+    {
+      id: "setAliasCandidate",
+      path: "/tunesmith/aliases/tried/candidate",
+      body: { model: base, mode: "shadow", percent: 12.5, reason: "try" },
+    },
+    { id: "listAliasMoves", path: "/tunesmith/aliases/triage/moves", query: page },
+    { id: "listAliasComparisons", path: "/tunesmith/aliases/triage/comparisons", query: page },
     {
       id: "createUpload",
       body: { ...begun, expires_after: { anchor: "created_at", seconds: 3600 } },

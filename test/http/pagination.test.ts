@@ -2,6 +2,7 @@
 import { expect, describe, it, test } from "vitest";
 import { OPERATIONS } from "../../src/wire/operations.ts";
 import { isList } from "../../src/wire/operations/operation.ts";
+import { DEFAULT_PROJECT } from "../../src/wire/ids.ts";
 import { BASE_MODEL, succeedJob, testServer, upload } from "./harness.ts";
 import type { TestServer } from "./harness.ts";
 
@@ -65,6 +66,26 @@ const firstIdAt = async (server: TestServer, url: string) =>
 const remove = async (server: TestServer, url: string) => {
   expect((await server.app.inject({ method: "DELETE", url, headers })).statusCode).toBe(200);
 };
+
+const aliasUrl = async (server: TestServer, name: string) => {
+  const url = `/tunesmith/aliases/${name}`;
+  await post(server, url, { model: BASE_MODEL });
+  return url;
+};
+const shadowed = async (server: TestServer, name: string) => {
+  const url = await aliasUrl(server, name);
+  await post(server, `${url}/candidate`, { model: "gpt-4o-mini", mode: "shadow", percent: 100 });
+  return `${url}/comparisons`;
+};
+const compare = (server: TestServer, url: string) =>
+  server.stores.comparisons.add(
+    { projectId: DEFAULT_PROJECT, name: url.split("/").at(-2) ?? "" },
+    {
+      ...{ requestId: "req_1", model: BASE_MODEL, candidate: "gpt-4o-mini", equal: true, similarity: 1 },
+      ...{ question: "a", answer: "b", candidateAnswer: "b" },
+      ...{ completionTokens: 1, candidateCompletionTokens: 1 },
+    },
+  );
 
 const LISTS: readonly ListCase[] = [
   {
@@ -160,6 +181,31 @@ const LISTS: readonly ListCase[] = [
     order: { standard: "desc", reversed: "asc" },
   },
   {
+    id: "listAliasMoves",
+    maxLimit: 1000,
+    hasIds: true,
+    url: async (server) => `${await aliasUrl(server, "triage")}/moves`,
+    startsEmpty: false,
+    fill: (server, url) =>
+      thrice((i) =>
+        post(server, url.replace("/moves", ""), { model: i % 2 === 0 ? "gpt-4o-mini" : BASE_MODEL }),
+      ),
+    foreign: async (server) => firstIdAt(server, `${await aliasUrl(server, "other")}/moves`),
+  },
+  {
+    id: "listAliasComparisons",
+    maxLimit: 1000,
+    hasIds: true,
+    url: (server) => shadowed(server, "triage"),
+    startsEmpty: true,
+    fill: (server, url) => thrice(() => compare(server, url)),
+    foreign: async (server) => {
+      const url = await shadowed(server, "other");
+      await compare(server, url);
+      return firstIdAt(server, url);
+    },
+  },
+  {
     id: "listKeys",
     maxLimit: 1000,
     hasIds: true,
@@ -179,7 +225,7 @@ const LISTS: readonly ListCase[] = [
 ];
 
 /** Lists that always come whole. */
-const WHOLE = ["listModels", "listWebhooks"];
+const WHOLE = ["listModels", "listWebhooks", "listAliases"];
 
 interface Answer {
   data: { id: string }[];

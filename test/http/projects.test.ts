@@ -24,6 +24,7 @@ interface Objects {
   upload: string;
   completion: string;
   response: string;
+  alias: string;
 }
 
 /** One object of each kind that a path can name. */
@@ -64,7 +65,15 @@ async function makeObjects(server: TestServer, project?: string): Promise<Object
     payload: { model: BASE_MODEL, input: "Hi" },
     headers,
   });
+  const alias = `triage-${project ?? "own"}`;
+  await server.app.inject({
+    method: "POST",
+    url: `/tunesmith/aliases/${alias}`,
+    payload: { model: BASE_MODEL },
+    headers,
+  });
   return {
+    alias,
     file: file.id,
     job,
     model,
@@ -84,23 +93,33 @@ const UNKNOWN: Objects = {
   upload: newId("upload"),
   completion: newId("chatCompletion"),
   response: newId("response"),
+  alias: "nobody",
 };
 
 /** "GET /v1/files/:file" and so on, from the route table of app.ts. */
-const ROUTES = [...readProjectFile("src/api/app.ts").matchAll(/^ {4}"(\/v1\/[^"]+)": \{(.*)\}/gm)].flatMap(
-  ([, url = "", methods = ""]) =>
-    [...methods.matchAll(/\b(GET|POST|DELETE):/g)].map(([, method]) => `${method} ${url}`),
+const ROUTES = [
+  ...readProjectFile("src/api/app.ts").matchAll(/^ {4}"(\/(?:v1|tunesmith)\/[^"]+)": \{(.*)\}/gm),
+].flatMap(([, url = "", methods = ""]) =>
+  [...methods.matchAll(/\b(GET|POST|DELETE):/g)].map(([, method]) => `${method} ${url}`),
 );
+/** It makes what it names: each project has aliases of its own. */
+const MAKING = "POST /tunesmith/aliases/:alias";
 /** Those that name an object. Admin routes reach over all projects. */
 const NAMING = ROUTES.filter((route) => {
   const [method = "", url = ""] = route.split(" ");
-  return url.includes(":") && scopeOf(method, url) !== "admin";
+  return url.includes(":") && scopeOf(method, url) !== "admin" && route !== MAKING;
 });
 
 /** Bodies without which a route refuses the request before it looks for the object. */
 const BODIES: Readonly<Record<string, object>> = {
   "POST /v1/uploads/:upload/complete": { part_ids: ["part_x"] },
   "POST /v1/chat/completions/:completion": { metadata: {} },
+  "POST /tunesmith/aliases/:alias/candidate": { model: BASE_MODEL, mode: "canary", percent: 10 },
+};
+
+/** Queries without which it does. */
+const QUERIES: Readonly<Record<string, Record<string, string>>> = {
+  "GET /tunesmith/models/:model/export": { format: "peft" },
 };
 
 function send(server: TestServer, route: string, objects: Objects, project?: string) {
@@ -114,6 +133,7 @@ function send(server: TestServer, route: string, objects: Objects, project?: str
     method: method as "GET" | "POST" | "DELETE",
     url,
     headers: project === undefined ? {} : { "openai-project": project },
+    ...(QUERIES[route] === undefined ? {} : { query: QUERIES[route] }),
     ...(BODIES[route] === undefined ? {} : { payload: BODIES[route] }),
   });
 }
@@ -143,6 +163,7 @@ test.each([
   ["/v1/models", "model"],
   ["/v1/batches", "batch"],
   ["/v1/chat/completions", "completion"],
+  ["/tunesmith/aliases", "alias"],
 ] as const)("%s lists the own project's objects only", async (url, kind) => {
   const server = await serverWithProjects();
   const { [kind]: id } = await makeObjects(server);
@@ -151,6 +172,8 @@ test.each([
   expect(foreign.statusCode).toBe(200);
   expect(foreign.body).not.toContain(`"${id}"`);
   if (kind === "model") return expect(foreign.body).toContain(`"${BASE_MODEL}"`);
+  // A list without pages.
+  if (kind === "alias") return;
   const after = (cursor: string) =>
     server.app.inject({ url, query: { after: cursor }, headers: { "openai-project": OTHER } });
   const answer = await after(id);

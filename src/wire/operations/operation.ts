@@ -9,6 +9,7 @@ export const TAGS = [
   "Graders",
   "Preflight",
   "Models",
+  "Aliases",
   "Chat",
   "Responses",
   "Completions",
