@@ -6,6 +6,7 @@ import { createChatTemplate } from "../data/chat-template.ts";
 import type { CostEstimate, TokenFacts } from "../data/preflight/report.ts";
 import type { RowEncoding } from "../data/preflight/token-facts.ts";
 import { encodeExample } from "../data/supervised-example.ts";
+import type { SupervisedExample } from "../data/supervised-example.ts";
 import { createTokenizer } from "../data/tokenizer.ts";
 import { openBaseModel } from "../model/base-model.ts";
 import { loadDecoderWeights } from "../model/decoder-weights.ts";
@@ -134,8 +135,8 @@ export function estimateCost(inputs: CostInputs): CostEstimate {
   };
 }
 
-/** Steps that warm up (graphs are compiled at the first pass of each kind) and are not counted. */
-const WARM_UP_STEPS = 2;
+const longestOf = (batch: readonly SupervisedExample[]) =>
+  Math.max(...batch.map(({ tokens }) => tokens.length));
 
 export interface MeasuredSpeed {
   /** Of training steps, tokens without loss included. */
@@ -192,10 +193,13 @@ export async function measureSpeed(
     const warmUp = { tokens: 0, seconds: 0 };
     const steady = { tokens: 0, seconds: 0 };
     let since = began;
-    for (let step = 0; step * batchSize < examples.length + WARM_UP_STEPS * batchSize; step++) {
-      // The warm-up takes the first rows, which are then measured as well.
-      const start = Math.max(0, step - WARM_UP_STEPS) * batchSize;
-      const batch = examples.slice(start, start + batchSize);
+    const batches: SupervisedExample[][] = [];
+    for (let start = 0; start < examples.length; start += batchSize)
+      batches.push(examples.slice(start, start + batchSize));
+    const byLength = [...batches].sort((a, b) => longestOf(b) - longestOf(a));
+    // Rows of every kind are met before any is timed; all of them are timed then.
+    const warmUps = byLength.length > 1 ? [...byLength.slice(0, 1), ...byLength.slice(-1)] : byLength;
+    for (const [step, batch] of [...warmUps, ...batches].entries()) {
       await trainStep(SUPERVISED_LOSS, runner, parameters, optimizer, batch, {
         learningRate: 1e-6,
         clipNorm: 1,
@@ -203,7 +207,7 @@ export async function measureSpeed(
         ...(signal === undefined ? {} : { signal }),
       });
       const now = performance.now();
-      const counted = step < WARM_UP_STEPS ? warmUp : steady;
+      const counted = step < warmUps.length ? warmUp : steady;
       counted.seconds += (now - since) / 1000;
       counted.tokens += batch.reduce((sum, example) => sum + example.tokens.length, 0);
       since = now;
