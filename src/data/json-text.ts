@@ -34,12 +34,21 @@ function* tokens(text: string): Generator<string, void, void> {
     const start = at++;
     const first = text.charAt(start);
     if (first === '"') {
-      while (text.charAt(at) !== '"') at += text.charAt(at) === "\\" ? 2 : 1;
-      yield text.slice(start, ++at);
+      at = endOfString(text, at);
+      yield text.slice(start, at);
     } else if (first === "-" || (first >= "0" && first <= "9")) {
       while (at < text.length && NUMBER_CHARACTERS.includes(text.charAt(at))) at++;
       yield text.slice(start, at);
     } else if ("[]{},".includes(first)) yield first;
+  }
+}
+
+/** Behind the quotation mark that ends a string whose text begins at `start`: the first one without a backslash that escapes it. */
+function endOfString(text: string, start: number): number {
+  for (let end = text.indexOf('"', start); ; end = text.indexOf('"', end + 1)) {
+    let backslashes = 0;
+    while (text.charAt(end - 1 - backslashes) === "\\" && end - 1 - backslashes >= start) backslashes++;
+    if (backslashes % 2 === 0) return end + 1;
   }
 }
 

@@ -43,7 +43,7 @@ export class Answers implements Rule<Finding> {
     const words = row.answer.trim().split(/\s+/).length;
     if (row.answer.trim() === "") this.#empty.add(row.line);
     else if (words === 1 && !row.callsTools && !/^\s*[{[]/.test(row.answer))
-      this.#oneWord.add(row.line, `"${excerpt(row.answer, 40)}"`);
+      this.#oneWord.add(row.line, () => `"${excerpt(row.answer, 40)}"`);
     if (this.#labels === null) return;
     if (row.callsTools || words > MAX_LABEL_WORDS) {
       this.#labels = null;
@@ -169,7 +169,7 @@ class JsonAnswers {
     this.#rows += 1;
     const object = jsonObject(answer);
     if (object === null) {
-      this.#notJson.add(line, excerpt(answer, 40));
+      this.#notJson.add(line, () => excerpt(answer, 40));
       return;
     }
     this.#objects += 1;

@@ -37,6 +37,9 @@ const SCRIPTS: readonly (readonly [string, RegExp])[] = [
   ["Thai", /\p{Script=Thai}/gu],
 ];
 
+/** Where none of these stands, no letter is of a script above: the lowest is Greek's. */
+const OTHER_SCRIPTS = /[\u0370-\uFFFF]/;
+
 /** Share of a text's letters that decides for a script; of Kana it takes less, since Japanese is mostly Han. */
 const SCRIPT_SHARE = 0.5;
 const KANA_SHARE = 0.1;
@@ -57,11 +60,13 @@ const MIN_ROWS = 20;
 /** Null where it is not clear. */
 export function languageOf(text: string): string | null {
   const sample = text.slice(0, MAX_CHARACTERS);
-  const letters = sample.match(/\p{L}/gu)?.length ?? 0;
-  if (letters < MIN_LETTERS) return null;
-  for (const [language, script] of SCRIPTS) {
-    const share = (sample.match(script)?.length ?? 0) / letters;
-    if (share >= (language === "Japanese" ? KANA_SHARE : SCRIPT_SHARE)) return language;
+  if (OTHER_SCRIPTS.test(sample)) {
+    const letters = sample.match(/\p{L}/gu)?.length ?? 0;
+    if (letters < MIN_LETTERS) return null;
+    for (const [language, script] of SCRIPTS) {
+      const share = (sample.match(script)?.length ?? 0) / letters;
+      if (share >= (language === "Japanese" ? KANA_SHARE : SCRIPT_SHARE)) return language;
+    }
   }
   const words = sample.toLowerCase().match(/\p{L}+/gu) ?? [];
   if (words.length < MIN_WORDS) return null;
@@ -98,7 +103,7 @@ export class Languages implements Rule<Finding> {
     const language = languageOf(answer);
     if (language === null || isAskedFor(language, userText)) return;
     const places = this.#byLanguage.get(language) ?? new Places();
-    places.add(line, excerpt(answer, 40));
+    places.add(line, () => excerpt(answer, 40));
     this.#byLanguage.set(language, places);
   }
 

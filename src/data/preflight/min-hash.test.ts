@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { nearPairs, signatureOf, similarity } from "./min-hash.ts";
+import { isNear, nearPairs, signatureOf, similarity } from "./min-hash.ts";
 
 const words = fc.array(fc.stringMatching(/^[a-z]{3,8}$/), { minLength: 40, maxLength: 120 });
 const always = () => true;
@@ -27,6 +27,16 @@ describe("MinHash", () => {
       }),
       { seed: 7, numRuns: 200 },
     );
+  });
+
+  it("calls near what shares 0.85 of the hashes", () => {
+    const signature = (different: number) =>
+      Uint32Array.from({ length: 128 }, (_, i) => Number(i < different));
+    for (const different of [0, 18, 19, 20, 128]) {
+      const [a, b] = [signature(0), signature(different)];
+      expect(similarity(a, b)).toBe(1 - different / 128);
+      expect(isNear(a, b)).toBe(similarity(a, b) >= 0.85);
+    }
   });
 
   it("pairs a text with its earliest near copy, and nothing else", async () => {

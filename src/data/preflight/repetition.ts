@@ -1,8 +1,8 @@
 // Rows that occur more than once: exact and near duplicates, the same question with different answers, and training rows in
 // the validation file. It keeps a few hundred bytes a row, of so many rows.
-import { createHash } from "node:crypto";
+import { hash } from "node:crypto";
 import type { DatasetParam } from "../dataset.ts";
-import { NEAR_SIMILARITY, nearPairs, signatureOf, similarity } from "./min-hash.ts";
+import { isNear, nearPairs, signatureOf } from "./min-hash.ts";
 import { Places, rows } from "./report.ts";
 import type { Finding } from "./report.ts";
 import type { Row } from "./row.ts";
@@ -29,7 +29,8 @@ interface LongRow {
 interface Seen {
   line: number;
   answer: string;
-  shownAnswer: string;
+  /** As it was written, where it is a decision; null: it is none. */
+  decision: string | null;
 }
 
 export class Repetition {
@@ -74,17 +75,12 @@ export class Repetition {
 
   #compareAnswers(row: Row, question: string, answer: string): void {
     const seen = this.#questions.get(question);
-    if (seen === undefined) {
-      const shownAnswer = row.answer.length <= DECISION_CHARACTERS ? excerpt(row.answer) : "";
-      this.#questions.set(question, { line: row.line, answer, shownAnswer });
-    } else if (
-      seen.answer !== answer &&
-      seen.shownAnswer !== "" &&
-      row.answer.length <= DECISION_CHARACTERS
-    ) {
+    const decision = row.answer.length <= DECISION_CHARACTERS && row.answer.trim() !== "" ? row.answer : null;
+    if (seen === undefined) this.#questions.set(question, { line: row.line, answer, decision });
+    else if (seen.answer !== answer && seen.decision !== null && row.answer.length <= DECISION_CHARACTERS) {
       this.#conflicts[row.file].add(
         row.line,
-        `"${excerpt(row.answer)}", but line ${seen.line} has "${seen.shownAnswer}"`,
+        `"${excerpt(row.answer)}", but line ${seen.line} has "${excerpt(seen.decision)}"`,
       );
     }
   }
@@ -95,7 +91,7 @@ export class Repetition {
     const at = (index: number) => this.#long[index] as LongRow;
     const pairs = await nearPairs(
       this.#long.map(({ signature }) => signature),
-      (a, b) => isNear(at(a).answer, at(b).answer),
+      (a, b) => isNearAnswer(at(a).answer, at(b).answer),
     );
     for (const [earlier, later] of pairs.map(([a, b]) => [at(a), at(b)] as const)) {
       if (earlier.file === later.file) near[later.file].add(later.line, `nearly line ${earlier.line}`);
@@ -133,9 +129,8 @@ export class Repetition {
   }
 }
 
-function isNear(a: Uint32Array | string, b: Uint32Array | string): boolean {
-  if (typeof a === "string" || typeof b === "string") return a === b;
-  return similarity(a, b) >= NEAR_SIMILARITY;
+function isNearAnswer(a: Uint32Array | string, b: Uint32Array | string): boolean {
+  return typeof a === "string" || typeof b === "string" ? a === b : isNear(a, b);
 }
 
 function finding(
@@ -152,5 +147,5 @@ const ask = (count: number) => (count === 1 ? "asks" : "ask");
 
 /** 80 bits: among 50,000 rows two different ones are taken for equal once in 10^15 files. */
 function digest(text: string): string {
-  return createHash("sha256").update(text).digest("base64").slice(0, 14);
+  return hash("sha256", text, "base64").slice(0, 14);
 }

@@ -152,9 +152,11 @@ export class Places {
   count = 0;
   readonly places: Place[] = [];
 
-  add(line: number, detail: string | null = null): void {
+  /** A detail that takes work to make may be given as the making of it: most are counted only. */
+  add(line: number, detail: string | null | (() => string) = null): void {
     this.count += 1;
-    if (this.places.length < MAX_PLACES) this.places.push({ line, detail });
+    if (this.places.length >= MAX_PLACES) return;
+    this.places.push({ line, detail: typeof detail === "function" ? detail() : detail });
   }
 }
 
