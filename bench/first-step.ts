@@ -38,7 +38,7 @@ interface Timeline {
   validated: number;
   /** The job directory stood and a trainer was started. */
   running: number;
-  /** Data encoded, weights loaded: the first step began. */
+  /** Weights loaded: the first step began. */
   first_step_begins: number;
   /** It is done, its graphs compiled. */
   first_step_ends: number;

@@ -13,7 +13,7 @@ import type { ChatEncoding } from "../data/prompt.ts";
 import { trainedTokens } from "../data/supervised-example.ts";
 import { createTokenizer } from "../data/tokenizer.ts";
 import { openBaseModel } from "../model/base-model.ts";
-import { encodeData } from "./encode-data.ts";
+import { ExampleFile } from "./example-file.ts";
 import { PAIRS } from "./line-encoding.ts";
 import type { JobRecipe } from "./job-directory.ts";
 
@@ -51,7 +51,8 @@ async function encode(rows: readonly object[], maxLength = 200) {
   const recipe = { trainingData: { file: "data.jsonl", sha256 } } as unknown as JobRecipe;
   const options = { ...encoding, maxLength };
   const { signal } = new AbortController();
-  return encodeData(folder, recipe, "training_file", PAIRS, options, signal);
+  const encoder = { encoding: PAIRS, options, signal };
+  return (await ExampleFile.open(folder, recipe, "training_file", encoder)).all();
 }
 const times = <T>(count: number, value: T): T[] => Array<T>(count).fill(value);
 

@@ -1,4 +1,4 @@
-// Both files of a job encoded, and an event for each that was cut.
+// Both files of a job encoded, at once or by and by, and an event for each that was cut.
 import { createHash } from "node:crypto";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -7,9 +7,11 @@ import { afterAll, beforeAll, expect, it } from "vitest";
 import { makeTinyModel } from "../../scripts/make-tiny-model.ts";
 import { openBaseModel } from "../model/base-model.ts";
 import { EventLog, readEvents } from "./event-log.ts";
-import { encodeJobData } from "./job-data.ts";
+import { JobData } from "./job-data.ts";
 import type { JobRecipe } from "./job-directory.ts";
 import { CHATS } from "./line-encoding.ts";
+import type { SupervisedExample } from "../data/supervised-example.ts";
+import type { TrainingExample } from "../data/training-example.ts";
 
 let folder: string;
 beforeAll(async () => {
@@ -31,7 +33,12 @@ async function save(file: string, rows: readonly object[]): Promise<JobRecipe["t
   return { file, sha256: createHash("sha256").update(text).digest("hex") };
 }
 
-async function encode(count: number, validation: readonly object[]) {
+/** `use` may encode on the way; at the end everything is. */
+async function encode(
+  count: number,
+  validation: readonly object[],
+  use: (data: JobData<TrainingExample, SupervisedExample>) => Promise<unknown> = () => Promise.resolve(),
+) {
   const recipe = {
     method: "supervised",
     baseModel: { path: join(folder, "model") },
@@ -48,9 +55,10 @@ async function encode(count: number, validation: readonly object[]) {
   try {
     const options = { directory: folder, recipe, events, model, maxLength: 60 };
     const { signal } = new AbortController();
-    const data = await encodeJobData({ ...options, signal }, CHATS);
-    await events.flush();
-    return { data, events: await readEvents(path) };
+    let time = 0;
+    const data = await JobData.open({ ...options, signal, now: () => time++ }, CHATS);
+    await use(data);
+    return { data: await data.all(), events: await readEvents(path) };
   } finally {
     await model.close();
     await events.close();
@@ -67,6 +75,22 @@ it("both files are encoded, and cuts of each are told of", async () => {
     ["training_file", data.training.truncated.examples],
     ["validation_file", 1],
   ]);
+});
+
+it("encoded by and by, they are the same, and cuts are told of once, as soon as they are all known", async () => {
+  const validation = [row(0), row(49)];
+  const whole = await encode(50, validation);
+  let turns = 0;
+  const { data, events } = await encode(50, validation, async (lazy) => {
+    expect(await lazy.training.at([49, 3])).toHaveLength(2);
+    for (; !(lazy.training.isEncoded && lazy.validation.isEncoded); turns++) await lazy.encodeFor(10);
+    await lazy.encodeFor(10);
+  });
+  expect(turns).toBeGreaterThan(3);
+  expect(data).toEqual(whole.data);
+  expect(events.map((event) => ({ ...event, at: 0 }))).toEqual(
+    whole.events.map((event) => ({ ...event, at: 0 })),
+  );
 });
 
 it("files without a long row are not told of", async () => {

@@ -152,7 +152,7 @@ export type TrainerEvent =
       seconds: number;
       peakRssBytes: number;
     }
-  /** How the run fits into memory: plan.json, told by every trainer. Bytes are estimates. */
+  /** How the run fits into memory: plan.json, told by every trainer. Bytes are estimates; at full speed they may be the most it can take. */
   | {
       type: "planned";
       at: number;

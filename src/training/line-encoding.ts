@@ -23,6 +23,8 @@ export interface LineEncoding<Content, Example> {
   passTokens(example: Example): number;
   /** Leading tokens that two examples in a pass would share, beside what each shares within itself. */
   sharedTokens(one: Example, other: Example): number;
+  /** No examples cut at so many tokens have more of either. */
+  mostTokens(maxLength: number): { passTokens: number; sharedTokens: number };
   trainedTokens(line: Content, options: EncodeOptions): number;
 }
 
@@ -35,6 +37,7 @@ export const CHATS: LineEncoding<TrainingExample, SupervisedExample> = {
   truncatedTokens: (example) => example.truncatedTokens,
   passTokens: ({ tokens }) => tokens.length,
   sharedTokens: (one, other) => sharedBeginning([one, other]),
+  mostTokens: (maxLength) => ({ passTokens: maxLength, sharedTokens: maxLength }),
   trainedTokens: ({ messages, tools }, options) => trainedTokens(messages, tools, options),
 };
 
@@ -52,6 +55,7 @@ export const PAIRS: LineEncoding<PreferenceExample, EncodedPair> = {
   passTokens: (pair) => computedTokens([pair]),
   // Passes of several pairs stay within the tokens of a pass, shared ones included.
   sharedTokens: () => 0,
+  mostTokens: (maxLength) => ({ passTokens: 2 * maxLength, sharedTokens: 0 }),
   trainedTokens: trainedPairTokens,
 };
 

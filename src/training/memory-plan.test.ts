@@ -100,15 +100,36 @@ describe("a job's plan", () => {
 
   it("is chosen once: a later trainer keeps it, however much memory there is then", async () => {
     const path = join(folder, "plan.json");
-    const first = await takePlan(path, size, 1.3e9);
+    const measure = () => Promise.resolve(size);
+    const first = await takePlan(path, size, measure, 1.3e9);
     expect(isFullSpeed(first)).toBe(false);
     expect(JSON.parse(await readFile(path, "utf8"))).toEqual(first);
-    expect(await takePlan(path, size, 1)).toEqual(first);
+    expect(await takePlan(path, size, measure, 1)).toEqual(first);
+  });
+
+  it("asks what the run is like only where the most it can be does not fit at full speed, and is the same", async () => {
+    const most = { ...size, longest: 2048, sharedTokens: 2048 };
+    const bytes = trainingBytes(most, PASS_PLANS[0]);
+    const planOf = async (available: number) => {
+      const path = join(folder, `plan-${available}.json`);
+      let asked = 0;
+      const plan = await takePlan(path, most, () => Promise.resolve((asked++, size)), available);
+      const { passTokens, wholeStepTokens } = fittingPlan(size, available) as PassPlan;
+      expect(plan).toMatchObject({ passTokens, wholeStepTokens });
+      return { asked, neededBytes: plan.neededBytes };
+    };
+    expect(await planOf(bytes)).toEqual({ asked: 0, neededBytes: bytes });
+    const neededBytes = trainingBytes(size, PASS_PLANS[0]);
+    expect(neededBytes).toBeLessThan(bytes);
+    for (const available of [bytes - 1, neededBytes]) {
+      expect(await planOf(available)).toEqual({ asked: 1, neededBytes });
+    }
+    expect((await planOf(neededBytes - 1)).asked).toBe(1);
   });
 
   it("is refused with the figures where nothing fits, and leaves nothing behind", async () => {
     const path = join(folder, "plan.json");
-    await expect(takePlan(path, size, 0.5e9)).rejects.toThrow(
+    await expect(takePlan(path, size, () => Promise.resolve(size), 0.5e9)).rejects.toThrow(
       expect.objectContaining({
         code: "insufficient_memory",
         message: expect.stringMatching(

@@ -111,16 +111,32 @@ export function describePlan({ wholeStepTokens }: PassPlan): string {
   return "computes the layers of long rows twice, which takes somewhat longer";
 }
 
-/** The plan of a job: the one its directory holds, or a new one, which is written there. Throws TunesmithError (insufficient_memory). */
-export async function takePlan(path: string, size: RunSize, available: number): Promise<ChosenPlan> {
+/**
+ * The plan of a job: the one its directory holds, or a new one, which is written there. What the run is like is asked for only where
+ * `most`, which it does not exceed in anything, does not fit at full speed; its bytes then stand in the plan. Throws TunesmithError
+ * (insufficient_memory).
+ */
+export async function takePlan(
+  path: string,
+  most: RunSize,
+  measure: () => Promise<RunSize>,
+  available: number,
+): Promise<ChosenPlan> {
   const earlier = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return null;
     throw error;
   });
   if (earlier !== null) return JSON.parse(earlier) as ChosenPlan;
+  const planned = fittingPlan(most, available);
+  const plan = planned !== null && isFullSpeed(planned) ? planned : await fitted(measure, available);
+  await writeFileAtomically(path, [`${JSON.stringify(plan)}\n`]);
+  return plan;
+}
+
+async function fitted(measure: () => Promise<RunSize>, available: number): Promise<ChosenPlan> {
+  const size = await measure();
   const plan = fittingPlan(size, available);
   if (plan === null) throw tooLittleMemory(size, available);
-  await writeFileAtomically(path, [`${JSON.stringify(plan)}\n`]);
   return plan;
 }
 

@@ -16,6 +16,8 @@ import {
 import type { TrainingState, Versions } from "./checkpoint.ts";
 import type { DecoderRunner } from "./decoder-runner.ts";
 import type { EventLog } from "./event-log.ts";
+import { allPlaces } from "./examples.ts";
+import type { Examples } from "./examples.ts";
 import { KEPT_EPOCHS } from "./job-directory.ts";
 import type { JobRecipe, MetricScope, StepMetrics } from "./job-directory.ts";
 import type { Loss, Measured } from "./loss.ts";
@@ -29,15 +31,20 @@ const VALIDATION_BATCHES = 10;
 /** Examples of a validation batch when the training batch is smaller: a loss over fewer says little. */
 const MIN_VALIDATION_BATCH = 4;
 
+/** What may be done between two steps takes this share of the time of the step before: hardly felt, and soon over. */
+const BETWEEN_STEPS_SHARE = 0.25;
+
 export interface TrainingRun<Example, Metrics extends Measured> {
   recipe: JobRecipe;
   loss: Loss<Example, Metrics>;
   config: ModelConfig;
   runner: DecoderRunner;
   state: TrainingState;
-  training: readonly Example[];
+  training: Examples<Example>;
   /** Empty without a validation file. */
-  validation: readonly Example[];
+  validation: Examples<Example>;
+  /** Work that no step waits for, for so many milliseconds. */
+  betweenSteps?: (milliseconds: number) => Promise<void>;
   events: EventLog;
   checkpointFolder: string;
   /** A killed run loses at most this much work and one step. */
@@ -68,7 +75,7 @@ export async function train<Example, Metrics extends Measured>(
 ): Promise<TrainingEnd> {
   const { recipe, loss, state, training, events, checkpointFolder: folder } = run;
   const { epochs, batchSize, learningRate: peak, warmupRatio, clipNorm } = recipe.hyperparameters;
-  const stepsPerEpoch = Math.ceil(training.length / batchSize);
+  const stepsPerEpoch = Math.ceil(training.count / batchSize);
   const total = epochs * stepsPerEpoch;
   const warmupSteps = Math.round(warmupRatio * total);
 
@@ -104,16 +111,18 @@ export async function train<Example, Metrics extends Measured>(
   let last = start;
   let epoch = -1;
   let batches: number[][] = [];
+  let lastStepMs = 0;
   for (let step = start + 1; step <= total; step++) {
     if (last % stepsPerEpoch === 0 && hasStoppedImproving(losses, patience)) break;
     if (Math.floor((step - 1) / stepsPerEpoch) !== epoch) {
       epoch = Math.floor((step - 1) / stepsPerEpoch);
-      batches = epochBatches(training.length, batchSize, recipe.seed, epoch);
+      batches = epochBatches(training.count, batchSize, recipe.seed, epoch);
     }
     const batch = batches[(step - 1) % stepsPerEpoch] as number[];
-    const examples = batch.map((i) => training[i] as Example);
     try {
       run.signal.throwIfAborted();
+      await run.betweenSteps?.(lastStepMs * BETWEEN_STEPS_SHARE);
+      const examples = await training.at(batch);
       speed.restart();
       const result = await trainStep(loss, run.runner, state.parameters, state.optimizer, examples, {
         learningRate: learningRateAt(step - 1, { peak, warmupSteps, totalSteps: total }),
@@ -121,7 +130,7 @@ export async function train<Example, Metrics extends Measured>(
         dropoutStream: [recipe.seed, STREAM.dropout, step],
         signal: run.signal,
       });
-      speed.add(examples.reduce((sum, example) => sum + loss.countTokens(example), 0));
+      lastStepMs = speed.add(examples.reduce((sum, example) => sum + loss.countTokens(example), 0));
       const metrics: StepMetrics = {
         step,
         totalSteps: total,
@@ -192,14 +201,16 @@ async function validate<Example, Metrics extends Measured>(
   total: number,
   stepsPerEpoch: number,
 ): Promise<Partial<StepMetrics>> {
-  if (validation.length === 0) return {};
+  if (validation.count === 0) return {};
   const isEpochEnd = step % stepsPerEpoch === 0;
   if (!isEpochEnd && step % Math.ceil(total / VALIDATION_BATCHES) !== 0) return {};
   const size = Math.max(MIN_VALIDATION_BATCH, recipe.hyperparameters.batchSize);
-  const batch = shuffle([...validation], createRandom(recipe.seed, STREAM.validation, step)).slice(0, size);
-  const valid = named(loss, "valid", await evaluateLoss(loss, runner, batch, signal));
-  if (!isEpochEnd) return valid;
-  return { ...valid, ...named(loss, "fullValid", await evaluateLoss(loss, runner, validation, signal)) };
+  const measured = async (scope: MetricScope, places: readonly number[]): Promise<Partial<StepMetrics>> =>
+    named(loss, scope, await evaluateLoss(loss, runner, await validation.at(places), signal));
+  const places = allPlaces(validation);
+  const order = shuffle([...places], createRandom(recipe.seed, STREAM.validation, step));
+  const valid = await measured("valid", order.slice(0, size));
+  return isEpochEnd ? { ...valid, ...(await measured("fullValid", places)) } : valid;
 }
 
 /** Metrics under the names they have in reports. */
@@ -228,11 +239,13 @@ class Speedometer {
     this.#since = now();
   }
 
-  /** Ends a step of so many tokens that began at the last `restart`. */
-  add(tokens: number): void {
-    this.#seconds += (this.#now() - this.#since) / 1000;
+  /** Ends a step of so many tokens that began at the last `restart`; how long it took, in milliseconds. */
+  add(tokens: number): number {
+    const milliseconds = this.#now() - this.#since;
+    this.#seconds += milliseconds / 1000;
     this.#steps += 1;
     this.#tokens += tokens;
+    return milliseconds;
   }
 
   /** Starts the clock of the next step. */

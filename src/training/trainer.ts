@@ -16,7 +16,9 @@ import { availableMemory } from "./available-memory.ts";
 import { loadAdapter, saveAdapter } from "./checkpoint.ts";
 import { DecoderRunner } from "./decoder-runner.ts";
 import { EventLog, readEvents } from "./event-log.ts";
-import { encodeJobData } from "./job-data.ts";
+import { listed } from "./examples.ts";
+import type { Examples } from "./examples.ts";
+import { JobData } from "./job-data.ts";
 import { jobPaths, TRAINER_EXIT } from "./job-directory.ts";
 import type { JobRecipe } from "./job-directory.ts";
 import { CHATS, PAIRS } from "./line-encoding.ts";
@@ -129,15 +131,15 @@ async function trainByMethod(setup: Setup): Promise<Trained> {
   const { recipe } = setup;
   switch (recipe.method) {
     case "supervised":
-      return trainOn(setup, CHATS, async (_, data, { passTokens }) => ({
-        ...data,
+      return trainOn(setup, CHATS, async (_, { training, validation }, { passTokens }) => ({
+        ...{ training, validation },
         loss: supervisedLoss(passTokens),
       }));
     case "dpo": {
       const { beta } = recipe.hyperparameters;
       if (beta === undefined) throw new Error(`internal: the recipe of ${recipe.jobId} has no beta`);
       return trainOn(setup, PAIRS, async (runner, data, { passTokens }) => ({
-        ...(await referenced(setup, runner, data)),
+        ...(await referenced(setup, runner, await data.all())),
         loss: preferenceLoss(beta, passTokens),
       }));
     }
@@ -145,17 +147,17 @@ async function trainByMethod(setup: Setup): Promise<Trained> {
 }
 
 interface ExamplesOf<Example> {
-  training: readonly Example[];
-  validation: readonly Example[];
+  training: Examples<Example>;
+  validation: Examples<Example>;
 }
 
-/** The one way every method takes: `complete` adds to the encoded data what the loss needs beside it. */
+/** The one way every method takes: `complete` adds to the data what the loss needs beside it. */
 async function trainOn<Line extends object, Encoded, Example, Metrics extends Measured>(
   setup: Setup,
   lines: LineEncoding<Line, Encoded>,
   complete: (
     runner: DecoderRunner,
-    data: ExamplesOf<Encoded>,
+    data: JobData<Line, Encoded>,
     plan: PassPlan,
   ) => Promise<ExamplesOf<Example> & { loss: Loss<Example, Metrics> }>,
 ): Promise<Trained> {
@@ -165,9 +167,15 @@ async function trainOn<Line extends object, Encoded, Example, Metrics extends Me
   const { config } = model;
   const maxLength = Math.min(recipe.maxLength, config.maxPositions);
   const { lora, threads } = recipe;
-  const { training, validation } = await encodeJobData({ ...setup, model, maxLength }, lines);
+  const data = await JobData.open({ ...setup, model, maxLength }, lines);
   const { batchSize } = recipe.hyperparameters;
-  const plan = await planned(setup, { config, lora, batchSize, ...extentOf(training.examples, lines) });
+  const most = lines.mostTokens(maxLength);
+  const size = { config, lora, batchSize, longest: most.passTokens, sharedTokens: most.sharedTokens };
+  const plan = await planned(setup, size, async () => {
+    return { ...size, ...extentOf((await data.all()).training.examples, lines) };
+  });
+  // A model whose template shows no line of this data need not be loaded.
+  await data.training.at([0]);
   const weights = loadDecoderWeights(model, maxLength);
   await model.close();
   const parameters = new LoraParameters(config, recipe.lora);
@@ -183,22 +191,25 @@ async function trainOn<Line extends object, Encoded, Example, Metrics extends Me
   await events.append({
     type: "started",
     at: Date.now(),
-    totalSteps: totalSteps(recipe, training.examples.length),
+    totalSteps: totalSteps(recipe, data.training.count),
     trainableParameters: parameters.data.length,
     baseParameters: parameterCount(weights),
-    examples: training.examples.length,
+    examples: data.training.count,
     lora,
     maxLength,
   });
   const { epochs, finalStep } = await train({
     ...setup,
     // The parameters still are those to start from, whatever checkpoint the run goes on from.
-    ...(await complete(runner, { training: training.examples, validation: validation.examples }, plan)),
+    ...(await complete(runner, data, plan)),
+    betweenSteps: (milliseconds) => data.encodeFor(milliseconds),
     config,
     runner,
     state: { parameters, optimizer },
     checkpointFolder: paths.checkpoints,
   });
+  // A run that was resumed shortly before its end has asked for few of them.
+  const { training } = await data.all();
   await saveAdapter(paths.adapter, parameters, recipe);
   return { trainedTokens: training.trainedTokens * epochs, finalStep };
 }
@@ -217,8 +228,12 @@ function extentOf<Example>(
   return extent;
 }
 
-async function planned({ directory, events, memoryBytes }: Setup, size: RunSize): Promise<PassPlan> {
-  const plan = await takePlan(jobPaths(directory).plan, size, memoryBytes);
+async function planned(
+  { directory, events, memoryBytes }: Setup,
+  most: RunSize,
+  measure: () => Promise<RunSize>,
+): Promise<PassPlan> {
+  const plan = await takePlan(jobPaths(directory).plan, most, measure, memoryBytes);
   await events.append({ type: "planned", at: Date.now(), ...plan });
   return plan;
 }
@@ -227,10 +242,11 @@ async function planned({ directory, events, memoryBytes }: Setup, size: RunSize)
 async function referenced<P extends BatchPair>(
   { directory, events, checkpointIntervalMs, signal, now }: Setup,
   runner: DecoderRunner,
-  { training, validation }: ExamplesOf<P>,
+  data: Awaited<ReturnType<JobData<never, P>["all"]>>,
 ): Promise<ExamplesOf<P & ReferencedPair>> {
   const since = now();
   const { reference: path } = jobPaths(directory);
+  const [training, validation] = [data.training.examples, data.validation.examples];
   const all = [...training, ...validation];
   const options = { runner, path, saveIntervalMs: checkpointIntervalMs, signal, now };
   const { scores, computed } = await referenceScores(all, options);
@@ -239,8 +255,8 @@ async function referenced<P extends BatchPair>(
     await events.append({ type: "reference", at: Date.now(), pairs: computed, seconds });
   }
   return {
-    training: withReference(training, scores),
-    validation: withReference(validation, scores.slice(training.length)),
+    training: listed(withReference(training, scores)),
+    validation: listed(withReference(validation, scores.slice(training.length))),
   };
 }
 

@@ -23,7 +23,7 @@ import { Generator, NO_ADAPTER } from "../../src/serving/generator.ts";
 import type { LoadedAdapter } from "../../src/serving/generator.ts";
 import { saveAdapter } from "../../src/training/checkpoint.ts";
 import { DecoderRunner } from "../../src/training/decoder-runner.ts";
-import { encodeData } from "../../src/training/encode-data.ts";
+import { ExampleFile } from "../../src/training/example-file.ts";
 import { CHATS } from "../../src/training/line-encoding.ts";
 import type { JobRecipe } from "../../src/training/job-directory.ts";
 import { LoraParameters } from "../../src/training/lora-parameters.ts";
@@ -194,7 +194,8 @@ it("a truncated row: what is cut is counted and told, and a row that loses its a
     const recipe = { trainingData, validationData: null } as unknown as JobRecipe;
     const options = { ...encoding(), maxLength };
     const { signal } = new AbortController();
-    return encodeData(folder, recipe, "training_file", CHATS, options, signal);
+    const encoder = { encoding: CHATS, options, signal };
+    return (await ExampleFile.open(folder, recipe, "training_file", encoder)).all();
   };
   const whole = await encode("a long answer in many words", 128);
   expect(whole.truncated).toEqual({ examples: 0, tokens: 0 });

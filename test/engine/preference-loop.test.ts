@@ -10,6 +10,7 @@ import { createRandom } from "../../src/random.ts";
 import { saveAdapter } from "../../src/training/checkpoint.ts";
 import { DecoderRunner } from "../../src/training/decoder-runner.ts";
 import { EventLog, readEvents } from "../../src/training/event-log.ts";
+import { listed } from "../../src/training/examples.ts";
 import type { JobRecipe } from "../../src/training/job-directory.ts";
 import { LoraParameters } from "../../src/training/lora-parameters.ts";
 import { AdamW } from "../../src/training/optimizer.ts";
@@ -117,8 +118,8 @@ async function runOnce(folder: string, settings: Settings = {}) {
       loss: preferenceLoss(BETA),
       config,
       state: { parameters, optimizer },
-      training: withReference(pairs.slice(0, TRAINING), scores),
-      validation: withReference(pairs.slice(TRAINING), scores.slice(TRAINING)),
+      training: listed(withReference(pairs.slice(0, TRAINING), scores)),
+      validation: listed(withReference(pairs.slice(TRAINING), scores.slice(TRAINING))),
       events: log,
       checkpointFolder: join(folder, "checkpoints"),
       checkpointIntervalMs: 0,

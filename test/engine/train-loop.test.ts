@@ -9,6 +9,7 @@ import { createRandom } from "../../src/random.ts";
 import { checkpointSteps, saveAdapter } from "../../src/training/checkpoint.ts";
 import { DecoderRunner } from "../../src/training/decoder-runner.ts";
 import { EventLog, readEvents } from "../../src/training/event-log.ts";
+import { listed } from "../../src/training/examples.ts";
 import type { JobRecipe, TrainerEvent } from "../../src/training/job-directory.ts";
 import { LoraParameters } from "../../src/training/lora-parameters.ts";
 import { AdamW } from "../../src/training/optimizer.ts";
@@ -71,12 +72,13 @@ interface Settings {
   recipe?: JobRecipe;
   validation?: readonly BatchExample[];
   checkpointIntervalMs?: number;
-  /** Called before every pass, evaluation and event, with its number from 0. May throw, or abort the controller. */
+  /** Called before every step's turn of other work, pass, evaluation and event, with its number from 0. May throw, or abort the controller. */
   atPoint?: (point: number, stop: AbortController, kind: PointKind) => void;
   onMetrics?: () => void;
+  betweenSteps?: (milliseconds: number) => Promise<void>;
 }
 
-type PointKind = "train" | "evaluate" | "event";
+type PointKind = "between steps" | "train" | "evaluate" | "event";
 
 /** One trainer process: new state, the files of the folder. Resolves to its number of points, rejects as `train` does. */
 async function runOnce(folder: string, settings: Settings = {}): Promise<number> {
@@ -107,8 +109,13 @@ async function runOnce(folder: string, settings: Settings = {}): Promise<number>
       config,
       runner,
       state: { parameters, optimizer },
-      training,
-      validation: settings.validation ?? validation,
+      training: listed(training),
+      validation: listed(settings.validation ?? validation),
+      betweenSteps: async (milliseconds) => {
+        point("between steps");
+        stop.signal.throwIfAborted();
+        await settings.betweenSteps?.(milliseconds);
+      },
       events: log,
       checkpointFolder: join(folder, "checkpoints"),
       checkpointIntervalMs,
@@ -158,8 +165,8 @@ async function uninterrupted(settings: Settings = {}) {
 describe("a run that was interrupted and resumed ends like one that was not", () => {
   it("wherever the trainer is killed", async () => {
     const whole = await uninterrupted();
-    // Six steps of one pass, one evaluation and one event; for each of two epochs the whole file and the checkpoint's event.
-    expect(whole.points).toBe(6 * 3 + 2 * 2);
+    // Six steps of one turn of other work, one pass, one evaluation and one event; for each of two epochs the whole file and the checkpoint's event.
+    expect(whole.points).toBe(6 * 4 + 2 * 2);
     for (let killedAt = 0; killedAt < whole.points; killedAt++) {
       const folder = await newFolder("killed");
       const atPoint = (point: number): void => {
@@ -221,6 +228,15 @@ describe("a run that was interrupted and resumed ends like one that was not", ()
     expect(runs).toBeGreaterThan(2);
     expect(await report(folder)).toEqual(whole.report);
   });
+});
+
+it("gives work that no step waits for a quarter of each step's time, and none before the first", async () => {
+  const given: number[] = [];
+  await runOnce(await newFolder("work"), {
+    betweenSteps: async (milliseconds) => void given.push(milliseconds),
+  });
+  // The clock of runOnce goes on by 10 ms each time it is read.
+  expect(given).toEqual([0, 2.5, 2.5, 2.5, 2.5, 2.5]);
 });
 
 const FIVE_EPOCHS = { ...RECIPE, hyperparameters: { ...RECIPE.hyperparameters, epochs: 5 } };

@@ -12,7 +12,7 @@ import type { ChatEncoding } from "../data/prompt.ts";
 import { createTokenizer } from "../data/tokenizer.ts";
 import { DatasetError } from "../errors.ts";
 import { openBaseModel } from "../model/base-model.ts";
-import { encodeData } from "./encode-data.ts";
+import { ExampleFile } from "./example-file.ts";
 import { CHATS } from "./line-encoding.ts";
 import type { JobRecipe } from "./job-directory.ts";
 
@@ -26,7 +26,7 @@ const REFUSING_TEMPLATE =
 let folder: string;
 let encoding: ChatEncoding;
 beforeAll(async () => {
-  folder = await mkdtemp(join(tmpdir(), "encode-data-"));
+  folder = await mkdtemp(join(tmpdir(), "example-file-"));
   await makeTinyModel(join(folder, "model"));
   const model = await openBaseModel(join(folder, "model"));
   encoding = {
@@ -54,10 +54,17 @@ const TOOL_CALL = {
 };
 const WEATHER = { type: "function", function: { name: "weather", parameters: { type: "object" } } };
 
-async function encode(
-  rows: readonly object[],
-  options: { param?: DatasetParam; maxLength?: number; sha256?: string; signal?: AbortSignal } = {},
-) {
+interface Options {
+  param?: DatasetParam;
+  maxLength?: number;
+  sha256?: string;
+  signal?: AbortSignal;
+  encoding?: typeof CHATS;
+}
+
+const encode = async (...given: Parameters<typeof open>) => (await open(...given)).all();
+
+async function open(rows: readonly object[], options: Options = {}) {
   const { param = "training_file", maxLength = 100 } = options;
   const text = rows.map((row) => `${JSON.stringify(row)}\n`).join("");
   await writeFile(join(folder, "data.jsonl"), text);
@@ -68,7 +75,16 @@ async function encode(
     validationData: param === "validation_file" ? data : null,
   } as unknown as JobRecipe;
   const signal = options.signal ?? new AbortController().signal;
-  return encodeData(folder, recipe, param, CHATS, { ...encoding, maxLength }, signal);
+  return openFile(recipe, param, { encoding: CHATS, ...options, maxLength, signal });
+}
+
+function openFile(
+  recipe: JobRecipe,
+  param: DatasetParam,
+  given: Required<Pick<Options, "encoding" | "maxLength" | "signal">>,
+) {
+  const options = { ...encoding, maxLength: given.maxLength };
+  return ExampleFile.open(folder, recipe, param, { encoding: given.encoding, options, signal: given.signal });
 }
 
 async function failure(...given: Parameters<typeof encode>): Promise<DatasetError> {
@@ -79,7 +95,7 @@ async function failure(...given: Parameters<typeof encode>): Promise<DatasetErro
 
 const TEN = Array.from({ length: 10 }, (_, i) => talk(`Question ${i}`));
 
-describe("encodeData", () => {
+describe("a file of examples", () => {
   it("encodes every line, and nothing where the job has no such file", async () => {
     const encoded = await encode(TEN);
     expect(encoded.examples).toHaveLength(10);
@@ -87,15 +103,43 @@ describe("encodeData", () => {
     expect(encoded.trainedTokens).toBeGreaterThan(100);
     const recipe = { validationData: null } as unknown as JobRecipe;
     const signal = new AbortController().signal;
-    const none = await encodeData(
-      folder,
-      recipe,
-      "validation_file",
-      CHATS,
-      { ...encoding, maxLength: 100 },
-      signal,
-    );
-    expect(none.examples).toEqual([]);
+    const none = await openFile(recipe, "validation_file", { encoding: CHATS, maxLength: 100, signal });
+    expect(none.count).toBe(0);
+    expect((await none.all()).examples).toEqual([]);
+  });
+
+  it("encodes a line once, when it is first asked for or when there is time", async () => {
+    const encodedLines: string[] = [];
+    const counting: typeof CHATS = {
+      ...CHATS,
+      encode: (line, options) => (
+        encodedLines.push(line.messages[0]?.content ?? ""),
+        CHATS.encode(line, options)
+      ),
+    };
+    const file = await open(TEN, { encoding: counting });
+    expect(encodedLines).toEqual([]);
+    const whole = await encode(TEN);
+    expect(await file.at([7, 2, 7])).toEqual([7, 2, 7].map((place) => whole.examples[place]));
+    expect(encodedLines).toEqual(["Question 7", "Question 2"]);
+    let looks = 0;
+    await file.encodeUntil(() => looks++ === 3);
+    expect(encodedLines.slice(2)).toEqual(["Question 0", "Question 1", "Question 3"]);
+    expect(file.isEncoded).toBe(false);
+    await file.encodeUntil(() => false);
+    expect(file.isEncoded).toBe(true);
+    expect(encodedLines).toHaveLength(10);
+    expect(await file.all()).toEqual(whole);
+    expect(encodedLines).toHaveLength(10);
+  });
+
+  it("names every line that cannot be trained on at the first that is met", async () => {
+    const rows = [TOOL_CALL, ...TEN, TOOL_CALL, talk("x ".repeat(80)), ...TEN];
+    const { message } = await failure(rows, { maxLength: 60 });
+    const file = await open(rows, { maxLength: 60 });
+    await file.at([1, 5, 20]);
+    await expect(file.at([3, 12])).rejects.toMatchObject({ message, lines: [1, 12, 13] });
+    await expect(file.encodeUntil(() => false)).rejects.toMatchObject({ message, lines: [1, 12, 13] });
   });
 
   it("counts the examples that are cut, and their tokens", async () => {
@@ -147,9 +191,8 @@ describe("encodeData", () => {
       /^The job's data\.jsonl must have sha256 ab, has [0-9a-f]{64}: it was changed in the job's folder since the job was prepared\. Create the job again\.$/,
     );
     const recipe = { trainingData: { file: "none.jsonl", sha256: "ab" } } as unknown as JobRecipe;
-    const options = { ...encoding, maxLength: 100 };
     const { signal } = new AbortController();
-    const gone = encodeData(folder, recipe, "training_file", CHATS, options, signal);
+    const gone = openFile(recipe, "training_file", { encoding: CHATS, maxLength: 100, signal });
     await expect(gone).rejects.toThrow(
       "The job's none.jsonl must have sha256 ab, and is gone: it was changed",
     );
