@@ -84,12 +84,14 @@ export async function nearPairs(
   signatures: readonly Uint32Array[],
   accept: (earlier: number, later: number) => boolean,
 ): Promise<[number, number][]> {
-  const matches = new Map<number, number>();
+  /** By later index; itself: none. */
+  const matches = Uint32Array.from(signatures.keys());
   const keys = new Uint32Array(signatures.length);
   for (let band = 0; band < BANDS; band++) {
     // A band of the most rows takes tens of milliseconds; others shall have their turn.
     await nextTurn();
-    for (const [i, signature] of signatures.entries()) {
+    for (let i = 0; i < signatures.length; i++) {
+      const signature = signatures[i] as Uint32Array;
       let key = 0;
       for (let k = 0; k < ROWS; k++) key = mix(Math.imul(key, 31) + (signature[band * ROWS + k] as number));
       keys[i] = key;
@@ -104,18 +106,18 @@ export async function nearPairs(
       const end = Math.min(at, start + MAX_COMPARED);
       for (let other = start; other < end; other++) {
         const earlier = order[other] as number;
-        if ((matches.get(later) ?? Infinity) <= earlier) break;
+        if ((matches[later] as number) <= earlier) break;
         const [a, b] = [signatures[earlier], signatures[later]] as [Uint32Array, Uint32Array];
         if (isNear(a, b) && accept(earlier, later)) {
-          matches.set(later, earlier);
+          matches[later] = earlier;
           break;
         }
       }
     }
   }
-  return [...matches]
-    .map(([later, earlier]): [number, number] => [earlier, later])
-    .sort((a, b) => a[1] - b[1]);
+  return [...matches.entries()]
+    .filter(([later, earlier]) => earlier !== later)
+    .map(([later, earlier]) => [earlier, later]);
 }
 
 /**

@@ -37,8 +37,8 @@ export class Repetition {
   /** Rows that were not compared. */
   skipped = 0;
   #compared = 0;
-  readonly #exact = new Map<string, number>();
-  readonly #questions = new Map<string, Seen>();
+  readonly #exact = { training_file: new Map<string, number>(), validation_file: new Map<string, number>() };
+  readonly #questions = { training_file: new Map<string, Seen>(), validation_file: new Map<string, Seen>() };
   readonly #long: LongRow[] = [];
   readonly #duplicates = { training_file: new Places(), validation_file: new Places() };
   readonly #conflicts = { training_file: new Places(), validation_file: new Places() };
@@ -53,30 +53,30 @@ export class Repetition {
     const { file, line } = row;
     const question = digest(row.question);
     if (file === "validation_file") {
-      const earlier = this.#questions.get(`training_file ${question}`);
+      const earlier = this.#questions.training_file.get(question);
       if (earlier !== undefined) {
         this.#leaked.add(line, `the question of training line ${earlier.line}`);
         return;
       }
     }
     const answer = digest(tidy(row.answer));
-    const whole = `${file} ${digest(JSON.stringify(row.messages))}`;
-    const first = this.#exact.get(whole);
+    const whole = digest(JSON.stringify(row.messages));
+    const first = this.#exact[file].get(whole);
     if (first !== undefined) {
       this.#duplicates[file].add(line, `line ${first} again`);
       return;
     }
-    this.#exact.set(whole, line);
-    this.#compareAnswers(row, `${file} ${question}`, answer);
+    this.#exact[file].set(whole, line);
+    this.#compareAnswers(row, question, answer);
     const signature = signatureOf(`${row.userText}\n${row.answer}`);
     if (signature !== null)
       this.#long.push({ file, line, signature, answer: signatureOf(row.answer) ?? answer });
   }
 
   #compareAnswers(row: Row, question: string, answer: string): void {
-    const seen = this.#questions.get(question);
+    const seen = this.#questions[row.file].get(question);
     const decision = row.answer.length <= DECISION_CHARACTERS && row.answer.trim() !== "" ? row.answer : null;
-    if (seen === undefined) this.#questions.set(question, { line: row.line, answer, decision });
+    if (seen === undefined) this.#questions[row.file].set(question, { line: row.line, answer, decision });
     else if (seen.answer !== answer && seen.decision !== null && row.answer.length <= DECISION_CHARACTERS) {
       this.#conflicts[row.file].add(
         row.line,
