@@ -1,7 +1,7 @@
 // Writes docs/settings.md from the tables of src/config.ts: `npm run docs`. The page is committed, and
 // test/house/docs.test.ts compares it with what this file would write.
 import { writeFileSync } from "node:fs";
-import { CLIENT_SETTINGS, SETTINGS } from "../src/config.ts";
+import { CLIENT_SETTINGS, MIGRATION_SETTINGS, SETTINGS } from "../src/config.ts";
 
 export const SETTINGS_PAGE = "docs/settings.md";
 
@@ -23,6 +23,10 @@ export function settingsPage(): string {
     variables.map((variable) => `\`${variable}\``).join(", else "),
     help,
   ]);
+  const migrationRows = Object.values(MIGRATION_SETTINGS).map(({ variable, help }) => [
+    `\`${variable}\``,
+    help,
+  ]);
   return [
     "<!-- Written by scripts/generate-docs.ts from src/config.ts. Change the settings there, then run `npm run docs`. -->",
     "",
@@ -42,6 +46,13 @@ export function settingsPage(): string {
     "counts; the options `--base-url` and `--api-key` go before all of them.",
     "",
     ...table(["Variable", "Meaning"], clientRows),
+    "",
+    "## Moving from OpenAI",
+    "",
+    "`tunesmith migrate openai` talks to two servers, so there `OPENAI_` variables mean OpenAI and nothing else: this server",
+    "is the one of `TUNESMITH_BASE_URL` and `TUNESMITH_API_KEY`, or of the options.",
+    "",
+    ...table(["Variable", "Meaning"], migrationRows),
     "",
   ].join("\n");
 }

@@ -251,6 +251,35 @@ export function loadClientConfig(environment: Environment = process.env): {
   };
 }
 
+/** What `tunesmith migrate openai` reads, as OpenAI's own clients do. The server beside it is found by TUNESMITH_ variables alone. */
+export const MIGRATION_SETTINGS = {
+  apiKey: {
+    variable: "OPENAI_API_KEY",
+    help: "Key of the OpenAI project to move. Read from here alone; never written anywhere.",
+  },
+  baseUrl: { variable: "OPENAI_BASE_URL", help: "OpenAI's API; left out: https://api.openai.com/v1." },
+  organization: { variable: "OPENAI_ORG_ID", help: "Organization, for keys that belong to several." },
+  project: { variable: "OPENAI_PROJECT_ID", help: "Project, for keys that belong to several." },
+} as const;
+
+/** Where a migration goes from and to. OpenAI's key is never sent to the server, nor the server's to OpenAI. */
+export function loadMigrationConfig(environment: Environment = process.env): {
+  openAi: { apiKey: string | null; baseUrl: string; organization: string | null; project: string | null };
+  server: { baseUrl: string; apiKey: string | null };
+} {
+  const given = (name: string): string | null => environment[name]?.trim() || null;
+  const { OPENAI_BASE_URL: _url, OPENAI_API_KEY: _key, ...others } = environment;
+  return {
+    openAi: {
+      apiKey: given(MIGRATION_SETTINGS.apiKey.variable),
+      baseUrl: given(MIGRATION_SETTINGS.baseUrl.variable) ?? "https://api.openai.com/v1",
+      organization: given(MIGRATION_SETTINGS.organization.variable),
+      project: given(MIGRATION_SETTINGS.project.variable),
+    },
+    server: loadClientConfig(others),
+  };
+}
+
 /**
  * What a trainer process is started with: this environment, and on Linux large pages for its memory. Training writes gigabytes a
  * second into fresh memory, and asking the kernel for it 4 KB at a time takes a good part of a step. C libraries that do not

@@ -37,7 +37,8 @@ export interface ApiClient {
   // The type parameter names the wire type of the answer. It is believed, not checked: the server of the same package
   // prints it with that type.
   get<Answer>(path: string, query?: Query): Promise<Answer>;
-  post<Answer>(path: string, body?: object | FormData): Promise<Answer>;
+  post<Answer>(path: string, body?: object | FormData, headers?: Record<string, string>): Promise<Answer>;
+  put<Answer>(path: string, body: object): Promise<Answer>;
   delete<Answer>(path: string): Promise<Answer>;
   /** The untouched answer of a GET, for file contents and for what takes the server its time. */
   download(path: string): Promise<Response>;
@@ -65,8 +66,9 @@ export function createClient(options: {
     body?: object | FormData,
     signal: AbortSignal = options.signal,
     isPatient = false,
+    more: Record<string, string> = {},
   ): Promise<Response> {
-    const headers: Record<string, string> = {};
+    const headers: Record<string, string> = { ...more };
     if (options.apiKey !== null) headers["authorization"] = `Bearer ${options.apiKey}`;
     if (body !== undefined && !(body instanceof FormData)) headers["content-type"] = "application/json";
     let response: Response;
@@ -104,8 +106,9 @@ export function createClient(options: {
     baseUrl,
     get: async <Answer>(path: string, query: Query = {}) =>
       json<Answer>(await send("GET", path + queryText(query))),
-    post: async <Answer>(path: string, body?: object | FormData) =>
-      json<Answer>(await send("POST", path, body)),
+    post: async <Answer>(path: string, body?: object | FormData, headers: Record<string, string> = {}) =>
+      json<Answer>(await send("POST", path, body, options.signal, false, headers)),
+    put: async <Answer>(path: string, body: object) => json<Answer>(await send("PUT", path, body)),
     delete: async <Answer>(path: string) => json<Answer>(await send("DELETE", path)),
     download: (path) => send("GET", path, undefined, options.signal, true),
     async *stream<Event>(path: string, body: object, signal: AbortSignal) {

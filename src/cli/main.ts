@@ -1,7 +1,7 @@
 // The entry of the command line: settings in, exit code out, every failure as one message. Besides src/main.ts it is the
 // only file that reads the configuration, and `serve`, `check` and `models pull` are the only commands that load the server.
 import { CommanderError } from "commander";
-import { loadClientConfig, packageVersion } from "../config.ts";
+import { loadClientConfig, loadMigrationConfig, packageVersion } from "../config.ts";
 import { InvalidRequest, messageOf, TunesmithError } from "../errors.ts";
 import { ApiError, createClient, ServerUnreachable } from "./client.ts";
 import { check } from "./check.ts";
@@ -48,6 +48,19 @@ export async function run(words: readonly string[], terminal: Terminal): Promise
         signal: terminal.signal,
       }),
     }),
+    connectMigration: (options) => {
+      const { openAi, server } = loadMigrationConfig();
+      return {
+        terminal,
+        json: options.json ?? false,
+        openAi,
+        client: createClient({
+          baseUrl: options.baseUrl ?? server.baseUrl,
+          apiKey: options.apiKey ?? server.apiKey,
+          signal: terminal.signal,
+        }),
+      };
+    },
     serve: (options, json) => serve(options, terminal, json),
     check: (trainingFile, validationFile, options, json) =>
       check(trainingFile, validationFile, options, terminal, json),

@@ -1,5 +1,5 @@
 // The command tree: every command, argument and option on one screen each. What a command does is in its own file.
-import { Command, InvalidArgumentError, Option } from "commander";
+import { Command, Option } from "commander";
 import type { CheckOptions } from "./check.ts";
 import { addAliases } from "./aliases.ts";
 import { chat, type ChatOptions } from "./chat.ts";
@@ -25,17 +25,13 @@ import {
   projectsList,
   type CreateKeyOptions,
 } from "./keys.ts";
+import { addMigrate, type MigrationParts } from "./migrate-commands.ts";
 import { modelsDelete, modelsList } from "./models.ts";
+import { decimal, decimalOrAuto, integer, integerOrAuto, keyValue, list } from "./option-values.ts";
 import { LORA_TARGETS_HELP } from "./recipe-options.ts";
 import { ALL_PRECISIONS, EXPORT_FORMATS } from "../wire/export.ts";
 import { JOB_METHODS } from "../wire/fine-tuning.ts";
-import type { CommandContext, Terminal } from "./terminal.ts";
-
-export interface GlobalOptions {
-  baseUrl?: string;
-  apiKey?: string;
-  json?: boolean;
-}
+import type { CommandContext, GlobalOptions, Terminal } from "./terminal.ts";
 
 export interface ServeOptions {
   host?: string;
@@ -43,7 +39,7 @@ export interface ServeOptions {
 }
 
 /** What the tree needs from the process around it. */
-export interface ProgramParts {
+export interface ProgramParts extends MigrationParts {
   version: string;
   terminal: Terminal;
   /** The server that clients talk to when no option names one, for the help text. */
@@ -59,8 +55,6 @@ export interface ProgramParts {
     json: boolean,
   ): Promise<number>;
   verify(directory: string, json: boolean): Promise<number>;
-  /** Receives the exit code of the command that ran. */
-  finish(exitCode: number): void;
 }
 
 type Page = { limit?: number; after?: string };
@@ -144,6 +138,7 @@ export function buildProgram(parts: ProgramParts): Command {
   addModels(program, client, parts);
   addAliases(program, client, withPage);
   addExports(program, client, parts);
+  addMigrate(program, parts);
   addKeys(program, client);
 
   program
@@ -340,45 +335,4 @@ function withPage(command: Command): Command {
   return command
     .option("--limit <number>", "most rows to show", integer(1))
     .option("--after <id>", "go on after this one");
-}
-
-// --- Option values; what they may be beyond being numbers is the server's to say ---
-
-function integer(min = Number.MIN_SAFE_INTEGER, max = Number.MAX_SAFE_INTEGER) {
-  return (text: string): number => {
-    const value = Number(text);
-    if (!/^-?[0-9]+$/.test(text) || value < min || value > max) {
-      const lower = min === Number.MIN_SAFE_INTEGER ? "" : ` from ${min}`;
-      const upper = max === Number.MAX_SAFE_INTEGER ? "" : ` to ${max}`;
-      throw new InvalidArgumentError(`Expected a whole number${lower}${upper}.`);
-    }
-    return value;
-  };
-}
-
-function decimal(text: string): number {
-  const value = Number(text);
-  if (text.trim() === "" || !Number.isFinite(value)) throw new InvalidArgumentError("Expected a number.");
-  return value;
-}
-
-function integerOrAuto(text: string): number | "auto" {
-  return text === "auto" ? "auto" : integer(1)(text);
-}
-
-function decimalOrAuto(text: string): number | "auto" {
-  return text === "auto" ? "auto" : decimal(text);
-}
-
-function list(text: string): string[] {
-  return text
-    .split(",")
-    .map((part) => part.trim())
-    .filter((part) => part !== "");
-}
-
-function keyValue(text: string, earlier: Record<string, string> = {}): Record<string, string> {
-  const equals = text.indexOf("=");
-  if (equals < 1) throw new InvalidArgumentError("Expected key=value.");
-  return { ...earlier, [text.slice(0, equals)]: text.slice(equals + 1) };
 }

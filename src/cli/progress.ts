@@ -65,6 +65,28 @@ export async function createByteProgress(
   };
 }
 
+/** A bar over things that are counted; their number may grow meanwhile. */
+export async function createCountProgress(
+  terminal: Terminal,
+  what: string,
+): Promise<{ update(done: number, total: number, details?: string): void; stop(): void } | null> {
+  const bar = await createBar(terminal, "[{bar}] {value}/{total} {what}{details}");
+  if (bar === null) return null;
+  let running = false;
+  return {
+    update(done, total, details = "") {
+      if (!running) bar.start(total, done, { what, details });
+      running = true;
+      bar.setTotal(total);
+      bar.update(done, { details });
+    },
+    stop() {
+      if (running) bar.stop();
+      running = false;
+    },
+  };
+}
+
 /** A pace taken over less than this, in milliseconds, says little of the rest. */
 const SHORTEST_PACE_MS = 1_000;
 

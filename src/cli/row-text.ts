@@ -1,6 +1,7 @@
 // One row as the model sees it, each token marked by whether it carries loss: for a terminal in colours, for a pipe in
 // brackets, as a page in HTML.
 import type { ShownRowObject } from "../wire/preflight.ts";
+import { escaped } from "./html-text.ts";
 import { formatCount, type Terminal } from "./terminal.ts";
 
 /** Two shades each, so that neighbouring tokens can be told apart. */
@@ -73,12 +74,4 @@ span.loss { background: #c8f0c8; color: #000; border-color: #7c7; }
 <pre>${spans}</pre>
 </html>
 `;
-}
-
-function escaped(text: string): string {
-  return text
-    .replaceAll("&", "&amp;")
-    .replaceAll("<", "&lt;")
-    .replaceAll(">", "&gt;")
-    .replaceAll('"', "&quot;");
 }

@@ -72,6 +72,13 @@ export function formatDuration(seconds: number): string {
   return `${Math.floor(minutes / 60)}h${String(minutes % 60).padStart(2, "0")}m`;
 }
 
+/** Options that every command takes. */
+export interface GlobalOptions {
+  baseUrl?: string;
+  apiKey?: string;
+  json?: boolean;
+}
+
 /** What every client command gets. */
 export interface CommandContext {
   client: ApiClient;

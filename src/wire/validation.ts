@@ -134,7 +134,7 @@ export function onlyHarmless(harmless: readonly unknown[], words: string) {
     });
 }
 
-const METADATA_MAX_PAIRS = 16;
+export const METADATA_MAX_PAIRS = 16;
 const METADATA_MAX_KEY_LENGTH = 64;
 const METADATA_MAX_VALUE_LENGTH = 512;
 /** At most 16 pairs of short texts, as everywhere in this protocol. */

@@ -7,7 +7,7 @@ import { describe, expect, it } from "vitest";
 import { SETTINGS_PAGE, settingsPage } from "../../scripts/generate-docs.ts";
 import { buildProgram } from "../../src/cli/program.ts";
 import type { Terminal } from "../../src/cli/terminal.ts";
-import { CLIENT_SETTINGS, defaultText, SETTINGS } from "../../src/config.ts";
+import { CLIENT_SETTINGS, defaultText, MIGRATION_SETTINGS, SETTINGS } from "../../src/config.ts";
 import { CATALOGUE } from "../../src/model/catalogue.ts";
 import { OPERATIONS } from "../../src/wire/operations.ts";
 import { isCheckout, projectFiles, readProjectFile, ROOT } from "./source-files.ts";
@@ -30,6 +30,7 @@ describe("settings", () => {
     const variables = [
       ...Object.values(SETTINGS).map(({ variable }) => variable),
       ...Object.values(CLIENT_SETTINGS).flatMap((setting) => setting.variables),
+      ...Object.values(MIGRATION_SETTINGS).map(({ variable }) => variable),
     ];
     for (const variable of variables) expect(settingsPage()).toContain(`\`${variable}\``);
     expect(settingsPage()).not.toContain(defaultText(SETTINGS.homeDirectory, process.env));
@@ -78,6 +79,9 @@ describe("commands", () => {
     terminal: { signal: new AbortController().signal } as Terminal,
     defaultBaseUrl: "",
     connect: () => {
+      throw new Error("not to be run");
+    },
+    connectMigration: () => {
       throw new Error("not to be run");
     },
     serve: async () => 0,

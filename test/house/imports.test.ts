@@ -19,14 +19,16 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   training: ["model", "graph", "runtime", "data", "random", "package-program"],
   serving: ["model", "graph", "runtime", "data", "grammar", "random"],
   // Judges and embeddings are passed in, so that any model can be measured.
-  evals: ["data", "model", "wire"],
+  evals: ["data", "model", "wire", "random"],
   jobs: ["store", "data", "training", "wire", "package-program"],
   // How models are run is passed in, so that an export can be measured without knowing any engine.
   export: ["data", "model", "wire"],
+  // The servers it moves from and to are reached over HTTP; the one to move to is passed in.
+  migrate: ["wire", "random", "evals/intervals.ts", "data/file-lines.ts", "model/atomic-write.ts"],
   api: ["wire", "store", "serving", "evals", "export/archive.ts", "data:types"],
   // The command line reads the settings (it is an entry of the process, as main is) and starts the server. An export's folder is
   // unpacked and checked where there is no server.
-  cli: ["wire", "config", "main", "export/archive.ts", "export/verify.ts"],
+  cli: ["wire", "config", "main", "migrate", "export/archive.ts", "export/verify.ts"],
 };
 
 /** Packages only some rooms or files may import; Node's own modules and all others are free. */
