@@ -1,5 +1,6 @@
 // The calls to OpenAI that the way out needs, by Node's own fetch: bounded retries, Retry-After, pages. What is sent once and never again
 // without the caller's word is `attempt`. The key is in the Authorization header and nowhere else.
+import { setMaxListeners } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
 import type { z } from "zod";
 import { Cancelled, InvalidRequest, messageOf, TunesmithError, Unavailable } from "../errors.ts";
@@ -44,6 +45,8 @@ const MAX_WAIT_MS = 30_000;
 const MAX_RETRY_AFTER_MS = 120_000;
 /** Until a request's answer begins; of JSON, until it is complete. A listing of 10,000 files takes OpenAI seconds. */
 const ANSWER_TIMEOUT_MS = 60_000;
+/** More than any command has requests at a time. */
+const MAX_LISTENERS = 64;
 /** Pages of one list, so that a cursor that leads nowhere ends. */
 const MAX_PAGES = 10_000;
 
@@ -86,6 +89,8 @@ export function createOpenAiClient(access: OpenAiAccess, signal: AbortSignal): O
   const credentials: Record<string, string> = { authorization: `Bearer ${apiKey}` };
   if (access.organization !== null) credentials["openai-organization"] = access.organization;
   if (access.project !== null) credentials["openai-project"] = access.project;
+  // Every request in flight or at rest listens for the end; Node would warn of more than ten.
+  setMaxListeners(MAX_LISTENERS, signal);
   /** Until when all requests rest, because one was told to. */
   let restUntilMs = 0;
 
