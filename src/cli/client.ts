@@ -38,7 +38,6 @@ export interface ApiClient {
   // prints it with that type.
   get<Answer>(path: string, query?: Query): Promise<Answer>;
   post<Answer>(path: string, body?: object | FormData, headers?: Record<string, string>): Promise<Answer>;
-  put<Answer>(path: string, body: object): Promise<Answer>;
   delete<Answer>(path: string): Promise<Answer>;
   /** The untouched answer of a GET, for file contents and for what takes the server its time. */
   download(path: string): Promise<Response>;
@@ -108,7 +107,6 @@ export function createClient(options: {
       json<Answer>(await send("GET", path + queryText(query))),
     post: async <Answer>(path: string, body?: object | FormData, headers: Record<string, string> = {}) =>
       json<Answer>(await send("POST", path, body, options.signal, false, headers)),
-    put: async <Answer>(path: string, body: object) => json<Answer>(await send("PUT", path, body)),
     delete: async <Answer>(path: string) => json<Answer>(await send("DELETE", path)),
     download: (path) => send("GET", path, undefined, options.signal, true),
     async *stream<Event>(path: string, body: object, signal: AbortSignal) {

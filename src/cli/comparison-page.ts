@@ -17,7 +17,7 @@ interface Row {
 export function comparisonText(comparison: Comparison): string {
   const rows = rowsOf(comparison);
   return [
-    `${plain(comparison.old_model)} (old, from its recording) and ${plain(comparison.new_model)} (new), ${comparison.prompts} prompts\n`,
+    `${plain(comparison.old_model)} (old, from its recording) and ${plain(comparison.new_model)} (new), ${promptCount(comparison.prompts)}\n`,
     formatTable(
       [
         { heading: "MEASURE" },
@@ -32,12 +32,19 @@ export function comparisonText(comparison: Comparison): string {
         String(interval?.count ?? 0),
       ]),
     ),
-    comparison.answered < comparison.prompts
-      ? `${comparison.prompts - comparison.answered} prompts have no new answer; they count as no match.\n`
-      : "",
+    missingNote(comparison, "\n"),
     ...comparison.unmeasured.map(({ what, why }) => `${what} was not measured: ${plain(why)}\n`),
     `${comparison.worst.length} differences, the worst first, are side by side in the page.\n`,
   ].join("");
+}
+
+const promptCount = (count: number): string => (count === 1 ? "1 prompt" : `${count} prompts`);
+
+/** Empty where every prompt has its new answer. */
+function missingNote({ prompts, answered }: Comparison, end: string): string {
+  const missing = prompts - answered;
+  if (missing === 0) return "";
+  return `${promptCount(missing)} ${missing === 1 ? "has" : "have"} no new answer, which counts as no match.${end}`;
 }
 
 function rowsOf(comparison: Comparison): Row[] {
@@ -93,10 +100,8 @@ export function comparisonPage(comparison: Comparison): string {
     .join("\n");
   const notes = [
     ...comparison.unmeasured.map(({ what, why }) => `${what} was not measured: ${why}`),
-    ...(comparison.answered < comparison.prompts
-      ? [`${comparison.prompts - comparison.answered} prompts have no new answer; they count as no match.`]
-      : []),
-  ];
+    missingNote(comparison, ""),
+  ].filter((note) => note !== "");
   return `<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -114,7 +119,7 @@ pre { font: 13px/1.5 ui-monospace, monospace; white-space: pre-wrap; overflow-wr
 .fault { color: #a00; }
 </style>
 <h1>Old and new</h1>
-<p>Old: <b>${escaped(old)}</b>, from its recording. New: <b>${escaped(after)}</b>. ${comparison.prompts} prompts; intervals are 95 %, by the bootstrap with seed ${comparison.seed}.</p>
+<p>Old: <b>${escaped(old)}</b>, from its recording. New: <b>${escaped(after)}</b>. ${promptCount(comparison.prompts)}; intervals are 95 %, by the bootstrap with seed ${comparison.seed}.</p>
 <table>
 <tr><th>measure</th><th>mean</th><th>interval</th><th>over</th></tr>
 ${measures}

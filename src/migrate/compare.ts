@@ -287,7 +287,7 @@ function rowOf(
 function worstOf(pairs: readonly Pair[], rows: readonly ComparedRow[]): Difference[] {
   return rows
     .map((row, i) => ({ row, pair: pairs[i] as Pair }))
-    .filter(({ row }) => row.distance > 0)
+    .filter(({ row }) => row.distance > 0 || !row.exact_match)
     .sort((a, b) => b.row.distance - a.row.distance || a.row.line - b.row.line)
     .slice(0, SHOWN_DIFFERENCES)
     .map(({ row, pair }) => ({

@@ -159,12 +159,12 @@ export async function trainJudged(
 async function setAlias(
   client: TunesmithClient,
   { alias, origin }: Training,
-  target: string,
+  model: string,
 ): Promise<AliasOutcome> {
   if (alias === null) return { state: "unwanted", reason: null };
   try {
-    await client.put(`/tunesmith/aliases/${addressPart(alias)}`, {
-      target,
+    await client.post(`/tunesmith/aliases/${addressPart(alias)}`, {
+      model,
       reason: `trained again from ${origin}`,
     });
     return { state: "set", reason: null };

@@ -7,7 +7,6 @@ export interface TunesmithClient {
   readonly baseUrl: string;
   get<Answer>(path: string, query?: Record<string, string | number | undefined>): Promise<Answer>;
   post<Answer>(path: string, body?: object | FormData, headers?: Record<string, string>): Promise<Answer>;
-  put<Answer>(path: string, body: object): Promise<Answer>;
 }
 
 /** The HTTP status of what the server refused; null for all else. */

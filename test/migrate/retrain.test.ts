@@ -118,7 +118,7 @@ async function retrain(folder: string, baseUrl: string, ...more: string[]) {
 describe("what carries over", () => {
   test("data, hyperparameters, seed, suffix and metadata of a supervised job, and its old name", async () => {
     const folder = await pulledFolder();
-    const here = await server({ [`PUT ${ALIAS}`]: { object: "tunesmith.alias" } });
+    const here = await server({ [`POST ${ALIAS}`]: { object: "tunesmith.alias" } });
     const { code, of } = await retrain(folder, here.baseUrl, "--job", "ftjob-sft");
     expect(code).toBe(0);
     expect(of("ftjob-sft")).toMatchObject({
@@ -140,9 +140,9 @@ describe("what carries over", () => {
     });
     expect(here.uploads.get(here.jobs[0]?.training_file ?? "")).toContain("Ticket 11: my delivery.");
     expect(here.uploads.get(String(here.jobs[0]?.["validation_file"]))).toContain("Ticket 100");
-    const alias = here.asked.find(({ method }) => method === "PUT");
+    const alias = here.asked.find(({ path }) => path === ALIAS);
     expect(JSON.parse(alias?.body ?? "")).toEqual({
-      target: "ft:tiny:personal::here0000",
+      model: "ft:tiny:personal::here0000",
       reason: "trained again from ftjob-sft",
     });
   });
@@ -325,11 +325,11 @@ describe("a second run", () => {
       state: "not offered",
       reason: "This server has no aliases: use the new model's name in your code.",
     });
-    here.routes[`PUT ${ALIAS}`] = { object: "tunesmith.alias" };
+    here.routes[`POST ${ALIAS}`] = { object: "tunesmith.alias" };
     here.asked.length = 0;
     const second = await retrain(folder, here.baseUrl, "--job", "ftjob-sft");
     expect(second.of("ftjob-sft")).toMatchObject({ job: "ftjob-here0", alias: { state: "set" } });
-    expect(here.asked.filter(({ method }) => method === "POST")).toEqual([]);
+    expect(here.asked.filter(({ method, path }) => method === "POST" && path !== ALIAS)).toEqual([]);
   });
 
   test("trains again what failed here, and what was deleted", async () => {
@@ -356,7 +356,7 @@ describe("a second run", () => {
 
   test("an alias that the server refuses is said; --no-alias asks for none", async () => {
     const folder = await pulledFolder();
-    const here = await server({ [`PUT ${ALIAS}`]: sendError(409, "The name is a model's.") });
+    const here = await server({ [`POST ${ALIAS}`]: sendError(409, "The name is a model's.") });
     const refused = await retrain(folder, here.baseUrl, "--job", "ftjob-sft");
     expect(refused.of("ftjob-sft")).toMatchObject({
       state: "succeeded",
@@ -402,7 +402,7 @@ describe("distil", () => {
       choices: [answers[i] ?? { message: { content: `A${i}` }, finish_reason: "stop" }],
       usage: null,
     }));
-    const here = await server({ [`PUT ${ALIAS}`]: { object: "tunesmith.alias" } });
+    const here = await server({ [`POST ${ALIAS}`]: { object: "tunesmith.alias" } });
     const words = [
       "migrate",
       "openai",
