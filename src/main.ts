@@ -9,6 +9,7 @@ import { createApp } from "./api/app.ts";
 import type { GraderMeans } from "./api/graders.ts";
 import type { BaseModelCatalogue } from "./api/model-directory.ts";
 import type { RunExport } from "./api/model-export.ts";
+import type { ModelImporter } from "./api/model-import.ts";
 import { OwnRequests } from "./api/own-requests.ts";
 import { checkExposure, loadConfig, packageVersion, unknownVariables } from "./config.ts";
 import type { Config } from "./config.ts";
@@ -22,6 +23,7 @@ import { createWebhookSender } from "./jobs/webhook-request.ts";
 import type { Worker } from "./jobs/worker.ts";
 import { baseModelCatalogue, checkAliases, embeddingCatalogue, localModel } from "./main/base-models.ts";
 import { createRunExport, exportsDirectory } from "./main/export-model.ts";
+import { createImporter, sweepImports } from "./main/import-model.ts";
 import { asListeningError } from "./main/listening.ts";
 import { createBatchWorkers, createJobWorker } from "./main/workers.ts";
 import type { WorkerParts } from "./main/workers.ts";
@@ -61,6 +63,7 @@ export interface ServerOverrides {
   embeddingCatalogue?: BaseModelCatalogue;
   graders?: GraderMeans;
   runExport?: RunExport;
+  importer?: ModelImporter;
   /** Null: this process answers requests only, another one works on jobs. */
   createWorker?: ((parts: WorkerParts) => Worker) | null;
   /** Whether this process works on batches; left out: unless it only answers requests. */
@@ -178,6 +181,7 @@ async function wireServer(
   const threads = config.threads === 0 ? availableParallelism() : config.threads;
   // Nobody can ask any more for the exports of a server that was killed.
   await rm(exportsDirectory(config.homeDirectory), { recursive: true, force: true });
+  await sweepImports(config.homeDirectory, stores.models);
   const catalogue = overrides.catalogue ?? baseModelCatalogue(config);
   const engine = overrides.engine ?? new EmbeddedEngine({ threads });
   const embeddingEngine = overrides.embeddingEngine ?? new EncoderEngine({ threads });
@@ -208,6 +212,7 @@ async function wireServer(
         ),
       runExport:
         overrides.runExport ?? createRunExport({ homeDirectory: config.homeDirectory, threads, catalogue }),
+      importer: overrides.importer ?? createImporter(config),
       now,
       onJobsChanged: () => worker?.wake(),
       onBatchesChanged: () => batchWorkers.forEach((each) => each.wake()),

@@ -44,8 +44,7 @@ import type { ErrorAnswer } from "./error-answers.ts";
 import { checkpointPermissionRoutes } from "./checkpoint-permissions.ts";
 import { fileRoutes } from "./files.ts";
 import { fineTuningRoutes } from "./fine-tuning.ts";
-import { graderRoutes } from "./graders.ts";
-import type { GraderMeans } from "./graders.ts";
+import { graderRoutes, type GraderMeans } from "./graders.ts";
 import { createOnce, isCreation, mayCreate } from "./idempotency.ts";
 import type { Once } from "./idempotency.ts";
 import { keyRoutes } from "./keys.ts";
@@ -53,12 +52,12 @@ import { preflightRoutes } from "./preflight.ts";
 import type { RunPreflight } from "./preflight.ts";
 import { ModelDirectory } from "./model-directory.ts";
 import type { BaseModelCatalogue } from "./model-directory.ts";
-import { exportRoutes } from "./model-export.ts";
-import type { RunExport } from "./model-export.ts";
+import { exportRoutes, type RunExport } from "./model-export.ts";
+import { importRoutes, type ModelImporter } from "./model-import.ts";
 import { modelRoutes } from "./models.ts";
 import { addNotOffered } from "./not-offered.ts";
 import type { OwnRequests } from "./own-requests.ts";
-import { readJsonBodies, refuseUnusedBody } from "./request-bodies.ts";
+import { isArchive, readBodies, refuseUnusedBody } from "./request-bodies.ts";
 import { ShadowCopies } from "./shadow-copies.ts";
 import { uploadRoutes } from "./uploads.ts";
 import { storedCompletionRoutes } from "./stored-completions.ts";
@@ -91,6 +90,7 @@ export interface AppParts {
   graders: GraderMeans;
   runPreflight: RunPreflight;
   runExport: RunExport;
+  importer: ModelImporter;
   onJobsChanged: () => void;
   onBatchesChanged: () => void;
   /** Lets the requests of this process's own jobs in. */
@@ -145,6 +145,7 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
   const jobs = fineTuningRoutes({ ...parts, ...settings, directory });
   const model = modelRoutes({ ...parts, directory });
   const exported = exportRoutes({ ...parts, directory });
+  const imported = importRoutes({ ...parts, ...settings, directory, once });
   const chat = chatRoutes({ ...parts, directory, shadows });
   const completions = completionRoutes({ ...parts, directory });
   const stored = storedCompletionRoutes(parts);
@@ -199,6 +200,7 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
     "/v1/batches/:batch": { GET: batch.retrieve },
     "/v1/batches/:batch/cancel": { POST: batch.cancel },
     "/tunesmith/preflight": { POST: preflight.run },
+    "/tunesmith/models/import": { POST: imported.create },
     "/tunesmith/models/:model/export": { GET: exported.create },
     "/tunesmith/aliases": { GET: alias.list },
     "/tunesmith/aliases/:alias": { POST: alias.set, GET: alias.retrieve, DELETE: alias.delete },
@@ -268,7 +270,7 @@ function createFastify(
         headers: { "openai-version": OPENAI_VERSION, "openai-organization": organization },
       }),
   });
-  readJsonBodies(app);
+  readBodies(app);
   return app;
 }
 
@@ -376,10 +378,11 @@ function send(reply: FastifyReply, answer: ErrorAnswer): void {
     .send(answer.body);
 }
 
-/** A route that receives a form calls `once` itself, when it knows what has arrived. */
+/** A route that receives a form or an archive calls `once` itself, when it knows what has arrived. */
 function createdOnce(handler: Handler, url: string, once: Once): Handler {
   return async (request, reply) => {
-    if (request.isMultipart() || !isCreation(url, request.body)) return handler(request, reply);
+    if (request.isMultipart() || isArchive(request) || !isCreation(url, request.body))
+      return handler(request, reply);
     const create = async () => (await handler(request, reply)) as object;
     return once(request, reply, { content: request.body, create });
   };

@@ -11,7 +11,13 @@ import { chooseModel } from "./alias-choice.ts";
 
 /** Where base models come from, as the API needs it. */
 export interface BaseModelCatalogue {
-  list(): readonly { id: string; /** Unix seconds. */ created: number }[];
+  list(): readonly {
+    id: string;
+    /** Unix seconds. */
+    created: number;
+    /** Where the world knows it: owner/name on the Hugging Face hub. */
+    hubId?: string | null;
+  }[];
   isKnown(id: string): boolean;
   /** Where the model lies; may fetch it first, and stops when the signal aborts. */
   resolve(id: string, signal: AbortSignal): Promise<{ id: string; path: string }>;
@@ -74,6 +80,12 @@ export class ModelDirectory {
   /** Null when the name leads to no base model. */
   resolveBase(name: string): ResolvedBase | null {
     return this.#follow(name, (id) => this.#catalogue.isKnown(id));
+  }
+
+  /** The base model of the catalogue that has this id on the hub; null where there is none. */
+  resolveHubId(id: string): ResolvedBase | null {
+    const found = this.#catalogue.list().find(({ hubId }) => hubId?.toLowerCase() === id.toLowerCase());
+    return found === undefined ? null : { name: found.id, baseModel: found.id };
   }
 
   /** Null when the name leads to no embedding model. */

@@ -46,7 +46,7 @@ export function exportRoutes(parts: {
   let running = 0;
 
   async function promptFiles(model: Model): Promise<ExportJob["promptFiles"]> {
-    const job = await jobs.get(model.projectId, model.jobId);
+    const job = model.jobId === null ? null : await jobs.get(model.projectId, model.jobId);
     if (job === null) return [];
     const found: ExportJob["promptFiles"] = [];
     for (const [kind, id] of [

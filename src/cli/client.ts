@@ -1,5 +1,6 @@
 // A small HTTP client of the OpenAI-compatible API: requests, error envelopes, server-sent events. It retries nothing: a
 // person or a script sees each failure at once.
+import { Readable } from "node:stream";
 import { InvalidRequest, messageOf, TunesmithError } from "../errors.ts";
 import { patientFetch } from "./patient-fetch.ts";
 
@@ -41,6 +42,8 @@ export interface ApiClient {
   delete<Answer>(path: string): Promise<Answer>;
   /** The untouched answer of a GET, for file contents and for what takes the server its time. */
   download(path: string): Promise<Response>;
+  /** Posts an archive as it is read; the answer may take as long as it needs. */
+  postArchive<Answer>(path: string, query: Query, archive: Readable): Promise<Answer>;
   /** The JSON of each server-sent event up to `[DONE]`; throws ApiError when an event carries an error. */
   stream<Event>(path: string, body: object, signal: AbortSignal): AsyncIterable<Event>;
 }
@@ -62,19 +65,26 @@ export function createClient(options: {
   async function send(
     method: string,
     path: string,
-    body?: object | FormData,
+    body?: object | FormData | Readable,
     signal: AbortSignal = options.signal,
     isPatient = false,
     more: Record<string, string> = {},
   ): Promise<Response> {
     const headers: Record<string, string> = { ...more };
     if (options.apiKey !== null) headers["authorization"] = `Bearer ${options.apiKey}`;
-    if (body !== undefined && !(body instanceof FormData)) headers["content-type"] = "application/json";
+    const archive = body instanceof Readable ? body : undefined;
+    if (archive !== undefined) headers["content-type"] = "application/x-tar";
+    else if (body !== undefined && !(body instanceof FormData)) headers["content-type"] = "application/json";
     let response: Response;
     try {
       const url = addressOf(baseUrl, path);
       response = isPatient
-        ? await patientFetch(url, { headers, signal })
+        ? await patientFetch(url, {
+            method: archive === undefined ? "GET" : "POST",
+            headers,
+            signal,
+            body: archive,
+          })
         : await fetch(url, {
             method,
             headers,
@@ -82,7 +92,7 @@ export function createClient(options: {
             body: body === undefined ? null : body instanceof FormData ? body : JSON.stringify(body),
           });
     } catch (error) {
-      if (signal.aborted) throw error;
+      if (signal.aborted || error instanceof TunesmithError) throw error;
       throw unreachable(baseUrl, error);
     }
     if (!response.ok) throw await errorOf(response, baseUrl);
@@ -109,6 +119,8 @@ export function createClient(options: {
       json<Answer>(await send("POST", path, body, options.signal, false, headers)),
     delete: async <Answer>(path: string) => json<Answer>(await send("DELETE", path)),
     download: (path) => send("GET", path, undefined, options.signal, true),
+    postArchive: async <Answer>(path: string, query: Query, archive: Readable) =>
+      json<Answer>(await send("POST", path + queryText(query), archive, options.signal, true)),
     async *stream<Event>(path: string, body: object, signal: AbortSignal) {
       const response = await send("POST", path, body, signal);
       try {

@@ -33,7 +33,7 @@ export async function exportModel(
   let certificate: ExportCertificate;
   try {
     const archive = Readable.fromWeb(answer.body ?? new Blob([]).stream());
-    await unpackInto(incoming, archive, context.terminal.signal);
+    await unpackInto(incoming, archive, { signal: context.terminal.signal });
     const verified = await verifyExport(incoming, context.terminal.signal);
     if (verified.faults.length > 0)
       throw new Unavailable(

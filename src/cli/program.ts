@@ -6,6 +6,7 @@ import { chat, type ChatOptions } from "./chat.ts";
 import { exportModel } from "./export.ts";
 import { filesContent, filesDelete, filesGet, filesList, filesUpload } from "./files.ts";
 import { followJob } from "./follow.ts";
+import { modelsImport } from "./import.ts";
 import {
   jobsCancel,
   jobsCheckpoints,
@@ -268,6 +269,19 @@ function addModels(program: Command, client: Client, parts: ProgramParts): void 
     .action(async (model: string, _options: object, command: Command) => {
       parts.finish(await parts.pull(model, command.optsWithGlobals<GlobalOptions>().json ?? false));
     });
+  models
+    .command("import")
+    .description("take in a model: a PEFT adapter, a Hugging Face folder, a .gguf file, or what export wrote")
+    .argument("<path>", "folder, .gguf file or .tar archive of this machine")
+    .option(
+      "--name <text>",
+      "an adapter's suffix; a whole model's name (default: that of its file or folder)",
+    )
+    .option(
+      "--base <model>",
+      "base model on the server that an adapter is for, where its files name none known there",
+    )
+    .action(client(modelsImport));
   models
     .command("delete")
     .description("delete a fine-tuned model")

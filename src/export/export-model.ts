@@ -41,9 +41,10 @@ import { writeGgufAdapter, writeGgufModel, type GgufPrecision } from "./gguf-mod
 import { copiedVocabulary, vocabularyOf, type EndTokens } from "./gguf-vocabulary.ts";
 import { writeHuggingFaceModel } from "./huggingface-folder.ts";
 import { mergedWeights } from "./merged-weights.ts";
+import { readOrigin, type Origin } from "./import-record.ts";
 import { modelCard } from "./model-card.ts";
 import { modelfile } from "./modelfile.ts";
-import { comparedPrompts, MAX_PROMPT_TOKENS, type PromptFile } from "./prompts.ts";
+import { COMPARED_CONVERSATION, comparedPrompts, MAX_PROMPT_TOKENS, type PromptFile } from "./prompts.ts";
 import { flush, writeJson, writeTokenizerFiles } from "./tokenizer-files.ts";
 
 export interface ExportOptions {
@@ -56,8 +57,10 @@ export interface ExportOptions {
   base: { id: string; path: string };
   format: ExportFormat;
   precision: ExportPrecision | null;
-  /** job.json, where it is still there. */
+  /** job.json, where it is still there; of an imported model, null. */
   recipe: Record<string, unknown> | null;
+  /** The folder of an imported model's adapter says where it comes from; left out: a job here has made it. */
+  isImported?: boolean;
   /** Where prompts are looked for, in this order. */
   promptFiles: readonly PromptFile[];
   versions: Record<string, string>;
@@ -93,18 +96,23 @@ export async function exportModel(options: ExportOptions, openModel: OpenModel):
   const base = await openBaseModel(options.base.path);
   try {
     const baseSha256 = await sha256OfModel(options.base.path);
-    requireTrainedBase(options, baseSha256);
+    const origin = options.isImported ? await readOrigin(options.adapterDirectory) : null;
+    requireTrainedBase(options, origin, baseSha256);
     const adapter = await readAdapter(options.adapterDirectory, base.config);
     let certificate: ExportCertificate | undefined;
     await writeDirectoryAtomically(options.directory, async (directory) => {
       const encoding = encodingOf(base.tokenizer);
-      const about = aboutOf(options, baseSha256);
+      const about = aboutOf(options, origin, baseSha256);
       await writeFiles(directory, { options, base, adapter, encoding });
       const card = modelCard(about, !isFolder(base));
       await writeFileAtomically(join(directory, FILES.card), [card]);
       const distance = await measure(directory, { options, base, adapter, encoding, openModel });
       certificate = { ...about, distance, files: await filesOf(directory) };
-      await writeJson(join(directory, CERTIFICATE_FILE), certificate);
+      const earlier = origin?.certificate ?? null;
+      if (earlier === null || !isOfSameFiles(earlier.read, certificate))
+        return writeJson(join(directory, CERTIFICATE_FILE), certificate);
+      certificate = earlier.read;
+      await writeFileAtomically(join(directory, CERTIFICATE_FILE), [earlier.bytes]);
     });
     return certificate as ExportCertificate;
   } finally {
@@ -113,8 +121,12 @@ export async function exportModel(options: ExportOptions, openModel: OpenModel):
 }
 
 /** An adapter of other weights than those at hand would be measured, and merged, into the wrong ones. */
-function requireTrainedBase({ base, recipe, model }: ExportOptions, sha256: string): void {
-  const trained = (recipe?.["baseModel"] as { sha256?: string } | undefined)?.sha256;
+function requireTrainedBase(
+  { base, recipe, model }: ExportOptions,
+  origin: Origin | null,
+  sha256: string,
+): void {
+  const trained = origin?.baseSha256 ?? (recipe?.["baseModel"] as { sha256?: string } | undefined)?.sha256;
   if (trained === undefined || trained === sha256) return;
   throw new UnsupportedModel(
     `${model} was trained on ${base.id} with sha256 ${trained}; the files that are here now have ${sha256}. Put the files back that it was trained on.`,
@@ -122,10 +134,24 @@ function requireTrainedBase({ base, recipe, model }: ExportOptions, sha256: stri
   );
 }
 
+/** The same bytes keep the certificate that they came with: what it says of them is as true as on the day it was made. */
+function isOfSameFiles(earlier: ExportCertificate, now: ExportCertificate): boolean {
+  const listed = ({ format, precision, files }: ExportCertificate) =>
+    JSON.stringify([format, precision, files.map(({ name, bytes, sha256 }) => [name, bytes, sha256])]);
+  return listed(earlier) === listed(now);
+}
+
 type About = Omit<ExportCertificate, "distance" | "files">;
 
-function aboutOf(options: ExportOptions, baseSha256: string): About {
-  const { model, format, precision, base, recipe, versions } = options;
+function aboutOf(options: ExportOptions, origin: Origin | null, baseSha256: string): About {
+  const { model, format, precision, base, versions } = options;
+  const recipe = origin === null ? options.recipe : origin.recipe;
+  // Names and hashes of an imported model are its origin's, the job's own here.
+  const earlier = origin?.certificate?.read;
+  if (earlier !== undefined) {
+    const { object, version, base_model, data } = earlier;
+    return { object, version, model, format, precision, base_model, recipe, data, versions };
+  }
   const hashOf = (member: string): string | null =>
     (recipe?.[member] as { sha256: string } | null | undefined)?.sha256 ?? null;
   const training = hashOf("trainingData");
@@ -331,12 +357,7 @@ function requireSameText(
   writtenEnds: readonly number[],
 ): void {
   const encoding = encodingOf(tokenizer);
-  const conversation = [
-    { role: "user" as const, content: "One: 1, two: 2." },
-    { role: "assistant" as const, content: "Zwölf\n\n  and <more>." },
-    { role: "user" as const, content: "Thanks!" },
-  ];
-  const ids = (of: ChatEncoding) => JSON.stringify(encodePrompt(conversation, undefined, of));
+  const ids = (of: ChatEncoding) => JSON.stringify(encodePrompt(COMPARED_CONVERSATION, undefined, of));
   const lost: string[] = [];
   if (ids(encoding) !== ids(own.encoding)) lost.push("the chat template or the tokenizer");
   const ends = new Set([...stopTokenIds(encoding), ...writtenEnds]);

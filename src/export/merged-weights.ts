@@ -4,6 +4,7 @@ import { UnsupportedModel } from "../errors.ts";
 import { loraTensorName, type LoraAdapter } from "../model/adapter.ts";
 import type { TensorReader } from "../model/decoder-weights.ts";
 import { LORA_TARGET_PATH } from "../model/lora-targets.ts";
+import { firstNonFinite } from "./finite.ts";
 import { LARGEST_HALF } from "./quantize.ts";
 
 /** Reads as the base model does. Throws UnsupportedModel for a tensor that holds NaN or infinity. */
@@ -50,13 +51,12 @@ function addProduct(
 }
 
 function requireFinite(values: Float32Array, name: string): void {
-  for (let i = 0; i < values.length; i++) {
-    if (Number.isFinite(values[i])) continue;
+  const place = firstNonFinite(values);
+  if (place >= 0)
     throw new UnsupportedModel(
-      `The weights cannot be exported: value ${i} of "${name}" is ${values[i]}, expected a number. The adapter or the base model is damaged; train again or get the base model again.`,
+      `The weights cannot be exported: value ${place} of "${name}" is ${values[place]}, expected a number. The adapter or the base model is damaged; train again or get the base model again.`,
       { code: "unsupported_model", param: name },
     );
-  }
 }
 
 /** Throws UnsupportedModel where a value would become infinite as an f16. */

@@ -16,6 +16,13 @@ export const MAX_PROMPT_TOKENS = 256;
 /** Lines of a data file that are looked at for prompts. */
 const MAX_READ_LINES = 2_000;
 
+/** What two tokenizers with their templates are compared on: every role, digits, spaces that merge, and letters beyond ASCII. */
+export const COMPARED_CONVERSATION = [
+  { role: "user" as const, content: "One: 1, two: 2." },
+  { role: "assistant" as const, content: "Zwölf\n\n  and <more>." },
+  { role: "user" as const, content: "Thanks!" },
+];
+
 export interface PromptFile {
   kind: "validation_file" | "training_file";
   path: string;

@@ -41,7 +41,8 @@ export async function verifyExport(directory: string, signal?: AbortSignal): Pro
   return { certificate, faults };
 }
 
-async function readCertificate(directory: string): Promise<ExportCertificate> {
+/** Throws InvalidRequest where the folder has no readable certificate. */
+export async function readCertificate(directory: string): Promise<ExportCertificate> {
   const path = join(directory, CERTIFICATE_FILE);
   const refuse = (found: string) =>
     new InvalidRequest(

@@ -39,6 +39,7 @@ export function baseModelCatalogue(config: Config): BaseModelCatalogue {
       [...new Set([...namesOfKind("text"), ...aliased, ...installed()])].map((id) => ({
         id,
         created: BASE_MODELS_CREATED,
+        hubId: catalogueEntry(id)?.huggingFaceId ?? null,
       })),
     isKnown,
     resolve: shareWork((id, signal) => resolveBaseModel(id, { ...sourcesOf(config), signal })),

@@ -44,7 +44,8 @@ export function createRunExport(parts: {
     try {
       await mkdir(folder, { recursive: true });
       const base = await parts.catalogue.resolve(model.baseModel, signal);
-      const recipe = await readRecipe(join(parts.homeDirectory, "jobs", model.jobId));
+      const recipe =
+        model.jobId === null ? null : await readRecipe(join(parts.homeDirectory, "jobs", model.jobId));
       const directory = join(folder, "export");
       const options: ExportOptions = {
         directory,
@@ -54,6 +55,7 @@ export function createRunExport(parts: {
         format,
         precision,
         recipe: recipe === null ? null : { ...recipe },
+        isImported: model.jobId === null,
         promptFiles,
         versions: { ...currentVersions() },
       };

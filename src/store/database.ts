@@ -141,7 +141,8 @@ export interface ModelsTable {
   sequence: Sequence;
   id: Fixed<string>;
   projectId: Fixed<string>;
-  jobId: Fixed<string>;
+  /** Null for a model that was imported. */
+  jobId: Fixed<string | null>;
   createdAt: Fixed<number>;
   ownedBy: Fixed<string>;
   baseModel: Fixed<string>;

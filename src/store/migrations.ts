@@ -366,4 +366,30 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
     ) STRICT`,
     `CREATE INDEX alias_comparisons_by_alias ON alias_comparisons (project_id, name, sequence)`,
   ],
+  // A model that was imported has no job. SQLite cannot take a NOT NULL back, so the table is made again; permissions, which refer to
+  // it, find its rows again before the transaction ends.
+  [
+    `PRAGMA defer_foreign_keys = ON`,
+    `CREATE TABLE models_before AS SELECT * FROM models`,
+    `DROP TABLE models`,
+    `CREATE TABLE models (
+      sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+      id TEXT NOT NULL UNIQUE,
+      project_id TEXT NOT NULL,
+      job_id TEXT REFERENCES fine_tuning_jobs (id),
+      created_at INTEGER NOT NULL,
+      owned_by TEXT NOT NULL,
+      base_model TEXT NOT NULL,
+      requested_model TEXT NOT NULL,
+      adapter_directory TEXT NOT NULL,
+      deleted_at INTEGER
+    ) STRICT`,
+    `INSERT INTO models (sequence, id, project_id, job_id, created_at, owned_by, base_model, requested_model, adapter_directory, deleted_at)
+      SELECT sequence, id, project_id, job_id, created_at, owned_by, base_model, requested_model, adapter_directory, deleted_at
+      FROM models_before`,
+    `DROP TABLE models_before`,
+    `CREATE INDEX models_by_project ON models (project_id, sequence)`,
+    `CREATE INDEX models_living ON models (project_id, sequence) WHERE deleted_at IS NULL`,
+    `CREATE INDEX models_imported ON models (sequence) WHERE job_id IS NULL`,
+  ],
 ];

@@ -1,4 +1,4 @@
-// Fine-tuned models: what a succeeded job left. Base models are not rows; the catalogue knows them. A deleted model keeps its
+// Fine-tuned models: what a succeeded job left, and adapters that were imported. Base models are not rows; the catalogue knows them. A deleted model keeps its
 // row as a tombstone, so its name stays unknown to clients for ever and is never given out again.
 import { isAbsolute, relative, resolve } from "node:path";
 import type { Selectable } from "kysely";
@@ -6,7 +6,6 @@ import { Conflict } from "../errors.ts";
 import type { Database, DatabaseTransaction, ModelsTable } from "./database.ts";
 import { aliasOf, usableBy } from "./usable-models.ts";
 
-/** It belongs to its job's project. */
 export interface NewModel {
   /** ft:… */
   id: string;
@@ -21,7 +20,9 @@ export interface NewModel {
 
 /** `adapterDirectory` is absolute here. */
 export interface Model extends NewModel {
-  jobId: string;
+  /** The job that made it; null for one that was imported. */
+  jobId: string | null;
+  /** Its job's, or that of whoever imported it. */
   projectId: string;
   /** Unix seconds. */
   createdAt: number;
@@ -86,6 +87,26 @@ export class ModelStore {
       .execute();
   }
 
+  /** Shows an adapter that was imported: its folder is whole by now. */
+  async addImported(model: NewModel & { projectId: string }): Promise<{ createdAt: number }> {
+    const createdAt = Math.floor(this.#now() / 1000);
+    await this.#database
+      .transaction()
+      .execute((transaction) => insertModel(transaction, { ...model, jobId: null, createdAt }));
+    return { createdAt };
+  }
+
+  /** Folders of the imported adapters that there are, absolute: any other beside them is nobody's. */
+  async importedDirectories(): Promise<Set<string>> {
+    const rows = await this.#database
+      .selectFrom("models")
+      .select("adapterDirectory")
+      .where("jobId", "is", null)
+      .where("deletedAt", "is", null)
+      .execute();
+    return new Set(rows.map(({ adapterDirectory }) => resolve(this.#home, adapterDirectory)));
+  }
+
   /**
    * The model that was deleted, for whoever removes its adapter; null when there was none. Throws Conflict while an alias leads to
    * it: whoever asks for the alias would find no model.
@@ -129,10 +150,10 @@ function stillNamed(model: string, alias: { projectId: string; name: string }, p
   );
 }
 
-/** For the transaction that ends a job. */
+/** For the transaction that ends a job, and that of an import. */
 export async function insertModel(
   transaction: DatabaseTransaction,
-  model: NewModel & { jobId: string; projectId: string; createdAt: number },
+  model: NewModel & { jobId: string | null; projectId: string; createdAt: number },
 ): Promise<void> {
   const { id, jobId, projectId, createdAt, ownedBy, baseModel, requestedModel, adapterDirectory } = model;
   const inside = relative(".", adapterDirectory);

@@ -151,7 +151,7 @@ function describe(
   { scope, headers }: { scope: string | null; headers: readonly { $ref: string }[] },
   schemas: Schemas,
 ): OpenApiOperation {
-  const { id, tag, summary, body, form, example, open } = operation;
+  const { id, tag, summary, body, form, archive, example, open } = operation;
   const parameters = [
     ...pathParameters(operation.path).map(pathParameter),
     ...queryOf(operation, schemas),
@@ -168,7 +168,9 @@ function describe(
               encoding: { expires_after: { style: "deepObject", explode: true } as const },
             },
           }
-        : null;
+        : archive
+          ? { "application/x-tar": { schema: { type: "string", format: "binary" } } }
+          : null;
   return {
     operationId: id,
     tags: [tag],
@@ -231,8 +233,8 @@ const STATUSES: Readonly<Record<number, string>> = {
 
 /** The statuses of errors that an operation may answer. */
 export function errorStatuses(operation: Operation, scope: string | null): number[] {
-  const { path, body, form, errors = [], open } = operation;
-  const takesBody = body !== undefined || form !== undefined;
+  const { path, body, form, archive = false, errors = [], open } = operation;
+  const takesBody = body !== undefined || form !== undefined || archive;
   const statuses = [
     ...(open === "everybody" ? [] : [401, 403, 429]),
     ...(scope === null ? [] : [403]),

@@ -15,7 +15,7 @@ export const LORA_MODULES = [
 ] as const;
 
 /** A larger rank is full fine-tuning at LoRA's price: optimizer and checkpoints then outgrow a small base model. */
-const MAX_LORA_RANK = 256;
+export const MAX_LORA_RANK = 256;
 /** Four times the largest rank: what makes an adapter louder than that is the learning rate's to do. */
 const MAX_LORA_ALPHA = 1024;
 /** Above it hardly a token reaches the adapter. */

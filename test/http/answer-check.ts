@@ -29,7 +29,8 @@ export function watchAnswers(app: FastifyInstance): string[] {
         judge(errorEnvelope, payload);
         // What a value is called in JavaScript, where a message forgot to say it in words; unless the request has said it.
         const [name = null] = /\bundefined\b|\[object \w+\]/.exec(payload) ?? [];
-        const sent = request.url + JSON.stringify(request.body ?? null);
+        const { body } = request;
+        const sent = request.url + JSON.stringify(body instanceof Readable ? null : (body ?? null));
         if (name !== null && !sent.includes(name)) faults.push(`${where}: ${payload}`);
       } else if (request.method !== "HEAD") faults.push(`${where}: is no JSON`);
       return payload;

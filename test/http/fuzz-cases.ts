@@ -177,6 +177,7 @@ export async function fuzzCases(server: TestServer, headers: Record<string, stri
       path: `/tunesmith/models/${encodeURIComponent(model)}/export`,
       query: { format: "gguf", precision: "q8_0" },
     },
+    { id: "importModel", query: { name: "tri age", base: "smollm2-135m-instruct" } },
     { id: "listFiles", query: { ...page, order: "asc", purpose: "fine-tune" } },
     {
       id: "createFineTuningJob",

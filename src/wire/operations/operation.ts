@@ -42,6 +42,8 @@ export interface Operation {
   body?: z.ZodType;
   /** Of a multipart form, its file included. */
   form?: z.ZodType;
+  /** Whether the body is a tar archive. */
+  archive?: true;
   /** A body, form or query that is accepted once its ids exist. */
   example?: Readonly<Record<string, unknown>>;
   /** The schema of the 200 answer. */

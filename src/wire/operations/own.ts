@@ -12,6 +12,7 @@ import {
   projectObject,
 } from "../keys.ts";
 import { exportQuery } from "../export.ts";
+import { importedModel, importQuery } from "../import.ts";
 import { preflightObject, preflightRequest } from "../preflight.ts";
 import { createWebhookRequest, newWebhookObject, webhookDeleted, webhookList } from "../webhooks.ts";
 import type { Operation } from "./operation.ts";
@@ -44,6 +45,20 @@ export const OWN_OPERATIONS: readonly Operation[] = [
     query: exportQuery,
     example: { format: "peft" },
     answer: "application/x-tar",
+  },
+  {
+    method: "POST",
+    path: "/tunesmith/models/import",
+    id: "importModel",
+    tag: "Models",
+    summary: "Import a model",
+    description:
+      "The body is a tar archive without folders: a PEFT adapter, a Hugging Face model or a GGUF file, as an export writes them or another program. Everything is read and checked before anything is kept. A whole model needs the scope `admin`. One import is taken at a time.",
+    query: importQuery,
+    archive: true,
+    example: { name: "support", base: "smollm2-135m-instruct" },
+    answer: importedModel,
+    errors: [409, 507],
   },
   {
     method: "POST",
