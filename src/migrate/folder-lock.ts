@@ -1,7 +1,7 @@
 // One command at a time on a folder: a file that names the process that holds it. A holder that was killed is known by its process being
 // gone, so that nobody waits for it.
 import { randomBytes } from "node:crypto";
-import { open, readFile, rename, rm } from "node:fs/promises";
+import { link, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { Conflict } from "../errors.ts";
@@ -23,14 +23,7 @@ export async function withFolder<T>(directory: string, work: () => Promise<T>): 
 async function take(path: string, mine: string): Promise<void> {
   // The second time round a dead holder's file is out of the way.
   for (let round = 0; round < 2; round++) {
-    try {
-      const handle = await open(path, "wx");
-      await handle.writeFile(mine);
-      await handle.close();
-      return;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
-    }
+    if (await create(path, mine)) return;
     const holder = await readFile(path, "utf8").catch(() => "");
     if (isAlive(holder)) break;
     // Of two that find it dead, one moves it; the other finds it gone or taken anew.
@@ -44,9 +37,24 @@ async function take(path: string, mine: string): Promise<void> {
   );
 }
 
+/** The lock with its holder in it, at one moment: a file that is made first and filled then would look like a dead holder's. */
+async function create(path: string, mine: string): Promise<boolean> {
+  const prepared = `${path}.${randomBytes(4).toString("hex")}`;
+  try {
+    await writeFile(prepared, mine, { flag: "wx" });
+    await link(prepared, path);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
+    throw error;
+  } finally {
+    await rm(prepared, { force: true });
+  }
+}
+
 function isAlive(holder: string): boolean {
   const [pid, host] = holder.split(" ");
-  // Of another machine's processes nothing is known. An empty file is one that is just being written, or was cut short by a kill.
+  // Of another machine's processes nothing is known.
   if (host !== undefined && host !== hostname()) return true;
   const id = Number(pid);
   if (!Number.isSafeInteger(id) || id <= 0) return false;

@@ -328,7 +328,14 @@ describe("folders that are not what they should be", () => {
     expect(err).toContain(`Another command (process ${process.pid}`);
     writeFileSync(join(folder, ".lock"), `999999999 ${(await import("node:os")).hostname()} x\n`);
     await pulled(folder, 0);
-    expect(existsSync(join(folder, ".lock"))).toBe(false);
+    expect(readdirSync(folder).filter((name) => name.startsWith("."))).toEqual([]);
+  });
+
+  test("of two commands that begin together one works, and the other leaves it alone", async () => {
+    const folder = await good();
+    const results = await Promise.all([pull(folder), pull(folder)]);
+    expect(results.map(({ code }) => code).sort()).toEqual([0, 1]);
+    expect(results.find(({ code }) => code === 1)?.err).toContain("Another command");
   });
 });
 
