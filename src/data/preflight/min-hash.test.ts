@@ -29,6 +29,35 @@ describe("MinHash", () => {
     );
   });
 
+  it("is the least value of each hash function over all shingles, as unsigned numbers", () => {
+    const mix = (value: number) => {
+      const half = Math.imul(value ^ (value >>> 16), 0x85ebca6b);
+      const hash = Math.imul(half ^ (half >>> 13), 0xc2b2ae35);
+      return (hash ^ (hash >>> 16)) >>> 0;
+    };
+    const hashOf = (word: string) =>
+      [...word].reduce(
+        (hash, letter) => Math.imul(hash ^ letter.charCodeAt(0), 0x01000193) >>> 0,
+        0x811c9dc5,
+      );
+    fc.assert(
+      fc.property(words, (text) => {
+        const signature = signatureOf(text.join(" "));
+        fc.pre(signature !== null);
+        const hashes = text.map(hashOf);
+        const shingles = hashes
+          .slice(2)
+          .map((last, i) => [hashes[i] as number, hashes[i + 1] as number, last])
+          .map((three) => three.reduce((hash, next) => mix(Math.imul(hash, 31) + next), 0));
+        for (const i of [0, 1, 2, 77, 127]) {
+          const values = shingles.map((h) => (h + Math.imul(i, mix(h ^ 0x9e3779b9) | 1)) >>> 0);
+          expect(signature[i]).toBe(Math.min(...values));
+        }
+      }),
+      { seed: 7, numRuns: 50 },
+    );
+  });
+
   it("calls near what shares 0.85 of the hashes", () => {
     const signature = (different: number) =>
       Uint32Array.from({ length: 128 }, (_, i) => Number(i < different));
