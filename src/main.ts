@@ -48,6 +48,7 @@ import { FineTuningStore } from "./store/fine-tuning.ts";
 import { lockHome } from "./store/home-lock.ts";
 import type { HomeLock } from "./store/home-lock.ts";
 import { IdempotencyStore } from "./store/idempotency.ts";
+import { ModelExportStore } from "./store/model-exports.ts";
 import { ModelStore } from "./store/models.ts";
 import { sweepBlobs } from "./store/sweep.ts";
 import { UploadStore } from "./store/uploads.ts";
@@ -86,6 +87,7 @@ export interface Server {
     models: ModelStore;
     aliases: AliasStore;
     comparisons: AliasComparisonStore;
+    exported: ModelExportStore;
     batches: BatchStore;
     batchQueue: BatchQueue;
     webhooks: WebhookStore;
@@ -165,6 +167,7 @@ async function wireServer(
     models: new ModelStore(database, config.homeDirectory, now),
     aliases: new AliasStore(database, now),
     comparisons: new AliasComparisonStore(database, now),
+    exported: new ModelExportStore(database, now),
     batches: new BatchStore(database, now),
     batchQueue: new BatchQueue(database, now),
     webhooks: new WebhookStore(database, now),

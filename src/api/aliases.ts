@@ -16,11 +16,9 @@ import type { AliasDeleted, AliasMoveObject, AliasObject, ComparisonObject } fro
 import { listOf, listWithIds } from "../wire/list.ts";
 import type { List, ListWithIds } from "../wire/list.ts";
 import { parseRequest } from "../wire/validation.ts";
+import { callerName } from "./authentication.ts";
 import type { ModelDirectory } from "./model-directory.ts";
 import { unknownModel } from "./models.ts";
-
-/** Who changes an alias without a key of the database. */
-const OWNER = "owner";
 
 export function aliasRoutes(parts: {
   aliases: AliasStore;
@@ -32,7 +30,7 @@ export function aliasRoutes(parts: {
   function changeBy(request: FastifyRequest, reason?: string | null): Change {
     return {
       ...{ projectId: request.project, name: aliasName(request), reason: reason ?? null },
-      by: request.caller?.key?.id ?? OWNER,
+      by: callerName(request),
     };
   }
 

@@ -17,6 +17,7 @@ import type { CheckpointPermissionStore } from "../store/checkpoint-permissions.
 import type { FileStore } from "../store/files.ts";
 import type { FineTuningStore } from "../store/fine-tuning.ts";
 import type { IdempotencyStore } from "../store/idempotency.ts";
+import type { ModelExportStore } from "../store/model-exports.ts";
 import type { ModelStore } from "../store/models.ts";
 import type { ProjectStore } from "../store/projects.ts";
 import type { UploadStore } from "../store/uploads.ts";
@@ -50,6 +51,7 @@ import type { Once } from "./idempotency.ts";
 import { keyRoutes } from "./keys.ts";
 import { preflightRoutes } from "./preflight.ts";
 import type { RunPreflight } from "./preflight.ts";
+import { lineageRoutes } from "./lineage.ts";
 import { ModelDirectory } from "./model-directory.ts";
 import type { BaseModelCatalogue } from "./model-directory.ts";
 import { exportRoutes, type RunExport } from "./model-export.ts";
@@ -75,6 +77,7 @@ export interface AppParts {
   models: ModelStore;
   aliases: AliasStore;
   comparisons: AliasComparisonStore;
+  exported: ModelExportStore;
   batches: BatchStore;
   webhooks: WebhookStore;
   projects: ProjectStore;
@@ -158,6 +161,7 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
     ...parts,
     endpoints: () => BATCH_ENDPOINTS.filter((url) => routes[url]?.POST !== undefined),
   });
+  const lineage = lineageRoutes({ ...parts, directory, createJob: jobs.createJob });
   const alias = aliasRoutes({ ...parts, directory });
   const permission = checkpointPermissionRoutes(parts);
   const preflight = preflightRoutes({ ...parts, resolveJob: jobs.resolveJob });
@@ -201,6 +205,8 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
     "/v1/batches/:batch/cancel": { POST: batch.cancel },
     "/tunesmith/preflight": { POST: preflight.run },
     "/tunesmith/models/import": { POST: imported.create },
+    "/tunesmith/models/:model": { GET: lineage.show },
+    "/tunesmith/models/:model/rebase": { POST: lineage.rebase },
     "/tunesmith/models/:model/export": { GET: exported.create },
     "/tunesmith/aliases": { GET: alias.list },
     "/tunesmith/aliases/:alias": { POST: alias.set, GET: alias.retrieve, DELETE: alias.delete },

@@ -39,6 +39,11 @@ declare module "fastify" {
   }
 }
 
+/** Who asks, for what is written down: the id of a key of the database, or owner. */
+export function callerName({ caller }: FastifyRequest): string {
+  return caller?.key?.id ?? "owner";
+}
+
 /** Says who asks and sets the request's project. Throws Unauthorized or Forbidden unless the request may pass. */
 export type Authenticate = (request: FastifyRequest) => Promise<void>;
 

@@ -97,31 +97,36 @@ export function fineTuningRoutes(parts: {
     };
   }
 
+  async function createJob(projectId: string, body: CreateJobRequest): Promise<FineTuningJob> {
+    const { training, validation, base } = await resolveJob(projectId, body);
+    const job = await jobs.create(
+      {
+        projectId,
+        model: base.name,
+        baseModel: base.baseModel,
+        trainingFileId: training.id,
+        validationFileId: validation?.id ?? null,
+        suffix: body.suffix ?? null,
+        seed: body.seed ?? randomInt(MAX_SEED + 1),
+        method: requestedMethod(body),
+        hyperparameters: requestedHyperparameters(body),
+        metadata: body.metadata ?? null,
+      },
+      firstEvents,
+    );
+    onJobsChanged();
+    return toWire(job);
+  }
+
   return {
     /** The files and the model that a request names, or the refusal that its creation would get. */
     resolveJob,
 
-    create: async (request: FastifyRequest): Promise<FineTuningJob> => {
-      const body = parseRequest(createJobRequest, request.body);
-      const { training, validation, base } = await resolveJob(request.project, body);
-      const job = await jobs.create(
-        {
-          projectId: request.project,
-          model: base.name,
-          baseModel: base.baseModel,
-          trainingFileId: training.id,
-          validationFileId: validation?.id ?? null,
-          suffix: body.suffix ?? null,
-          seed: body.seed ?? randomInt(MAX_SEED + 1),
-          method: requestedMethod(body),
-          hyperparameters: requestedHyperparameters(body),
-          metadata: body.metadata ?? null,
-        },
-        firstEvents,
-      );
-      onJobsChanged();
-      return toWire(job);
-    },
+    /** For requests of other routes that end in a job. */
+    createJob,
+
+    create: async (request: FastifyRequest): Promise<FineTuningJob> =>
+      createJob(request.project, parseRequest(createJobRequest, request.body)),
 
     list: async (request: FastifyRequest): Promise<List<FineTuningJob>> => {
       const page = await jobs.list(request.project, parseRequest(listJobsQuery, request.query));

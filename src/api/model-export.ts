@@ -7,15 +7,17 @@ import { packFolder } from "../export/archive.ts";
 import type { BlobStore } from "../store/blobs.ts";
 import type { FileStore } from "../store/files.ts";
 import type { FineTuningStore } from "../store/fine-tuning.ts";
+import type { ModelExportStore } from "../store/model-exports.ts";
 import type { Model, ModelStore } from "../store/models.ts";
 import { EXPORT_PRECISIONS, exportQuery, precisionOf } from "../wire/export.ts";
 import type { ExportFormat, ExportPrecision } from "../wire/export.ts";
 import type { JobMethod } from "../wire/fine-tuning.ts";
 import { parseRequest } from "../wire/validation.ts";
+import { callerName } from "./authentication.ts";
 import { whenClientLeaves } from "./chat.ts";
 import { attachment } from "./files.ts";
 import type { ModelDirectory } from "./model-directory.ts";
-import { unknownModel } from "./models.ts";
+import { ownModel } from "./models.ts";
 
 /** What is to be exported, resolved to what lies on disk. */
 export interface ExportJob {
@@ -40,6 +42,7 @@ export function exportRoutes(parts: {
   files: FileStore;
   blobs: BlobStore;
   directory: ModelDirectory;
+  exported: ModelExportStore;
   stopping: AbortSignal;
 }) {
   const { models, jobs, files, blobs, directory } = parts;
@@ -65,16 +68,8 @@ export function exportRoutes(parts: {
       const { format, precision: wanted } = parseRequest(exportQuery, request.query);
       const precision = precisionOf(format, wanted);
       if (precision === undefined) throw wrongPrecision(format, wanted);
-      const { model: named } = request.params as { model: string };
-      const id = await directory.leadsTo(request.project, named);
-      if (directory.resolveBase(id) !== null || directory.resolveEmbedding(id) !== null)
-        throw new InvalidRequest(
-          `The model '${id}' is a base model: its files are not made here. Name a fine-tuned model (ft:…) or a checkpoint.`,
-          { code: "invalid_value", param: "model" },
-        );
-      const model = await models.get(request.project, id);
-      if (model === null) throw unknownModel(id);
-      const name = `${id.replaceAll(/[^\w.-]+/g, "-")}-${format}${precision === null ? "" : `-${precision}`}.tar`;
+      const model = await ownModel(request, parts);
+      const name = `${model.id.replaceAll(/[^\w.-]+/g, "-")}-${format}${precision === null ? "" : `-${precision}`}.tar`;
       const announce = () =>
         void reply.type("application/x-tar").header("content-disposition", attachment(name));
       // What a client may want to know beforehand is not worth the work.
@@ -97,6 +92,8 @@ export function exportRoutes(parts: {
           promptFiles: await promptFiles(model),
           signal,
         });
+        // Who may have the weights now is part of the model's story; without room on the disk to write it down, they stay here.
+        await parts.exported.add(model.id, { format, precision, by: callerName(request) });
         announce();
         const archive = packFolder(made.directory);
         archive.once("close", () => void made.remove().finally(end));

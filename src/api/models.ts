@@ -2,9 +2,9 @@
 import { rm } from "node:fs/promises";
 import type { FastifyRequest } from "fastify";
 import { Forbidden } from "./error-answers.ts";
-import { NotFound } from "../errors.ts";
+import { InvalidRequest, NotFound } from "../errors.ts";
 import type { ChatEngine } from "../serving/engine.ts";
-import type { ModelStore } from "../store/models.ts";
+import type { Model, ModelStore } from "../store/models.ts";
 import type { ModelDeleted, ModelList, ModelObject } from "../wire/models.ts";
 import type { ListedModel, ModelDirectory } from "./model-directory.ts";
 
@@ -58,6 +58,23 @@ function toModelObject(model: ListedModel): ModelObject {
       ...(model.aliasOf === undefined ? {} : { alias_of: model.aliasOf }),
     },
   };
+}
+
+/** A fine-tuned model of the request's own project; an alias stands for what it leads to. Throws NotFound, InvalidRequest. */
+export async function ownModel(
+  request: FastifyRequest,
+  { models, directory }: { models: ModelStore; directory: ModelDirectory },
+): Promise<Model> {
+  const id = await directory.leadsTo(request.project, modelId(request));
+  if (directory.resolveBase(id) !== null || directory.resolveEmbedding(id) !== null) {
+    throw new InvalidRequest(
+      `The model '${id}' is a base model: it was not trained here. Name a fine-tuned model (ft:…) or a checkpoint.`,
+      { code: "invalid_value", param: "model" },
+    );
+  }
+  const model = await models.get(request.project, id);
+  if (model === null) throw unknownModel(id);
+  return model;
 }
 
 const modelId = (request: FastifyRequest) => (request.params as { model: string }).model;

@@ -20,6 +20,8 @@ export function scopeOf(method: string, url: string): Scope | null {
   if (/^\/tunesmith\/aliases(\/|$)/.test(url)) return method === "GET" ? "read" : "train";
   // As a job does, it makes a model of the project; a whole model, of which a base model is made, asks for more by itself.
   if (url === "/tunesmith/models/import") return "train";
+  // What a model is made of is to read as its weights are; to make it anew is a job.
+  if (/^\/tunesmith\/models\/[^/]+(\/rebase)?$/.test(url)) return method === "GET" ? "read" : "train";
   if (url.startsWith("/tunesmith/") || /^\/v1\/fine_tuning\/checkpoints\//.test(url)) return "admin";
   if (!url.startsWith("/v1/")) return null;
   if (method === "GET") return "read";

@@ -27,7 +27,9 @@ import {
   type CreateKeyOptions,
 } from "./keys.ts";
 import { addMigrate, type MigrationParts } from "./migrate-commands.ts";
+import { modelsShow } from "./lineage.ts";
 import { modelsDelete, modelsList } from "./models.ts";
+import type { RebaseCommandOptions } from "./rebase.ts";
 import { decimal, decimalOrAuto, integer, integerOrAuto, keyValue, list } from "./option-values.ts";
 import { LORA_TARGETS_HELP } from "./recipe-options.ts";
 import { ALL_PRECISIONS, EXPORT_FORMATS } from "../wire/export.ts";
@@ -138,6 +140,7 @@ export function buildProgram(parts: ProgramParts): Command {
   addJobs(program, client);
   addModels(program, client, parts);
   addAliases(program, client, withPage);
+  addRebase(program, client);
   addExports(program, client, parts);
   addMigrate(program, parts);
   addKeys(program, client);
@@ -283,10 +286,38 @@ function addModels(program: Command, client: Client, parts: ProgramParts): void 
     )
     .action(client(modelsImport));
   models
+    .command("show")
+    .description("show where a model comes from and what became of it, as Markdown")
+    .argument("<model>", "fine-tuned model, checkpoint or alias")
+    .action(client(modelsShow));
+  models
     .command("delete")
     .description("delete a fine-tuned model")
     .argument("<model>")
     .action(client(modelsDelete));
+}
+
+function addRebase(program: Command, client: Client): void {
+  program
+    .command("rebase")
+    .description(
+      "train a model's data and recipe on another base, compare the two on held-out rows; exit code 1 when the gate is not passed",
+    )
+    .argument("<model>", "fine-tuned model, checkpoint or alias")
+    .requiredOption("--base <model>", "base model to train on")
+    .option("--held-out <file>", "JSONL of chats to score on; left out: the job's validation file")
+    .option("--grader <file>", "JSON of a grader; may be repeated", (path: string, paths: string[] = []) => [
+      ...paths,
+      path,
+    ])
+    .option("--alias <alias>", "alias to move to the new model if the gate is passed")
+    .option("--margin <share>", "what the new model may be worse by, with 95 % certainty", decimal, 0.05)
+    .option("--seed <number>", "of the intervals' resampling", integer(0), 0)
+    .action(
+      client(async (context, model: string, options: RebaseCommandOptions) =>
+        (await import("./rebase.ts")).rebase(context, model, options),
+      ),
+    );
 }
 
 function addExports(program: Command, client: Client, parts: ProgramParts): void {

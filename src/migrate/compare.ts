@@ -1,21 +1,16 @@
 // `compare`: a recording's answers against those of a model of the user's server, on the same prompts, with nothing of OpenAI's needed.
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { setTimeout as delay } from "node:timers/promises";
 import { InvalidRequest, messageOf } from "../errors.ts";
 import { meanInterval, type MeanInterval } from "../evals/intervals.ts";
 import { writeFileAtomically } from "../model/atomic-write.ts";
+import { askAll } from "./answers.ts";
 import { answerText, cosine, distance, measure, wordOverlap } from "./differences.ts";
 import { gradersOf, gradePair, type Grader, type GraderScores } from "./pair-grading.ts";
 import { lastUserText, type PromptMessage } from "./prompts.ts";
-import { findRecording, type AnswerMessage, type RecordedAnswer } from "./recording.ts";
+import { findRecording, type RecordedAnswer } from "./recording.ts";
 import { statusOf, type TunesmithClient } from "./tunesmith-client.ts";
 
-/** Prompts that the server answers side by side. */
-const ANSWERS_AT_A_TIME = 4;
-/** Tries of a prompt that the server is too busy for, and the wait between them. */
-const MAX_TRIES = 5;
-const BUSY_WAIT_MS = 2_000;
 /** Texts of one request for embeddings. */
 const EMBEDDED_AT_A_TIME = 32;
 /** Start of an answer that its embedding is made of; models of embeddings read no more than 8,192 tokens. */
@@ -154,56 +149,20 @@ export async function compare(
   };
 }
 
-/** Side by side; a prompt that the server refuses is a pair without a new answer. */
+/** A prompt that the server refuses is a pair without a new answer. */
 async function answerAll(
   client: TunesmithClient,
   recorded: readonly RecordedAnswer[],
   { newModel, onProgress }: CompareOptions,
 ): Promise<Pair[]> {
-  const pairs: Pair[] = [];
-  let next = 0;
-  let done = 0;
-  const worker = async (): Promise<void> => {
-    for (let i = next++; i < recorded.length; i = next++) {
-      const one = recorded[i] as RecordedAnswer;
-      const old = answerText(one.message);
-      try {
-        pairs[i] = { recorded: one, old, new: answerText(await ask(client, newModel, one)), fault: null };
-      } catch (error) {
-        const status = statusOf(error);
-        // A model that is not there, or a key that is not let in, is the same for all.
-        if (status === null || status === 401 || status === 403 || status === 404) {
-          next = recorded.length;
-          throw error;
-        }
-        pairs[i] = { recorded: one, old, new: null, fault: messageOf(error) };
-      }
-      onProgress(++done, recorded.length);
-    }
-  };
-  for (const outcome of await Promise.allSettled(Array.from({ length: ANSWERS_AT_A_TIME }, worker)))
-    if (outcome.status === "rejected") throw outcome.reason;
-  return pairs;
-}
-
-async function ask(
-  client: TunesmithClient,
-  model: string,
-  { request }: RecordedAnswer,
-): Promise<AnswerMessage> {
-  for (let tries = 1; ; tries++) {
-    try {
-      const answer = await client.post<{ choices: { message: AnswerMessage }[] }>("/chat/completions", {
-        ...request,
-        model,
-      });
-      return answer.choices[0]?.message ?? {};
-    } catch (error) {
-      const status = statusOf(error);
-      if ((status !== 503 && status !== 429) || tries >= MAX_TRIES) throw error;
-      await delay(BUSY_WAIT_MS);
-    }
-  }
+  const requests = recorded.map(({ request }) => request);
+  const answers = await askAll(client, newModel, requests, onProgress);
+  return recorded.map((one, i) => ({
+    recorded: one,
+    old: answerText(one.message),
+    new: answers[i]?.text ?? null,
+    fault: answers[i]?.fault ?? null,
+  }));
 }
 
 /** Cosine of each pair's embeddings; null where one of the texts is empty or missing. */

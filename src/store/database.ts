@@ -46,6 +46,7 @@ export interface Tables {
   aliases: AliasesTable;
   aliasMoves: AliasMovesTable;
   aliasComparisons: AliasComparisonsTable;
+  modelExports: ModelExportsTable;
 }
 
 /** Order of creation: grows by one a row and is never used twice, so lists have a stable order within one second. */
@@ -355,6 +356,15 @@ export interface AliasComparisonsTable {
   candidateAnswer: Fixed<string>;
   completionTokens: Fixed<number>;
   candidateCompletionTokens: Fixed<number>;
+}
+
+export interface ModelExportsTable {
+  sequence: Sequence;
+  model: Fixed<string>;
+  createdAt: Fixed<number>;
+  format: Fixed<string>;
+  precision: Fixed<string | null>;
+  madeBy: Fixed<string>;
 }
 
 /** How long a query waits for another process's write, in milliseconds; writes here take a few. */

@@ -392,4 +392,16 @@ export const MIGRATIONS: readonly (readonly string[])[] = [
     `CREATE INDEX models_living ON models (project_id, sequence) WHERE deleted_at IS NULL`,
     `CREATE INDEX models_imported ON models (sequence) WHERE job_id IS NULL`,
   ],
+  // Which exports of a model were handed out.
+  [
+    `CREATE TABLE model_exports (
+      sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+      model TEXT NOT NULL,
+      created_at INTEGER NOT NULL,
+      format TEXT NOT NULL,
+      precision TEXT,
+      made_by TEXT NOT NULL
+    ) STRICT`,
+    `CREATE INDEX model_exports_by_model ON model_exports (model, sequence)`,
+  ],
 ];

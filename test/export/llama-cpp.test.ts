@@ -2,7 +2,7 @@
 // writes here. Skipped where scripts/llama-env.sh has not put llama.cpp into .llama-cpp, and for the real model where it was not fetched.
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
-import { readFile, writeFile } from "node:fs/promises";
+import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
@@ -13,13 +13,10 @@ import { comparedPrompts } from "../../src/export/prompts.ts";
 import { openModelWith } from "../../src/main/export-model.ts";
 import { readAdapter } from "../../src/model/adapter.ts";
 import { openBaseModel } from "../../src/model/base-model.ts";
-import { modelConfigFromHuggingFace } from "../../src/model/huggingface-config.ts";
-import { writeSafetensors } from "../../src/model/safetensors.ts";
-import { tensorShapes } from "../../src/model/tensor-shapes.ts";
-import { createRandom } from "../../src/random.ts";
 import type { ExportPrecision } from "../../src/wire/export.ts";
 import { cachedModel } from "../real-model.ts";
 import { smollm2 } from "../smollm2.ts";
+import { makeTinyQwen3 } from "../tiny-qwen3.ts";
 import { exported, randomAdapter, tinyModel, unmeasured } from "./tiny-export.ts";
 
 const ROOT = join(import.meta.dirname, "../..");
@@ -144,21 +141,7 @@ describe.skipIf(!hasLlama)("in llama.cpp", () => {
     "a tiny Qwen3, whose q and k keep their rows and have norms of their own",
     async () => {
       const base = await tinyModel();
-      const changed = { architectures: ["Qwen3ForCausalLM"], model_type: "qwen3" };
-      const config = {
-        ...(JSON.parse(await readFile(join(base, "config.json"), "utf8")) as object),
-        ...changed,
-      };
-      await writeFile(join(base, "config.json"), JSON.stringify(config));
-      const random = createRandom(11);
-      const tensors = [...tensorShapes(modelConfigFromHuggingFace(config))].map(([name, shape]) => {
-        const length = shape.reduce((product, each) => product * each, 1);
-        const data = Float32Array.from({ length }, () =>
-          shape.length === 1 ? 0.5 + random.next() : 0.4 * (random.next() - 0.5),
-        );
-        return [name, { shape, data }] as const;
-      });
-      await writeSafetensors(join(base, "model.safetensors"), new Map(tensors));
+      await makeTinyQwen3(base);
       const { directory } = await randomAdapter(base);
       const { own, untrained, theirs } = await compare(base, directory, ["f16"]);
       const [f16, adapter] = theirs.map(({ answers }) => agreeing(own, answers));

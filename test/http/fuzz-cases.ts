@@ -100,6 +100,11 @@ export async function fuzzCases(server: TestServer, headers: Record<string, stri
     text: { format: { type: "json_schema", name: "a", schema: { type: "object" }, strict: false } },
   };
   return [
+    {
+      id: "rebaseModel",
+      path: `/tunesmith/models/${encodeURIComponent(model)}/rebase`,
+      body: { base, suffix: "new", seed: 3 },
+    },
     { id: "setAlias", path: "/tunesmith/aliases/other", body: { model, reason: "first" } },
     { id: "rollBackAlias", path: "/tunesmith/aliases/triage/rollback", body: { reason: "worse" } },
     {

@@ -114,6 +114,7 @@ const NAMING = ROUTES.filter((route) => {
 const BODIES: Readonly<Record<string, object>> = {
   "POST /v1/uploads/:upload/complete": { part_ids: ["part_x"] },
   "POST /v1/chat/completions/:completion": { metadata: {} },
+  "POST /tunesmith/models/:model/rebase": { base: BASE_MODEL },
   "POST /tunesmith/aliases/:alias/candidate": { model: BASE_MODEL, mode: "canary", percent: 10 },
 };
 

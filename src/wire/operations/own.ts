@@ -13,6 +13,8 @@ import {
 } from "../keys.ts";
 import { exportQuery } from "../export.ts";
 import { importedModel, importQuery } from "../import.ts";
+import { jobObject } from "../fine-tuning.ts";
+import { lineageObject, rebaseRequest } from "../lineage.ts";
 import { preflightObject, preflightRequest } from "../preflight.ts";
 import { createWebhookRequest, newWebhookObject, webhookDeleted, webhookList } from "../webhooks.ts";
 import type { Operation } from "./operation.ts";
@@ -33,6 +35,29 @@ export const OWN_OPERATIONS: readonly Operation[] = [
     body: preflightRequest,
     example: { model: "gpt-4o-mini", training_file: "file-abc123" },
     answer: preflightObject,
+  },
+  {
+    method: "GET",
+    path: "/tunesmith/models/{model}",
+    id: "getModelLineage",
+    tag: "Models",
+    summary: "Where a model comes from",
+    description:
+      "Data, recipe, parent, metrics, exports and aliases of a fine-tuned model of the project. A deleted training file leaves its id and its sha256.",
+    answer: lineageObject,
+  },
+  {
+    method: "POST",
+    path: "/tunesmith/models/{model}/rebase",
+    id: "rebaseModel",
+    tag: "Models",
+    summary: "Train a model once more on another base",
+    description:
+      "A job with the same data and recipe; what belongs to the base (learning rate, adapter, template) is chosen anew. `tunesmith rebase` also compares the two and moves an alias.",
+    body: rebaseRequest,
+    example: { base: "smollm2-135m-instruct" },
+    answer: jobObject,
+    errors: [409],
   },
   {
     method: "GET",
