@@ -11,6 +11,7 @@ import {
   countExamples,
   MAX_LINE_BYTES,
   MAX_NAMED_LINES,
+  PREFERENCE_FORMAT,
   readDataset,
 } from "./dataset.ts";
 import type { DatasetParam } from "./dataset.ts";
@@ -266,5 +267,48 @@ describe("what must not bring the process down", () => {
     const path = await save(ten.join("\n"));
     const options = { param: "training_file" as const, signal: AbortSignal.abort() };
     await expect(readDataset(path, options)).rejects.toThrow(Cancelled);
+  });
+});
+
+describe("lines and files that are bad through and through", () => {
+  it("of a line with thousands of faults a hundred are kept, of either method's data", async () => {
+    const extra = Object.fromEntries(Array.from({ length: 5_000 }, (_, i) => [`k${i}`, 0]));
+    const many = Array.from({ length: 5_000 }, () => ({}));
+    const bad = [
+      { ...example("a"), ...extra },
+      { messages: many },
+      { messages: [{ role: "user", content: many }] },
+      { messages: [{ role: "assistant", content: "", tool_calls: many }] },
+      { messages: [{ role: "user", content: "a", ...extra }] },
+    ];
+    const pairs = [
+      { ...extra, input: example("a"), preferred_output: [], non_preferred_output: [] },
+      { input: { messages: many }, preferred_output: [{}], non_preferred_output: [{}] },
+    ];
+    const counts: number[] = [];
+    const count = (_line: number, { length }: readonly unknown[]) => counts.push(length);
+    const path = await save(bad.map((value) => JSON.stringify(value)).join("\n"));
+    await checkLines(path, CHAT_FORMAT, undefined, undefined, count);
+    const { message } = await fault([JSON.stringify(bad[0]), ...ten].join("\n"));
+    expect(message).toContain(`example 1 contains an extra "k2"; and at least 97 more.`);
+    const pairPath = await save(pairs.map((value) => JSON.stringify(value)).join("\n"));
+    await checkLines(pairPath, PREFERENCE_FORMAT, undefined, undefined, count);
+    expect(counts).toEqual([...bad, ...pairs].map(() => 100));
+  });
+
+  it("blank lines in a row are told as one, and counted each", async () => {
+    const told: [number, number][] = [];
+    const path = await save(`${ten[0]}\n${"\n".repeat(3_000_000)}${ten[1]}\n\n${ten[2]}\n\n\n`);
+    const report = await checkLines(path, CHAT_FORMAT, undefined, undefined, (line, _faults, last) =>
+      told.push([line, last]),
+    );
+    expect(told).toEqual([
+      [2, 3_000_001],
+      [3_000_003, 3_000_003],
+    ]);
+    expect(report).toMatchObject({ exampleCount: 3, badLineCount: 3_000_001 });
+    expect(report.badLines.map(({ line }) => line)).toEqual(
+      Array.from({ length: MAX_NAMED_LINES }, (_, i) => i + 2),
+    );
   });
 });

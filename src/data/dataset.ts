@@ -3,9 +3,10 @@
 import { isUtf8 } from "node:buffer";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { Cancelled, DatasetError } from "../errors.ts";
+import { MAX_KEPT_FAULTS } from "./fault.ts";
 import type { Fault } from "./fault.ts";
 import { fileLines } from "./file-lines.ts";
-import { parseJson } from "./json-text.ts";
+import { parseJsonInSteps } from "./json-text.ts";
 import { foreignToPreference, readPreferenceExample } from "./preference-example.ts";
 import type { PreferenceExample } from "./preference-example.ts";
 import { foreignFormat, readTrainingExample } from "./training-example.ts";
@@ -130,8 +131,11 @@ function judge(report: DatasetReport, param: DatasetParam): void {
 /** Work on lines between two turns of the event loop, so that a server goes on answering. */
 const SLICE_MS = 10;
 
+/** Takes a line's faults; of blank lines in a row, which can be a hundred million, the last one too. */
+export type OnBadLine = (line: number, faults: readonly Fault[], lastLine: number) => void;
+
 /**
- * Checks a file whole without judging it; good lines go to `onExample`, each bad one to `onBadLine`. Throws Unavailable,
+ * Checks a file whole without judging it; good lines go to `onExample`, bad ones to `onBadLine`. Throws Unavailable,
  * Cancelled.
  */
 export async function checkLines<E>(
@@ -139,7 +143,7 @@ export async function checkLines<E>(
   format: DatasetFormat<E>,
   signal?: AbortSignal,
   onExample: (example: Line<E>) => void = () => undefined,
-  onBadLine: (line: number, faults: readonly Fault[]) => void = () => undefined,
+  onBadLine: OnBadLine = () => undefined,
 ): Promise<DatasetReport> {
   const report: DatasetReport = {
     exampleCount: 0,
@@ -149,30 +153,36 @@ export async function checkLines<E>(
     foreignFormat: null,
     method: format.method,
   };
-  const addBad = (line: number, faults: Fault[]) => {
-    addBadLine(report, line, faults);
-    onBadLine(line, faults);
+  const addBad = (line: number, faults: Fault[], lastLine = line) => {
+    addBadLine(report, line, faults, lastLine);
+    onBadLine(line, faults, lastLine);
   };
   let sliceEnd = performance.now() + SLICE_MS;
+  const giveWay = async () => {
+    if (performance.now() <= sliceEnd) return;
+    await nextTurn();
+    if (signal?.aborted) throw new Cancelled();
+    sliceEnd = performance.now() + SLICE_MS;
+  };
   const formats = new Set<ForeignFormat | null>();
   /** Blank lines are fine at the end of a file, so they count only once something follows. */
   let blankFrom: number | null = null;
-  for await (const { number, bytes, endsAt } of fileLines(path, { maxLineBytes: MAX_LINE_BYTES, signal })) {
+  const lines = fileLines(path, { maxLineBytes: MAX_LINE_BYTES, joinsEmptyLines: true, signal });
+  for await (const { number, bytes, endsAt } of lines) {
     report.bytes = endsAt;
-    if (performance.now() > sliceEnd) {
-      await nextTurn();
-      if (signal?.aborted) throw new Cancelled();
-      sliceEnd = performance.now() + SLICE_MS;
-    }
+    await giveWay();
     const text = bytes === null ? null : decodeUtf8(bytes);
     if (text?.trim() === "") {
       blankFrom ??= number;
       continue;
     }
-    for (let line = blankFrom ?? number; line < number; line++) addBad(line, [BLANK_LINE]);
+    if (blankFrom !== null) addBad(blankFrom, [BLANK_LINE], number - 1);
     blankFrom = null;
 
-    const parsed = text === null ? null : parseJson(text);
+    const parsing = parseJsonInSteps(text ?? "");
+    let step = parsing.next();
+    for (; step.done !== true; step = parsing.next()) await giveWay();
+    const parsed = text === null ? null : step.value;
     formats.add(parsed?.ok ? format.foreign(parsed.value) : null);
     if (bytes === null) addBad(number, [TOO_LONG]);
     else if (parsed === null) addBad(number, [number === 1 && isUtf16(bytes) ? UTF_16 : NOT_UTF_8]);
@@ -192,10 +202,13 @@ export async function checkLines<E>(
   return report;
 }
 
-/** Counts a line with faults, and keeps what is wrong with it while there are few. Lines come in file order. */
-export function addBadLine(found: BadLines, line: number, faults: Fault[]): void {
-  found.badLineCount++;
-  if (found.badLines.length < MAX_NAMED_LINES) found.badLines.push({ line, faults });
+/**
+ * Counts a line with faults, or all lines up to `lastLine`, and keeps what is wrong while there are few. Lines come in file order.
+ */
+export function addBadLine(found: BadLines, line: number, faults: Fault[], lastLine = line): void {
+  found.badLineCount += lastLine - line + 1;
+  for (let next = line; next <= lastLine && found.badLines.length < MAX_NAMED_LINES; next++)
+    found.badLines.push({ line: next, faults });
 }
 
 /** The error for lines in the right format that still cannot be trained on. */
@@ -284,7 +297,8 @@ function describeLine({ line, faults }: { line: number; faults: readonly Fault[]
     return `${place === undefined ? "" : `, ${place}`} ${text}`;
   });
   const rest = faults.length - clauses.length;
-  return `Example ${line}${clauses.join(`; example ${line}`)}${rest === 0 ? "" : `; and ${rest} more`}.`;
+  const more = faults.length < MAX_KEPT_FAULTS ? rest : `at least ${rest}`;
+  return `Example ${line}${clauses.join(`; example ${line}`)}${rest === 0 ? "" : `; and ${more} more`}.`;
 }
 
 const named = (faults: readonly Fault[]): readonly Fault[] => faults.slice(0, MAX_FAULTS_PER_LINE);

@@ -23,6 +23,9 @@ export interface FaultDetails {
   fix?: string;
 }
 
+/** Faults of one line that are kept: a line of 8 MB can have millions, and no person reads so many. Then reading it ends. */
+export const MAX_KEPT_FAULTS = 100;
+
 export type JsonObject = Record<string, unknown>;
 
 export function isObject(value: unknown): value is JsonObject {

@@ -5,6 +5,8 @@ import { Cancelled, messageOf, Unavailable } from "../errors.ts";
 export interface FileLine {
   /** 1-based. */
   number: number;
+  /** Of a run of empty lines, where those are asked for as one: the last of them; else the line itself. */
+  lastNumber: number;
   /** Without line feed, carriage return before it, or byte order mark; null when longer than the limit. */
   bytes: Buffer | null;
   /** Bytes of the file up to the line's end. */
@@ -13,6 +15,8 @@ export interface FileLine {
 
 export interface FileLinesOptions {
   maxLineBytes: number;
+  /** Empty lines in a row come as one: a file of line feeds would else be a hundred million lines. */
+  joinsEmptyLines?: boolean;
   signal?: AbortSignal | undefined;
 }
 
@@ -28,7 +32,7 @@ const BYTE_ORDER_MARK = Buffer.from([0xef, 0xbb, 0xbf]);
  */
 export async function* fileLines(
   path: string,
-  { maxLineBytes, signal }: FileLinesOptions,
+  { maxLineBytes, joinsEmptyLines = false, signal }: FileLinesOptions,
 ): AsyncGenerator<FileLine, void, void> {
   let number = 1;
   let parts: Buffer[] = [];
@@ -45,7 +49,8 @@ export async function* fileLines(
     const bytes = length > maxLineBytes + LINE_END_BYTES ? null : trimmed(Buffer.concat(parts), number === 1);
     parts = [];
     length = 0;
-    return { number: number++, bytes: bytes !== null && bytes.length > maxLineBytes ? null : bytes, endsAt };
+    const kept = bytes !== null && bytes.length > maxLineBytes ? null : bytes;
+    return { number, lastNumber: number++, bytes: kept, endsAt };
   };
   try {
     for await (const chunk of createReadStream(path, {
@@ -54,6 +59,14 @@ export async function* fileLines(
       if (signal?.aborted) throw new Cancelled();
       let start = 0;
       for (let end = chunk.indexOf(LINE_FEED); end !== -1; end = chunk.indexOf(LINE_FEED, start)) {
+        if (joinsEmptyLines && length === 0 && end === start) {
+          while (chunk[start] === LINE_FEED) start++;
+          const count = start - end;
+          endsAt += count;
+          number += count;
+          yield { number: number - count, lastNumber: number - 1, bytes: chunk.subarray(0, 0), endsAt };
+          continue;
+        }
         add(chunk.subarray(start, end));
         endsAt++;
         start = end + 1;

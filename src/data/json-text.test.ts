@@ -1,7 +1,7 @@
 // What parseJson finds that JSON.parse hides, and that it finds nothing else.
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { MAX_JSON_DEPTH, parseJson } from "./json-text.ts";
+import { MAX_JSON_DEPTH, parseJson, parseJsonInSteps } from "./json-text.ts";
 
 describe("parseJson", () => {
   it("gives what JSON.parse gives for every text JSON.stringify can write", () => {
@@ -67,4 +67,11 @@ describe("parseJson", () => {
     const text = JSON.stringify({ a: '\n"\\'.repeat(1_000_000) });
     expect(parseJson(text).ok).toBe(true);
   });
+});
+
+it("gives way many times within a long text", () => {
+  const steps = parseJsonInSteps(`[${"1,".repeat(100_000)}1]`);
+  let count = 0;
+  while (steps.next().done !== true) count += 1;
+  expect(count).toBeGreaterThan(40);
 });

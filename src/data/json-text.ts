@@ -9,13 +9,22 @@ export const MAX_JSON_DEPTH = 128;
 
 /** Parses one JSON text, or says in a clause what is wrong with it. */
 export function parseJson(text: string): ParsedJson {
+  const steps = parseJsonInSteps(text);
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done === true) return value;
+  }
+}
+
+/** As parseJson, giving way now and then: a text of megabytes takes seconds. */
+export function* parseJsonInSteps(text: string): Generator<void, ParsedJson, void> {
   let value: unknown;
   try {
     value = JSON.parse(text);
   } catch (error) {
     return { ok: false, fault: `is not valid JSON: ${messageOf(error)}` };
   }
-  const fault = findHiddenFault(text);
+  const fault = yield* findHiddenFault(text);
   return fault === null ? { ok: true, value } : { ok: false, fault };
 }
 
@@ -54,10 +63,15 @@ function endOfString(text: string, start: number): number {
 
 const NUMBER_CHARACTERS = "0123456789.eE+-";
 
-function findHiddenFault(text: string): string | null {
+/** Tokens looked at between two steps: about a millisecond. */
+const STEP_TOKENS = 4_096;
+
+function* findHiddenFault(text: string): Generator<void, string | null, void> {
   const stack: Level[] = [];
   let isKeyNext = false;
+  let seen = 0;
   for (const token of tokens(text)) {
+    if (++seen % STEP_TOKENS === 0) yield;
     const level = stack.at(-1);
     switch (token[0]) {
       case "{":

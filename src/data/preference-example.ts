@@ -1,7 +1,7 @@
 // One line of preference data: a prompt and two answers to it, or the faults a person must mend. The format is OpenAI's; messages
 // and tools are read as those of supervised data are (training-example.ts). It knows no files and no tokens.
 import type { ChatMessage, ToolDefinition } from "./chat-message.ts";
-import { describe, isObject, missingMember } from "./fault.ts";
+import { describe, isObject, MAX_KEPT_FAULTS, missingMember } from "./fault.ts";
 import type { Fault, FaultKind, JsonObject } from "./fault.ts";
 import { readTrainingExample } from "./training-example.ts";
 import type { ForeignFormat } from "./training-example.ts";
@@ -85,6 +85,7 @@ class PreferenceReader {
     }
     for (const [index, message] of messages.entries()) {
       if (!isObject(message) || message["role"] !== "assistant" || message["weight"] !== 1) continue;
+      if (this.faults.length >= MAX_KEPT_FAULTS) break;
       this.#fault("content", "has weight 1 in input; only the outputs are trained on", {
         message: index + 1,
       });
@@ -127,6 +128,7 @@ class PreferenceReader {
     const chat = { ...rest, ...withTools, messages: [...prompt, output.message] };
     const { example, faults } = readTrainingExample(chat);
     for (const fault of faults) {
+      if (this.faults.length >= MAX_KEPT_FAULTS) break;
       const isOutput = fault.message === prompt.length + 1;
       if (isOutput) this.faults.push({ ...fault, message: null, part: output.name });
       else if (withInput) this.faults.push(fault);
@@ -137,6 +139,7 @@ class PreferenceReader {
   #refuseExtra(value: JsonObject, allowed: readonly string[], part: string | null): void {
     for (const key of Object.keys(value)) {
       if (allowed.includes(key)) continue;
+      if (this.faults.length >= MAX_KEPT_FAULTS) return;
       const where = part === null ? "" : ` in ${part}`;
       this.#fault("shape", `contains an extra ${describe(key)}${where}`, {
         fix: `leave ${describe(key)} out`,
@@ -152,7 +155,7 @@ class PreferenceReader {
   }
 
   #fault(kind: FaultKind, text: string, more: Partial<Omit<Fault, "kind" | "text">> = {}): null {
-    this.faults.push({ kind, message: null, text, ...more });
+    if (this.faults.length < MAX_KEPT_FAULTS) this.faults.push({ kind, message: null, text, ...more });
     return null;
   }
 }

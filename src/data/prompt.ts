@@ -12,6 +12,8 @@ import type { ChatMessage, ToolDefinition } from "./chat-message.ts";
 import type { ChatTemplate } from "./chat-template.ts";
 import { anyOf } from "./tokenizer.ts";
 import type { Tokenizer } from "./tokenizer.ts";
+import { joined } from "./word-encoder.ts";
+import type { TokenParts } from "./word-encoder.ts";
 
 /** What turns conversations of one model into ids. */
 export interface ChatEncoding {
@@ -25,8 +27,18 @@ export function encodePrompt(
   tools: readonly ToolDefinition[] | undefined,
   encoding: ChatEncoding,
 ): number[] {
+  return joined(encodePromptInParts(messages, tools, encoding));
+}
+
+/** As encodePrompt, part by part, so that a server can answer others in between; parts may be empty. */
+export function* encodePromptInParts(
+  messages: readonly ChatMessage[],
+  tools: readonly ToolDefinition[] | undefined,
+  encoding: ChatEncoding,
+): TokenParts {
   const conversation = new RenderedConversation(messages, tools, encoding);
-  return conversation.pieces.flatMap((piece) => conversation.encode(piece.text));
+  yield [];
+  for (const { text } of conversation.pieces) yield* conversation.encodeInParts(text);
 }
 
 /** A stretch of a rendered conversation. */
@@ -96,15 +108,21 @@ export class RenderedConversation {
 
   /** Ids of a rendered text; special tokens are those the template wrote. */
   encode(text: string): number[] {
+    return joined(this.encodeInParts(text));
+  }
+
+  /** As encode, part by part. */
+  *encodeInParts(text: string): TokenParts {
     const { tokenizer } = this.#encoding;
-    if (!this.#protection.isIn(text)) return tokenizer.encode(text);
-    return text
-      .split(anyOf(tokenizer.specialTokens))
-      .flatMap((part) =>
-        this.#protection.isIn(part)
-          ? tokenizer.encodePlain(this.#protection.restore(part))
-          : tokenizer.encode(part),
-      );
+    const protection = this.#protection;
+    if (!protection.isIn(text)) {
+      yield* tokenizer.encodeInParts(text);
+      return;
+    }
+    for (const part of text.split(anyOf(tokenizer.specialTokens))) {
+      if (protection.isIn(part)) yield* tokenizer.encodePlainInParts(protection.restore(part));
+      else yield* tokenizer.encodeInParts(part);
+    }
   }
 
   /** Where each assistant message's turn begins in the text, behind the turn's head ("<|im_start|>assistant\n"). */

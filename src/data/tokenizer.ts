@@ -4,8 +4,9 @@
 import * as library from "@huggingface/tokenizers";
 import { messageOf, UnsupportedModel } from "../errors.ts";
 import { createSentencePieceModel, isSentencePiece, sentencePieceBytes } from "./sentence-piece.ts";
-import { anyOf, createWordEncoder, GPT2_PATTERN, splitterAt } from "./word-encoder.ts";
-import type { LibraryTokenizer } from "./word-encoder.ts";
+import { createTokenBound } from "./token-bound.ts";
+import { anyOf, createWordEncoder, givingWay, GPT2_PATTERN, joined, splitterAt } from "./word-encoder.ts";
+import type { LibraryTokenizer, TokenParts } from "./word-encoder.ts";
 
 export { anyOf, type LibraryTokenizer };
 
@@ -28,6 +29,12 @@ export interface Tokenizer {
   encode(text: string): number[];
   /** As encode, but a special token's text stays ordinary text: for what a user or a file wrote. */
   encodePlain(text: string): number[];
+  /** As encode, part by part, so that a server can answer others in between; parts may be empty. */
+  encodeInParts(text: string): TokenParts;
+  /** As encodePlain, likewise. */
+  encodePlainInParts(text: string): TokenParts;
+  /** Ids that any encoding of the text has at least, from its bytes alone; stops counting beyond `enough`. */
+  readonly leastTokens: (text: string, enough: number) => number;
   /** The text of the ids, bytes that are no UTF-8 as U+FFFD. Never tidies spaces: decode(encode(x)) is x. */
   decode(ids: Iterable<number>, options?: DecodeOptions): string;
   /** The id of a token by its exact text, added tokens included. */
@@ -55,10 +62,12 @@ interface AddedToken {
 
 /** What the two kinds of tokenizers differ in. */
 interface TextModel {
-  /** As Tokenizer.encode, for a text that is not empty. */
-  encode(text: string): number[];
+  /** As Tokenizer.encodeInParts, for a text that is not empty. */
+  encode(text: string): TokenParts;
   /** Ids of a text without added tokens in it. */
-  encodePiece(text: string): number[];
+  encodePiece(text: string): TokenParts;
+  /** What is encoded in a text's stead, as long as its tokens' bytes. */
+  normalize: (text: string) => string;
   /** The id of a token of the vocabulary. */
   tokenId(text: string): number | undefined;
   /** By id. */
@@ -80,14 +89,23 @@ export function createTokenizer(files: TokenizerFiles): Tokenizer {
   const bytesOfId = model.tokenBytes;
   const tokenId = (text: string) => addedIds.get(text) ?? model.tokenId(text);
 
-  const encodePiece = (text: string): number[] => {
-    const known = addedIds.get(text);
-    return known !== undefined && !specialIds.has(known) ? [known] : model.encodePiece(text);
-  };
-
   const self: Tokenizer = {
-    encode: (text) => (text === "" ? [] : model.encode(text)),
-    encodePlain: (text) => plainSplitter(text).flatMap(encodePiece),
+    encode: (text) => joined(self.encodeInParts(text)),
+    encodePlain: (text) => joined(self.encodePlainInParts(text)),
+    *encodeInParts(text) {
+      if (text !== "") yield* model.encode(text);
+    },
+    *encodePlainInParts(text) {
+      for (const piece of plainSplitter(text)) {
+        const known = addedIds.get(piece);
+        if (known !== undefined && !specialIds.has(known)) yield [known];
+        else yield* model.encodePiece(piece);
+      }
+    },
+    leastTokens: createTokenBound(
+      bytesOfId.filter((_, id) => !specialIds.has(id)),
+      model.normalize,
+    ),
     decode: (ids, options = {}) => {
       const stream = createTextStream(self, options);
       const parts: string[] = [];
@@ -110,11 +128,12 @@ function byteLevelModel(
   added: readonly AddedToken[],
 ): TextModel {
   const bytePair = loadTokenizer(json, tokenizerConfig);
-  const { model } = bytePair;
+  const { model, normalizer } = bytePair;
   const words = createWordEncoder(bytePair, json, tokenizerConfig);
   return {
     encode: (text) => words.encode(text),
     encodePiece: (text) => words.encodeText(text),
+    normalize: (text) => normalizer?.normalize(text) ?? text,
     tokenId: (text) => model.tokens_to_ids.get(text),
     tokenBytes: tokenByteTable(model.vocab, added, byteLevelBytes),
   };
@@ -124,15 +143,22 @@ function sentencePieceModel(json: Record<string, unknown>, added: readonly Added
   const model = createSentencePieceModel(json);
   const addedIds = new Map(added.map((token) => [token.content, token.id]));
   const split = splitterAt([...addedIds.keys()]);
+  const encodePiece = function* (text: string): TokenParts {
+    yield yield* givingWay(model.encodePiece(text));
+  };
   // Added tokens other than special ones are text, and written as the vocabulary is.
   const special = added.filter((token) => token.special);
   return {
-    encode: (text) =>
-      split(text).flatMap((piece) => {
+    *encode(text) {
+      for (const piece of split(text)) {
         const id = addedIds.get(piece);
-        return id === undefined ? model.encodePiece(piece) : [id];
-      }),
-    encodePiece: model.encodePiece,
+        if (id === undefined) yield* encodePiece(piece);
+        else yield [id];
+      }
+    },
+    encodePiece,
+    // Spaces are written as another character; their tokens' bytes are those of the text.
+    normalize: (text) => text,
     tokenId: model.tokenId,
     tokenBytes: tokenByteTable(model.vocab, special, sentencePieceBytes),
   };

@@ -2,7 +2,7 @@
 // is OpenAI's; deprecated function calls become tool calls. It knows no files and no tokens.
 import { ROLES } from "./chat-message.ts";
 import type { ChatMessage, Role, ToolCall, ToolDefinition } from "./chat-message.ts";
-import { describe, isObject, missingMember } from "./fault.ts";
+import { describe, isObject, MAX_KEPT_FAULTS, missingMember } from "./fault.ts";
 import type { Fault, FaultDetails, FaultKind, JsonObject } from "./fault.ts";
 import { parseJson } from "./json-text.ts";
 
@@ -23,7 +23,7 @@ export function foreignFormat(value: unknown): ForeignFormat | null {
   return "prompt" in value && "completion" in value ? "completion" : null;
 }
 
-/** Reads one example; either faults is empty or example is null. */
+/** Reads one example, up to MAX_KEPT_FAULTS faults; either faults is empty or example is null. */
 export function readTrainingExample(value: unknown): { example: TrainingExample | null; faults: Fault[] } {
   const reader = new ExampleReader();
   const example = reader.read(value);
@@ -76,10 +76,9 @@ class ExampleReader {
       this.#expected("has messages", value, "a list of at least one message");
       return [];
     }
-    const messages = value.flatMap((entry: unknown, index) => {
+    const messages = this.#each(value, (entry, index) => {
       this.#message = index + 1;
-      const message = this.#readMessage(entry);
-      return message === null ? [] : [message];
+      return this.#readMessage(entry);
     });
     this.#message = null;
     // Only where every message could be read: else the missing one may well be the assistant's.
@@ -161,7 +160,7 @@ class ExampleReader {
     else if (typeof content === "string") return this.#wellFormed(content, "content");
     else if (Array.isArray(content) && content.length > 0) {
       // Text parts are one text cut up by the client, so they are joined without anything between.
-      return content.map((part: unknown, index) => this.#textPart(part, `content[${index}]`)).join("");
+      return this.#each(content, (part, index) => this.#textPart(part, `content[${index}]`)).join("");
     } else this.#expected("has content", content, "a text or a list of text parts");
     return "";
   }
@@ -209,7 +208,7 @@ class ExampleReader {
       this.#expected("has tool_calls", calls, "a list of calls");
       return undefined;
     }
-    return calls.flatMap((call: unknown, index) => this.#toolCall(call, `tool_calls[${index}]`) ?? []);
+    return this.#each(calls, (call, index) => this.#toolCall(call, `tool_calls[${index}]`));
   }
 
   #toolCall(members: unknown, where: string): ToolCall | null {
@@ -360,6 +359,7 @@ class ExampleReader {
   #refuseExtra(value: JsonObject, allowed: readonly string[], where?: string): void {
     for (const key of Object.keys(value)) {
       if (allowed.includes(key)) continue;
+      if (this.#isFull()) return;
       const isWeight = key === "weight" && this.#message !== null;
       this.#fault(
         "shape",
@@ -373,8 +373,23 @@ class ExampleReader {
     }
   }
 
+  /** What is read of each entry, until there are faults enough. */
+  #each<T>(list: readonly unknown[], read: (entry: unknown, index: number) => T | null): T[] {
+    const found: T[] = [];
+    for (const [index, entry] of list.entries()) {
+      if (this.#isFull()) break;
+      const one = read(entry, index);
+      if (one !== null) found.push(one);
+    }
+    return found;
+  }
+
+  #isFull(): boolean {
+    return this.faults.length >= MAX_KEPT_FAULTS;
+  }
+
   #fault(kind: FaultKind, text: string, details: FaultDetails = {}): null {
-    this.faults.push({ kind, message: this.#message, text, ...details });
+    if (!this.#isFull()) this.faults.push({ kind, message: this.#message, text, ...details });
     return null;
   }
 

@@ -6,7 +6,7 @@ import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { makeTinyModel } from "../../scripts/make-tiny-model.ts";
 import { loadTokenizer } from "./tokenizer.ts";
-import { createWordEncoder, GPT2_PATTERN } from "./word-encoder.ts";
+import { createWordEncoder, GPT2_PATTERN, joined } from "./word-encoder.ts";
 
 let folder: string;
 let json: Record<string, unknown>;
@@ -60,11 +60,38 @@ describe.each(Object.entries(PRE_TOKENIZERS))("the words of %s", (_, pre_tokeniz
     fc.assert(
       fc.property(text, (x) => {
         const wanted = library.encode(x, { add_special_tokens: false }).ids;
-        expect(encoder.encode(x)).toEqual(wanted);
-        expect(encoder.encode(x)).toEqual(wanted);
+        expect(joined(encoder.encode(x))).toEqual(wanted);
+        expect(joined(encoder.encode(x))).toEqual(wanted);
       }),
       { numRuns: 1000, seed: 1 },
     );
+  });
+
+  it("have the library's ids where one is thousands of characters long, but are merged in steps without it", () => {
+    const given = { ...json, pre_tokenizer };
+    const merged = loadTokenizer(given, config);
+    const encoder = createWordEncoder(merged, given, config);
+    const library = loadTokenizer(given, config);
+    const lookUp = vi.spyOn(merged.model, "encode");
+    const long = fc
+      .array(fc.tuple(fc.constantFrom(" ", "a", "er", "the", "é", "价", "\n", "=", "er th"), fc.nat(2_000)), {
+        minLength: 1,
+        maxLength: 4,
+      })
+      .map((runs) => runs.map(([unit, count]) => unit.repeat(count)).join(""));
+    fc.assert(
+      fc.property(long, (x) => {
+        expect(joined(encoder.encode(x))).toEqual(library.encode(x, { add_special_tokens: false }).ids);
+      }),
+      { numRuns: 60, seed: 1 },
+    );
+    for (const [asked] of lookUp.mock.calls) {
+      const lengths = asked.map((word) => word.length);
+      expect(Math.max(0, ...lengths)).toBeLessThanOrEqual(256);
+    }
+    const longest = " ".repeat(100_000);
+    const parts = [...encoder.encode(longest)];
+    expect(parts.length).toBeGreaterThan(20);
   });
 
   it("are looked up once", () => {
@@ -72,9 +99,9 @@ describe.each(Object.entries(PRE_TOKENIZERS))("the words of %s", (_, pre_tokeniz
     const library = loadTokenizer(given, config);
     const encoder = createWordEncoder(library, given, config);
     const lookUp = vi.spyOn(library.model, "encode");
-    encoder.encode("one order and one more");
+    joined(encoder.encode("one order and one more"));
     expect(lookUp).toHaveBeenCalledTimes(5);
-    encoder.encode("one order more and one order");
+    joined(encoder.encode("one order more and one order"));
     expect(lookUp).toHaveBeenCalledTimes(5);
   });
 });
@@ -90,6 +117,6 @@ it("leaves patterns that it does not know, and added tokens that take the space 
     const encoder = createWordEncoder(loadTokenizer(given, config), given, config);
     const library = loadTokenizer(given, config);
     for (const x of ["the order the order", "the <|im_end|> order"])
-      expect(encoder.encode(x)).toEqual(library.encode(x, { add_special_tokens: false }).ids);
+      expect(joined(encoder.encode(x))).toEqual(library.encode(x, { add_special_tokens: false }).ids);
   }
 });

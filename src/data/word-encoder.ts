@@ -1,5 +1,8 @@
 // Byte-level BPE with a memory for words. The library cuts a text into words by regular expressions, spells their bytes and looks
-// each up again, for every occurrence: ten times the work of remembering what a word with the space before it became.
+// each up again, for every occurrence: ten times the work of remembering what a word with the space before it became. Its merging
+// of one long word, such as a megabyte of spaces, takes seconds in one go, so long words are merged here, in steps.
+import { mergeAll, readMerges, STEP_LENGTH } from "./byte-pair.ts";
+import type { Merges, Steps } from "./byte-pair.ts";
 
 /** The used part of the library's Tokenizer, whose own type files TypeScript cannot resolve (imports without extension). */
 export interface LibraryTokenizer {
@@ -33,11 +36,20 @@ const WORD_PATTERNS: ReadonlySet<string> = new Set([
   ),
 ]);
 
+/** Characters whose ids come at once: about a millisecond of work for words seen before, ten for new ones. */
+const PART_LENGTH = 16_384;
+
+/** Bytes of a word that the library merges: it takes half a millisecond for one of these. */
+const MAX_LIBRARY_WORD = 256;
+
+/** Ids of a text, part by part, so that a caller may do something else in between; parts may be empty. */
+export type TokenParts = Generator<readonly number[], void, void>;
+
 export interface WordEncoder {
-  /** As Tokenizer.encode. */
-  encode(text: string): number[];
+  /** As Tokenizer.encodeInParts. */
+  encode(text: string): TokenParts;
   /** Ids of a text none of whose parts is an added token. */
-  encodeText(text: string): number[];
+  encodeText(text: string): TokenParts;
 }
 
 interface AddedToken {
@@ -56,57 +68,137 @@ export function createWordEncoder(
   config: Readonly<Record<string, unknown>>,
 ): WordEncoder {
   const { model, normalizer, pre_tokenizer: preTokenizer } = bytePair;
-  const encodeWords = (text: string): number[] => {
+  const idOf = (token: string): number => {
+    const id = model.tokens_to_ids.get(token);
+    if (id === undefined)
+      throw new Error(`internal: the tokenizer made ${JSON.stringify(token)}, which has no id`);
+    return id;
+  };
+  const longWord = createLongWordEncoder(bytePair, json);
+  const encodeWords = function* (text: string): TokenParts {
     const words = preTokenizer === null ? [text] : preTokenizer.pre_tokenize(text, { section_index: 0 });
-    return model.encode(words).map((token) => {
-      const id = model.tokens_to_ids.get(token);
-      if (id === undefined)
-        throw new Error(`internal: the tokenizer made ${JSON.stringify(token)}, which has no id`);
-      return id;
-    });
+    let short: string[] = [];
+    let length = 0;
+    const takeShort = (): number[] => {
+      const ids = model.encode(short).map(idOf);
+      short = [];
+      length = 0;
+      return ids;
+    };
+    for (const word of words) {
+      if (length + word.length > PART_LENGTH) yield takeShort();
+      const steps = word.length > MAX_LIBRARY_WORD ? longWord(word) : null;
+      if (steps !== null) {
+        if (short.length > 0) yield takeShort();
+        const ids = yield* givingWay(steps);
+        if (ids !== null) {
+          yield ids;
+          continue;
+        }
+      }
+      short.push(word);
+      length += word.length;
+    }
+    if (short.length > 0) yield takeShort();
   };
   const encodeNormal = cutsAtSpaces(json["pre_tokenizer"]) ? remembering(encodeWords) : encodeWords;
-  const encodeText = (text: string): number[] => {
+  const encodeText = function* (text: string): TokenParts {
     const normal = normalizer === null ? text : normalizer.normalize(text);
-    return normal === "" ? [] : encodeNormal(normal);
+    if (normal !== "") yield* encodeNormal(normal);
   };
   const added = json["added_tokens"] as readonly AddedToken[];
   if (!added.every((token) => isPlain(token, normalizer !== null)) || changesText(config))
-    return { encode: (text) => bytePair.encode(text, { add_special_tokens: false }).ids, encodeText };
+    return {
+      *encode(text) {
+        yield bytePair.encode(text, { add_special_tokens: false }).ids;
+      },
+      encodeText,
+    };
   const ids = new Map(added.map(({ content, id }) => [content, id]));
   const split = splitterAt([...ids.keys()]);
   return {
-    encode(text) {
-      const found: number[] = [];
+    *encode(text) {
       for (const part of split(text)) {
         const id = ids.get(part);
-        if (id === undefined) append(found, encodeText(part));
-        else found.push(id);
+        if (id === undefined) yield* encodeText(part);
+        else yield [id];
       }
-      return found;
     },
     encodeText,
   };
 }
 
-function remembering(encodeWords: (text: string) => number[]): (text: string) => number[] {
+/** All parts in one list. */
+export function joined(parts: Iterable<readonly number[]>): number[] {
+  const found: number[] = [];
+  for (const part of parts) append(found, part);
+  return found;
+}
+
+/** Steps as parts without ids. */
+export function* givingWay<T>(steps: Steps<T>): Generator<readonly number[], T, void> {
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done === true) return value;
+    yield [];
+  }
+}
+
+/** A word as the pre-tokenizer spells it, with the library's ids; null for what only the library knows how to merge. */
+function createLongWordEncoder(
+  { model }: LibraryTokenizer,
+  json: Readonly<Record<string, unknown>>,
+): (word: string) => Steps<number[] | null> {
+  const rules = json["model"] as Readonly<Record<string, unknown>>;
+  const affixes = ["end_of_word_suffix", "continuing_subword_suffix", "continuing_subword_prefix"];
+  const isPlainModel = affixes.every((affix) => !rules[affix]) && Array.isArray(rules["merges"]);
+  /** Read with the first long word: most texts have none. */
+  let merges: Merges | { strange: number } | null = null;
+  return function* (word) {
+    if (!isPlainModel) return null;
+    const whole = rules["ignore_merges"] === true ? model.tokens_to_ids.get(word) : undefined;
+    if (whole !== undefined) return [whole];
+    merges ??= yield* readMerges(rules["merges"] as unknown[], model.tokens_to_ids);
+    if (!("ranks" in merges)) return null;
+    const symbols: number[] = [];
+    for (const character of word) {
+      const id = model.tokens_to_ids.get(character);
+      if (id === undefined) return null;
+      if (symbols.push(id) % STEP_LENGTH === 0) yield;
+    }
+    return yield* mergeAll(symbols, merges);
+  };
+}
+
+function remembering(encodeWords: (text: string) => TokenParts): (text: string) => TokenParts {
   const known = new Map<string, readonly number[]>();
-  return (text) => {
-    const found: number[] = [];
+  return function* (text) {
+    let found: number[] = [];
     let start = 0;
+    let partStart = 0;
     for (let i = 1; i <= text.length; i++) {
       if (i < text.length && !endsAt(text, i)) continue;
       const word = text.slice(start, i);
       start = i;
+      if (word.length > MAX_WORD_LENGTH) {
+        yield found;
+        found = [];
+        yield* encodeWords(word);
+        continue;
+      }
       let ids = known.get(word);
       if (ids === undefined) {
-        ids = encodeWords(word);
+        ids = joined(encodeWords(word));
         if (known.size >= MAX_WORDS) known.clear();
-        if (word.length <= MAX_WORD_LENGTH) known.set(word, ids);
+        known.set(word, ids);
       }
       append(found, ids);
+      if (i - partStart < PART_LENGTH) continue;
+      yield found;
+      found = [];
+      partStart = i;
     }
-    return found;
+    yield found;
   };
 }
 

@@ -1,7 +1,7 @@
 import { expect, it } from "vitest";
 import { UnsupportedModel } from "../errors.ts";
 import { openBaseModel } from "./base-model.ts";
-import { loadDecoderWeights } from "./decoder-weights.ts";
+import { loadDecoderWeights, loadInSteps } from "./decoder-weights.ts";
 
 const model = await openBaseModel(new URL("../../test/goldens/tiny-llama", import.meta.url).pathname);
 
@@ -27,4 +27,19 @@ it.each([
 
 it("an undamaged model is read", () => {
   expect(loadDecoderWeights(model, 16).layers).toHaveLength(model.config.layerCount);
+});
+
+it("reads no two tensors without giving way in between", () => {
+  let read = 0;
+  const counting = {
+    config: model.config,
+    tensor: (name: string) => {
+      read += 1;
+      return model.tensor(name);
+    },
+  };
+  let before = 0;
+  for (const steps = loadInSteps(counting, 16); steps.next().done !== true; before = read)
+    expect(read - before).toBeLessThanOrEqual(1);
+  expect(read).toBeGreaterThan(10);
 });

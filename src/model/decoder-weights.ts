@@ -37,6 +37,15 @@ export interface DecoderWeights {
  * root of the head width. Throws UnsupportedModel for a weight that is no finite number.
  */
 export function loadDecoderWeights(reader: TensorReader, positions: number): DecoderWeights {
+  const steps = loadInSteps(reader, positions);
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done === true) return value;
+  }
+}
+
+/** As loadDecoderWeights, giving way before each tensor: a server answers others in between. */
+export function* loadInSteps(reader: TensorReader, positions: number): Generator<void, DecoderWeights, void> {
   const { config } = reader;
   const { sliding, headWidth, normsAroundOne, scoreScalar } = config;
   const queryScale = Math.sqrt(headWidth / scoreScalar);
@@ -47,14 +56,18 @@ export function loadDecoderWeights(reader: TensorReader, positions: number): Dec
     return isScaled ? around.map((value) => queryScale * value) : around;
   };
   const { vocabSize: V, hiddenSize: D } = config;
+  yield;
   const embedding = float32(read("model.embed_tokens.weight"), [V, D]);
-  const layers = Array.from({ length: config.layerCount }, (_, layer) => {
+  const layers: Record<string, HostTensor<"float32">>[] = [];
+  for (let layer = 0; layer < config.layerCount; layer++) {
     const tensors: Record<string, HostTensor<"float32">> = {};
     for (const [name, shape] of layerTensorShapes(config)) {
+      yield;
       tensors[name] = float32(read(`model.layers.${layer}.${name}`), shape);
     }
-    return tensors;
-  });
+    layers.push(tensors);
+  }
+  yield;
   return {
     embedding,
     layers,

@@ -1,13 +1,14 @@
 // The chat engine of this package: base models and adapters from disk, run by ONNX Runtime in this process. Turns messages
 // into tokens, hands them to the scheduler and turns what comes back into text.
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { createChatTemplate } from "../data/chat-template.ts";
-import { encodePrompt, stopTokenIds } from "../data/prompt.ts";
+import { stopTokenIds } from "../data/prompt.ts";
 import type { ChatEncoding } from "../data/prompt.ts";
 import { createTokenizer } from "../data/tokenizer.ts";
-import type { Tokenizer } from "../data/tokenizer.ts";
 import { InvalidRequest, TunesmithError, UnsupportedModel } from "../errors.ts";
 import { openBaseModel } from "../model/base-model.ts";
-import { loadDecoderWeights } from "../model/decoder-weights.ts";
+import { loadInSteps } from "../model/decoder-weights.ts";
+import type { DecoderWeights, TensorReader } from "../model/decoder-weights.ts";
 import { AdapterPool } from "./adapter-pool.ts";
 import { createAnswer } from "./answer.ts";
 import type { AnswerParts } from "./answer.ts";
@@ -24,6 +25,8 @@ import { EventQueue } from "./event-queue.ts";
 import { Generator, NO_ADAPTER } from "./generator.ts";
 import { GrammarPool } from "./grammar.ts";
 import type { AnswerForm } from "./answer-form.ts";
+import { countChat, encodeChat, encodeText, leastMessageTokens } from "./prompt-encoding.ts";
+import type { PromptParam } from "./prompt-encoding.ts";
 import { Scheduler } from "./scheduler.ts";
 import type { Answer } from "./scheduler.ts";
 import { createPromptScores } from "./token-reports.ts";
@@ -41,8 +44,8 @@ const MAX_BASE_MODELS = 2;
 /** A base model in memory with everything that serves it. */
 interface LoadedBaseModel {
   encoding: ChatEncoding;
-  /** No text beyond this many bytes of UTF-8 fits into the context, whatever its tokens. */
-  maxTextBytes: number;
+  /** What the template writes for a message, its text aside. */
+  messageTokens: number;
   /** Rows of the embedding: a model may have more than its tokenizer has tokens. */
   vocabSize: number;
   stopIds: ReadonlySet<number>;
@@ -52,9 +55,6 @@ interface LoadedBaseModel {
   adapters: AdapterPool;
   grammars: GrammarPool;
 }
-
-/** What a request may call its prompt. */
-type PromptParam = NonNullable<ChatPrompt["promptParam"]> | "prompt";
 
 /** A prompt and what its answers are held to. */
 interface Task {
@@ -99,9 +99,9 @@ export class EmbeddedEngine implements ChatEngine {
   }
 
   async *complete(request: CompletionRequest): AsyncIterable<CompletionEvent> {
-    yield* this.#withBase(request, (base) => {
+    yield* this.#withBase(request, async (base) => {
       const { promptParam = "messages", form = null } = request;
-      const tokens = encodeChat(request, base);
+      const tokens = await encodeChat(request, base, request.signal);
       const offered = offerTools(request, base.encoding.template);
       return {
         options: request,
@@ -114,11 +114,10 @@ export class EmbeddedEngine implements ChatEngine {
   }
 
   async *completeText(request: TextRequest): AsyncIterable<CompletionEvent> {
-    yield* this.#withBase(request, (base) => {
-      const { prompt } = request;
+    yield* this.#withBase(request, async (base) => {
+      const { prompt, signal } = request;
       const { tokenizer } = base.encoding;
-      if (typeof prompt === "string") requireTextFits([prompt], "prompt", base);
-      const tokens = typeof prompt === "string" ? tokenizer.encode(prompt) : prompt;
+      const tokens = typeof prompt === "string" ? await encodeText(prompt, base, signal) : prompt;
       const stranger = tokens.find((id) => id >= base.vocabSize);
       if (stranger !== undefined) {
         throw new InvalidRequest(
@@ -145,7 +144,7 @@ export class EmbeddedEngine implements ChatEngine {
   async countTokens(request: ChatPrompt & Pick<GenerationOptions, "model">): Promise<number> {
     const { base, leave } = await this.#enter(request.model);
     try {
-      return encodeChat(request, base).length;
+      return await countChat(request, base);
     } finally {
       await leave();
     }
@@ -153,11 +152,11 @@ export class EmbeddedEngine implements ChatEngine {
 
   async *#withBase(
     options: GenerationOptions,
-    toTask: (base: LoadedBaseModel) => Task,
+    toTask: (base: LoadedBaseModel) => Promise<Task>,
   ): AsyncIterable<CompletionEvent> {
     const { base, leave } = await this.#enter(options.model);
     try {
-      yield* this.#run(toTask(base), base);
+      yield* this.#run(await toTask(base), base);
     } finally {
       await leave();
     }
@@ -320,21 +319,31 @@ async function release({ loading }: BaseModelSlot): Promise<void> {
   await base?.generator.release();
 }
 
+/** Reading 135M parameters takes seconds, for which the server would answer nobody; so others have their turn after each tensor. */
+async function loadWeights(model: TensorReader, positions: number): Promise<DecoderWeights> {
+  const steps = loadInSteps(model, positions);
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done === true) return value;
+    await nextTurn();
+  }
+}
+
 async function load(path: string, threads: number): Promise<LoadedBaseModel> {
   const model = await openBaseModel(path);
   try {
     const { config } = model;
-    const encoding = {
-      tokenizer: createTokenizer(model.tokenizer),
-      template: createChatTemplate(model.tokenizer),
-    };
+    await nextTurn();
+    const tokenizer = createTokenizer(model.tokenizer);
+    await nextTurn();
+    const encoding = { tokenizer, template: createChatTemplate(model.tokenizer) };
     const context = Math.min(config.maxPositions, MAX_CONTEXT_TOKENS);
-    const generator = new Generator({ config, weights: loadDecoderWeights(model, context), threads });
+    const generator = new Generator({ config, weights: await loadWeights(model, context), threads });
     const stopIds = new Set([...stopTokenIds(encoding), ...config.eosTokenIds]);
     const { vocabSize } = config;
     return {
       encoding,
-      maxTextBytes: context * longestTokenBytes(encoding.tokenizer),
+      messageTokens: leastMessageTokens(encoding),
       vocabSize,
       stopIds,
       context,
@@ -348,44 +357,11 @@ async function load(path: string, threads: number): Promise<LoadedBaseModel> {
   }
 }
 
-function longestTokenBytes(tokenizer: Tokenizer): number {
-  let longest = 0;
-  for (let id = 0; id < tokenizer.vocabSize; id++)
-    longest = Math.max(longest, tokenizer.tokenBytes(id).length);
-  return longest;
-}
-
-function encodeChat({ messages, tools, promptParam }: ChatPrompt, base: LoadedBaseModel): number[] {
-  requireTextFits(
-    [
-      ...messages.flatMap(({ content, tool_calls: calls }) => [content ?? "", JSON.stringify(calls) ?? ""]),
-      JSON.stringify(tools) ?? "",
-    ],
-    promptParam ?? "messages",
-    base,
-  );
-  return encodePrompt(messages, tools, base.encoding);
-}
-
 function requireKnownTokens(bias: GenerationOptions["logitBias"], { vocabSize }: LoadedBaseModel): void {
   const stranger = [...(bias?.keys() ?? [])].find((id) => id >= vocabSize);
   if (stranger === undefined) return;
   throw new InvalidRequest(
     `Invalid 'logit_bias': token ${stranger} is not in this model's vocabulary of ${vocabSize}. Its ids are those of the model's own tokenizer, whatever name it is asked for by.`,
     { code: "invalid_value", param: "logit_bias" },
-  );
-}
-
-/** Looked at before anything is encoded: that blocks the whole server, for a minute where the text is as long as a body may be. */
-function requireTextFits(
-  texts: readonly string[],
-  param: PromptParam,
-  { context, maxTextBytes }: LoadedBaseModel,
-): void {
-  const bytes = texts.reduce((sum, text) => sum + Buffer.byteLength(text), 0);
-  if (bytes <= maxTextBytes) return;
-  throw new InvalidRequest(
-    `This model's maximum context length is ${context} tokens, which hold at most ${maxTextBytes} bytes of text. However, your ${param} resulted in ${bytes} bytes. Please reduce the length of the ${param}.`,
-    { code: "context_length_exceeded", param },
   );
 }

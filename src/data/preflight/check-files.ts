@@ -72,8 +72,8 @@ export async function findExamples(
     ({ examples }) => {
       if (examples[0].line === line) found.examples = examples;
     },
-    (bad, faults) => {
-      if (bad === line) found.faults = faults;
+    (bad, faults, lastBad) => {
+      if (bad <= line && line <= lastBad) found.faults = faults;
     },
   );
   if (found.examples !== null) return found.examples;
@@ -137,10 +137,16 @@ async function checkFile(
       answerCharacters.push(row.answer.length);
       tokens?.add(line);
     },
-    (line, faults) => {
-      for (const { message, text, found = null, expected = null, fix = null } of faults) {
-        const place = `Line ${line}${message === null ? "" : `, message ${message}`}`;
-        addFault({ file, line, message, text: `${place} ${text}.`, found, expected, fix });
+    (first, faults, lastLine) => {
+      for (let line = first; line <= lastLine; line++) {
+        if (report.faults.length >= MAX_FAULTS && line > first) {
+          report.faultCount += (lastLine - line + 1) * faults.length;
+          break;
+        }
+        for (const { message, text, found = null, expected = null, fix = null } of faults) {
+          const place = `Line ${line}${message === null ? "" : `, message ${message}`}`;
+          addFault({ file, line, message, text: `${place} ${text}.`, found, expected, fix });
+        }
       }
     },
   );

@@ -1,10 +1,9 @@
 // A line of any training method's data as the check looks at it: the rows that the model sees of it, and what an epoch of it counts.
 import { CHAT_FORMAT, checkLines, PREFERENCE_FORMAT } from "../dataset.ts";
-import type { DatasetFormat, DatasetReport, Example } from "../dataset.ts";
+import type { DatasetFormat, DatasetReport, Example, OnBadLine } from "../dataset.ts";
 import { trainedPairTokens } from "../encoded-pair.ts";
 import { trainedTokens } from "../supervised-example.ts";
 import type { EncodeOptions } from "../supervised-example.ts";
-import type { Fault } from "../fault.ts";
 
 export interface CheckedLine {
   /** What is trained on, the wanted answer first. */
@@ -19,7 +18,7 @@ export async function checkLinesOf(
   path: string,
   signal: AbortSignal | undefined,
   onLine: (line: CheckedLine) => void,
-  onBadLine?: (line: number, faults: readonly Fault[]) => void,
+  onBadLine?: OnBadLine,
 ): Promise<DatasetReport> {
   if (method === "supervised") {
     return checkLines(
