@@ -2,13 +2,14 @@
 // so a server killed half-way just does it again. The data files go when the job has ended. It knows no statuses and no trainer.
 import { createHash } from "node:crypto";
 import { constants, createReadStream } from "node:fs";
-import { copyFile, link, mkdir, open, readFile, rename, rm, stat } from "node:fs/promises";
+import { copyFile, link, mkdir, open, rename, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { DatasetError, isFullDisk, OutOfSpace, TunesmithError } from "../errors.ts";
 import type { BlobStore } from "../store/blobs.ts";
 import type { FileStore } from "../store/files.ts";
 import type { ModelStore } from "../store/models.ts";
 import { ADAPTER_FILES, jobPaths, type JobRecipe } from "../training/job-directory.ts";
+import { readOwnJson } from "../training/own-files.ts";
 
 /** The request members that name data files, and the name of each inside the job directory. */
 export const DATA_FILES = {
@@ -162,10 +163,10 @@ export async function writeRecipe(jobDirectory: string, recipe: JobRecipe): Prom
   });
 }
 
-/** The recipe of a directory that an earlier server completed, or null. */
+/** The recipe of a directory that an earlier server completed, or null. Throws TunesmithError (damaged_job). */
 export async function readRecipe(jobDirectory: string): Promise<JobRecipe | null> {
   try {
-    return JSON.parse(await readFile(jobPaths(jobDirectory).recipe, "utf8")) as JobRecipe;
+    return (await readOwnJson(jobPaths(jobDirectory).recipe)) as JobRecipe;
   } catch (error) {
     if (isNotFound(error)) return null;
     throw error;

@@ -1,7 +1,11 @@
 // What clients read of a trainer's events. Reading the file as it grows is tested with the jobs, in test/jobs.
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { expect, it } from "vitest";
+import { readEvents } from "../training/event-log.ts";
 import { PASS_PLANS } from "../training/memory-plan.ts";
-import { toJobEvent, toWireMetrics } from "./trainer-events.ts";
+import { createTrainerEventReader, toJobEvent, toWireMetrics } from "./trainer-events.ts";
 
 it("examples that were cut become a warning, one for each file", () => {
   const cut = {
@@ -88,4 +92,19 @@ it("an early stop says where the loss was lowest", () => {
     message: "Training stopped early at step 9 of 30: the full validation loss was lowest at step 6",
     data: { step: 9, total_steps: 30, best_step: 6 },
   });
+});
+
+it("lines that are no event are told as bad and left out", async () => {
+  const folder = await mkdtemp(join(tmpdir(), "trainer-events-test-"));
+  try {
+    const path = join(folder, "events.jsonl");
+    await writeFile(path, 'null\n{"type":"checkpoint","step":1}\n7\n{"step":2}\n{"type":"met\n');
+    const bad: string[] = [];
+    const events = await createTrainerEventReader(path, (line) => bad.push(line)).readNew();
+    expect(events).toEqual([{ type: "checkpoint", step: 1 }]);
+    expect(bad).toEqual(["null", "7", '{"step":2}', '{"type":"met']);
+    expect(await readEvents(path)).toEqual(events);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
 });

@@ -1,6 +1,7 @@
 // events.jsonl of a job directory, read as it grows, and its events in the words of the API. It knows no database.
 import { open } from "node:fs/promises";
 import type { NewEvent } from "../store/fine-tuning-rows.ts";
+import { parseEvent } from "../training/event-log.ts";
 import { METRIC_SCOPES } from "../training/job-directory.ts";
 import { describePlan, gigabytes, isFullSpeed } from "../training/memory-plan.ts";
 import type {
@@ -54,12 +55,10 @@ async function readFrom(path: string, offset: number): Promise<Buffer> {
 /** A trainer killed in the middle of a line may leave half of one in front of its successor's first: it says nothing reliable. */
 function parseLine(line: string, onBadLine: (line: string) => void): TrainerEvent[] {
   if (line.trim() === "") return [];
-  try {
-    return [JSON.parse(line) as TrainerEvent];
-  } catch {
-    onBadLine(line);
-    return [];
-  }
+  const event = parseEvent(line);
+  if (event !== null) return [event];
+  onBadLine(line);
+  return [];
 }
 
 /** The job event that clients see for a trainer's event, or null. Keys make repeats after a resume harmless. */

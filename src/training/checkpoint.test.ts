@@ -206,4 +206,25 @@ describe("loadCheckpoint refuses", () => {
     await writeFile(path, '{"version":2,"step":1}');
     await expect(load()).rejects.toThrow('must hold step 1 (version 1), says {"version":2,"step":1}.');
   });
+
+  it.each([
+    ["state.json", "", "found an empty file."],
+    ["state.json", "null", "found JSON that is no object."],
+    ["state.json", null, "found none."],
+    ["optimizer.safetensors", "\0\0\0", "found what cannot be read"],
+    ["optimizer.safetensors", null, "found none."],
+    ["adapter_model.safetensors", "\0\0\0", "found what cannot be read"],
+    ["adapter_model.safetensors", null, "found none."],
+    ["adapter_config.json", null, "found none."],
+  ])("damaged files, with what to do about the job: %s %j", async (name, content, found) => {
+    await save(1);
+    const path = join(folder, "step-1", name);
+    if (content === null) await rm(path);
+    else await writeFile(path, content);
+    const error: unknown = await load().catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ code: "damaged_job" });
+    const { message } = error as Error;
+    expect(message).toContain(`A file of the job is damaged: expected ${path} as it was written, ${found}`);
+    expect(message).toMatch(/then create the job again\.$/);
+  });
 });

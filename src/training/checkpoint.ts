@@ -1,11 +1,18 @@
 // Checkpoints of a training run: a PEFT adapter that can be served, and what the optimizer needs to go on to the same
 // bytes. A checkpoint folder appears whole or not at all. Knows no data and no engine.
-import { readFileSync } from "node:fs";
-import { mkdir, readdir, readFile, rm } from "node:fs/promises";
+import { existsSync, readFileSync } from "node:fs";
+import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { UnsupportedModel } from "../errors.ts";
-import { readAdapter, readAdapterConfig, writeAdapter, writeAdapterFiles } from "../model/adapter.ts";
+import {
+  ADAPTER_CONFIG_FILE,
+  ADAPTER_WEIGHTS_FILE,
+  readAdapter,
+  readAdapterConfig,
+  writeAdapter,
+  writeAdapterFiles,
+} from "../model/adapter.ts";
 import type { LoraAdapter } from "../model/adapter.ts";
 import { writeDirectoryAtomically, writeFileAtomically } from "../model/atomic-write.ts";
 import { catalogueEntry } from "../model/catalogue.ts";
@@ -15,6 +22,7 @@ import { runtimeVersion } from "../runtime/session.ts";
 import type { JobRecipe } from "./job-directory.ts";
 import type { LoraParameters } from "./lora-parameters.ts";
 import type { AdamW } from "./optimizer.ts";
+import { readingOwn, readOwnJson } from "./own-files.ts";
 
 const OPTIMIZER_FILE = "optimizer.safetensors";
 const STATE_FILE = "state.json";
@@ -118,7 +126,8 @@ export async function loadCheckpoint(
   recipe: JobRecipe,
 ): Promise<Versions> {
   const directory = checkpointPath(folder, step);
-  const state = JSON.parse(await readFile(join(directory, STATE_FILE), "utf8")) as CheckpointState;
+  const statePath = join(directory, STATE_FILE);
+  const state = (await readingOwn(statePath, () => readOwnJson(statePath))) as CheckpointState;
   if (state.version !== 1 || state.step !== step) {
     throw new UnsupportedModel(
       `${directory} must hold step ${step} (version 1), says ${JSON.stringify(state)}.`,
@@ -131,14 +140,15 @@ export async function loadCheckpoint(
     );
   }
   await loadAdapter(directory, parameters, config);
-  const moments = new SafetensorsFile(join(directory, OPTIMIZER_FILE));
+  const momentsPath = join(directory, OPTIMIZER_FILE);
+  const moments = await readingOwn(momentsPath, () => new SafetensorsFile(momentsPath));
   try {
     for (const name of ["m", "v"] as const) {
-      const values = moments.read(name);
+      const values = await readingOwn(momentsPath, () => moments.read(name));
       const expected = optimizer[name].length;
       if (values.length !== expected) {
         throw new UnsupportedModel(
-          `${join(directory, OPTIMIZER_FILE)} must hold ${name} with ${expected} values, has ${values.length}.`,
+          `${momentsPath} must hold ${name} with ${expected} values, has ${values.length}.`,
         );
       }
       optimizer[name].set(values);
@@ -162,7 +172,11 @@ export async function loadAdapter(
   parameters: LoraParameters,
   config: ModelConfig,
 ): Promise<void> {
-  const adapter = await readAdapter(directory, config);
+  const [weights, description] = [ADAPTER_WEIGHTS_FILE, ADAPTER_CONFIG_FILE].map((name) =>
+    join(directory, name),
+  );
+  const path = existsSync(description as string) ? weights : description;
+  const adapter = await readingOwn(path as string, () => readAdapter(directory, config));
   for (const { peftName, offset, length } of parameters.slots) {
     const tensor = adapter.tensors.get(peftName);
     if (tensor?.data.length !== length) {

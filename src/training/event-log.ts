@@ -55,8 +55,18 @@ export class EventLog {
   }
 }
 
-/** Every whole event of a log, in order. */
+/** Every whole event of a log, in order; lines that are none say nothing reliable and are left out. */
 export async function readEvents(path: string): Promise<TrainerEvent[]> {
   const lines = (await readFile(path, "utf8")).split("\n").slice(0, -1);
-  return lines.map((line) => JSON.parse(line) as TrainerEvent);
+  return lines.flatMap((line) => parseEvent(line) ?? []);
+}
+
+/** Null for a line that is no event: half of one that a killed trainer left, or what a failing disk made of it. */
+export function parseEvent(line: string): TrainerEvent | null {
+  try {
+    const value = JSON.parse(line) as { type?: unknown } | null;
+    return typeof value?.type === "string" ? (value as TrainerEvent) : null;
+  } catch {
+    return null;
+  }
 }

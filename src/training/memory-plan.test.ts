@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -105,6 +105,10 @@ describe("a job's plan", () => {
     expect(isFullSpeed(first)).toBe(false);
     expect(JSON.parse(await readFile(path, "utf8"))).toEqual(first);
     expect(await takePlan(path, size, measure, 1)).toEqual(first);
+    await writeFile(path, "{");
+    await expect(takePlan(path, size, measure, 1.3e9)).rejects.toThrow(
+      /expected .* as it was written, found no JSON .* create the job again\.$/,
+    );
   });
 
   it("asks what the run is like only where the most it can be does not fit at full speed, and is the same", async () => {

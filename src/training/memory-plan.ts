@@ -1,6 +1,5 @@
 // How a run fits into the memory there is: at full speed, in smaller passes, or computing each layer twice. The choice is made once
 // and kept in the job directory, because it shows in the last bits of what is trained. What a run takes is an estimate.
-import { readFile } from "node:fs/promises";
 import { PASS_TOKENS, passBudget } from "../data/batches.ts";
 import { TunesmithError } from "../errors.ts";
 import { writeFileAtomically } from "../model/atomic-write.ts";
@@ -9,6 +8,7 @@ import { loraShapes, tensorShapes } from "../model/tensor-shapes.ts";
 import { WHOLE_STEP_TOKENS } from "./decoder-runner.ts";
 import { HEAD_ROWS } from "./head-graphs.ts";
 import type { LoraPlan } from "./lora-parameters.ts";
+import { readOwnJson } from "./own-files.ts";
 
 export interface PassPlan {
   /** Tokens that short rows may share a pass up to; a longer row is a pass of its own. */
@@ -122,11 +122,11 @@ export async function takePlan(
   measure: () => Promise<RunSize>,
   available: number,
 ): Promise<ChosenPlan> {
-  const earlier = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
+  const earlier = await readOwnJson(path).catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return null;
     throw error;
   });
-  if (earlier !== null) return JSON.parse(earlier) as ChosenPlan;
+  if (earlier !== null) return earlier as ChosenPlan;
   const planned = fittingPlan(most, available);
   const plan = planned !== null && isFullSpeed(planned) ? planned : await fitted(measure, available);
   await writeFileAtomically(path, [`${JSON.stringify(plan)}\n`]);

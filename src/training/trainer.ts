@@ -34,6 +34,7 @@ import type { ReferencedPair } from "./preference-loss.ts";
 import { referenceScores, withReference } from "./reference.ts";
 import { resultCsv } from "./result-file.ts";
 import { totalSteps, train } from "./train.ts";
+import { readOwnJson } from "./own-files.ts";
 
 /** A checkpoint takes about a quarter of a second; once a minute that is nothing, and a minute is what a crash may cost. */
 const CHECKPOINT_INTERVAL_MS = 60_000;
@@ -57,7 +58,7 @@ export async function runTrainer(
   const paths = jobPaths(directory);
   const events = await EventLog.open(paths.events);
   try {
-    const recipe = JSON.parse(await readFile(paths.recipe, "utf8")) as JobRecipe;
+    const recipe = (await readOwnJson(paths.recipe)) as JobRecipe;
     const started = performance.now();
     await removeTemporarySiblings(directory);
     await checkModel(recipe, signal);
