@@ -39,7 +39,7 @@ import { checkContentEncoding } from "./content-encoding.ts";
 import { allowOrigins } from "./cross-origin.ts";
 import { documentationRoutes } from "./documentation.ts";
 import { embeddingRoutes } from "./embeddings.ts";
-import { answerConnectionError } from "./connection-errors.ts";
+import { answerConnectionError, answerRefusals } from "./connection-errors.ts";
 import { errorAnswer, unknownUrl, wrongMethod } from "./error-answers.ts";
 import type { ErrorAnswer } from "./error-answers.ts";
 import { checkpointPermissionRoutes } from "./checkpoint-permissions.ts";
@@ -251,8 +251,11 @@ function createFastify(
   logger: FastifyBaseLogger,
   { maxBodyBytes, organization }: Pick<AppSettings, "maxBodyBytes" | "organization">,
 ): FastifyInstance {
+  const headers = { "openai-version": OPENAI_VERSION, "openai-organization": organization };
   const app = fastify({
     loggerInstance: logger,
+    // Node's own refusal has neither envelope nor id; requireHost refuses in its place.
+    http: { requireHostHeader: false },
     bodyLimit: maxBodyBytes,
     // It bounds closing, too, and would end the grace that background responses get; that one is bounded by its own setting.
     pluginTimeout: 0,
@@ -270,14 +273,17 @@ function createFastify(
       addCommonHeaders(request, reply);
       send(reply, errorAnswer(error, request.id));
     },
-    clientErrorHandler: (error, socket) =>
-      answerConnectionError(error, socket, {
-        logger,
-        headers: { "openai-version": OPENAI_VERSION, "openai-organization": organization },
-      }),
+    clientErrorHandler: (error, socket) => answerConnectionError(error, socket, { logger, headers }),
   });
+  answerRefusals(app.server, { logger, headers });
   readBodies(app);
   return app;
+}
+
+/** As HTTP/1.1 has it (RFC 9112, section 3.2). */
+function requireHost({ raw }: FastifyRequest): void {
+  if (raw.httpVersion === "1.1" && raw.headers.host === undefined)
+    throw new InvalidRequest("HTTP/1.1 requests must have the header 'Host', found none. Send it.");
 }
 
 function addHooks(
@@ -305,6 +311,7 @@ function addHooks(
       void reply.header("connection", "close");
       throw new Unavailable("The server is stopping. Send the request again in a moment.");
     }
+    requireHost(request);
     const own = ownRequests.originOf(request);
     if (own !== null) {
       request.project = own.project;

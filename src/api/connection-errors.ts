@@ -1,9 +1,11 @@
 // Requests that the HTTP parser refuses before there is a request: they are answered in the envelope like all others.
 import { maxHeaderSize, STATUS_CODES } from "node:http";
+import type { IncomingMessage, Server } from "node:http";
 import type { Socket } from "node:net";
 import type { FastifyBaseLogger } from "fastify";
 import { newId } from "../wire/ids.ts";
-import { unreadableRequest } from "./error-answers.ts";
+import { refusedExpectation, refusedTunnel, unreadableRequest } from "./error-answers.ts";
+import type { ErrorAnswer } from "./error-answers.ts";
 
 /** How long a connection stays open after its refusal: closed at once, its client, still writing, would not read why. */
 const REFUSED_LINGER_MS = 1_000;
@@ -25,7 +27,34 @@ export function answerConnectionError(
     socket.destroy();
     return;
   }
-  const { status, body, retry } = unreadableRequest(error.code, maxHeaderSize);
+  end(socket, unreadableRequest(error.code, maxHeaderSize), requestId, headers);
+}
+
+/** Answers what Node would refuse by itself with a bare status: a tunnel, and an expectation that nobody here fulfils. */
+export function answerRefusals(
+  server: Server,
+  { logger, headers }: { logger: FastifyBaseLogger; headers: Readonly<Record<string, string>> },
+): void {
+  const refuse = (socket: Socket, answer: ErrorAnswer, event: string): void => {
+    const requestId = newId("request");
+    logger.info({ reqId: requestId }, event);
+    end(socket, answer, requestId, headers);
+  };
+  server.on("connect", (_request, socket: Socket) => {
+    socket.on("error", () => socket.destroy());
+    refuse(socket, refusedTunnel(), "A tunnel was refused");
+  });
+  server.on("checkExpectation", ({ socket, headers: { expect } }: IncomingMessage) =>
+    refuse(socket, refusedExpectation(expect ?? ""), "An expectation was refused"),
+  );
+}
+
+function end(
+  socket: Socket,
+  { status, body, retry }: ErrorAnswer,
+  requestId: string,
+  headers: Readonly<Record<string, string>>,
+): void {
   const text = JSON.stringify(body);
   const head = {
     ...headers,

@@ -101,6 +101,22 @@ export function unreadableRequest(code: string | undefined, maxHeaderBytes: numb
   }
 }
 
+/** A request to be a proxy. */
+export function refusedTunnel(): ErrorAnswer {
+  return answer(405, "invalid_request_error", {
+    message:
+      "Not allowed to CONNECT: this server is no proxy. Send your request to it itself, and name no proxy for it.",
+    code: "method_not_supported",
+  });
+}
+
+/** Another `Expect` than the one HTTP knows. */
+export function refusedExpectation(expected: string): ErrorAnswer {
+  return answer(417, "invalid_request_error", {
+    message: `The header 'Expect' must be "100-continue", found ${JSON.stringify(expected.slice(0, 80))}. Leave it out.`,
+  });
+}
+
 /** A known address with a method it does not have. */
 export function wrongMethod(method: string, allowed: readonly string[]): ErrorAnswer {
   return answer(405, "invalid_request_error", {

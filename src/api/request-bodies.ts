@@ -54,7 +54,12 @@ export function refuseUnusedBody(request: FastifyRequest): void {
   if (operation.body !== undefined || operation.form !== undefined) return;
   if (request.body !== undefined) parseRequest(noBody, request.body);
   // A form, which only its route would read, or the body of a GET, which nobody would.
-  else if (request.isMultipart() || Number(request.headers["content-length"] ?? 0) > 0) {
+  else if (
+    request.isMultipart() ||
+    Number(request.headers["content-length"] ?? 0) > 0 ||
+    // Of a length that is not said; read to find out, an empty one would hold the answer up.
+    request.headers["transfer-encoding"] !== undefined
+  ) {
     throw new InvalidRequest(
       `${request.method} on this address takes no body, but one was sent. Send the request without it.`,
     );

@@ -1,6 +1,6 @@
 // Where the server's base models come from, by its settings: catalogues that clients may name, the command's download, and aliases
 // that lead somewhere.
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { FastifyBaseLogger } from "fastify";
 import type { BaseModelCatalogue } from "../api/model-directory.ts";
@@ -10,7 +10,7 @@ import { InvalidRequest, NotFound, Unavailable } from "../errors.ts";
 import { CATALOGUE, catalogueEntry } from "../model/catalogue.ts";
 import type { ModelKind } from "../model/catalogue.ts";
 import type { Progress } from "../model/download.ts";
-import { modelDirectory, resolveBaseModel } from "../model/resolve-base-model.ts";
+import { isModelName, modelDirectory, resolveBaseModel } from "../model/resolve-base-model.ts";
 import type { ResolvedBaseModel } from "../model/resolve-base-model.ts";
 import { shareWork } from "../model/shared-work.ts";
 
@@ -23,11 +23,10 @@ export function baseModelCatalogue(config: Config): BaseModelCatalogue {
   );
   const installed = (): string[] => {
     try {
-      const entries = readdirSync(join(config.homeDirectory, "models"), { withFileTypes: true });
-      return entries
-        .filter((entry) => entry.isDirectory() && !entry.name.startsWith("."))
-        .map(({ name }) => name)
-        .filter((name) => isOfKind("text", name) !== false);
+      const folder = join(config.homeDirectory, "models");
+      return readdirSync(folder)
+        .filter((name) => isModelName(name) && isOfKind("text", name) !== false)
+        .filter((name) => statSync(join(folder, name), { throwIfNoEntry: false })?.isDirectory() === true);
     } catch {
       return []; // nothing was ever downloaded
     }

@@ -39,6 +39,11 @@ export interface ResolvedBaseModel {
   source: "path" | "cache" | "hub" | "python-package";
 }
 
+/** Whether a folder of this name can be asked for by it. */
+export function isModelName(text: string): boolean {
+  return /^[A-Za-z0-9][\w.-]*$/.test(text);
+}
+
 /** Where the user may put a model's files by hand, and where downloads go. */
 export function modelDirectory(homeDirectory: string, id: string): string {
   return join(homeDirectory, "models", id);
@@ -54,7 +59,7 @@ export async function resolveBaseModel(
 ): Promise<ResolvedBaseModel> {
   const entry = catalogueEntry(nameOrPath);
   if (entry === undefined && looksLikePath(nameOrPath)) return resolvePath(nameOrPath, options);
-  if (!/^[A-Za-z0-9][\w.-]*$/.test(nameOrPath))
+  if (!isModelName(nameOrPath))
     throw new InvalidRequest(
       `${JSON.stringify(nameOrPath.slice(0, 200))} is neither a base model's name nor a path. Names: ${knownNames()}.`,
       { code: "model_not_found", param: "model" },

@@ -44,18 +44,43 @@ test.each([
     "Your request could not be read as HTTP/1.1. Check the address (http, not https) and what writes the request.",
     "hello\r\n\r\n",
   ],
+  [
+    "HTTP/1.1 without a host",
+    400,
+    "HTTP/1.1 requests must have the header 'Host', found none. Send it.",
+    "GET /v1/models HTTP/1.1\r\nconnection: close\r\n\r\n",
+  ],
+  [
+    "an expectation that nobody knows",
+    417,
+    `The header 'Expect' must be "100-continue", found "foo". Leave it out.`,
+    "GET /v1/models HTTP/1.1\r\nhost: localhost\r\nexpect: foo\r\n\r\n",
+  ],
+  [
+    "a tunnel",
+    405,
+    "Not allowed to CONNECT: this server is no proxy. Send your request to it itself, and name no proxy for it.",
+    "CONNECT example.com:443 HTTP/1.1\r\nhost: example.com\r\n\r\n",
+  ],
+  [
+    "a body of unsaid length where none is taken",
+    400,
+    "GET on this address takes no body, but one was sent. Send the request without it.",
+    'GET /v1/models HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n7\r\n{"a":1}\r\n0\r\n\r\n',
+  ],
 ])("%s", async (_name, status, message, bytes) => {
   const server = await testServer({ organization: "acme" });
   const answer = await exchange(await server.listen(), bytes);
   expect(answer.status).toBe(status);
-  expect(answer.body).toEqual({ error: { message, type: "invalid_request_error", param: null, code: null } });
+  const code = status === 405 ? "method_not_supported" : null;
+  expect(answer.body).toEqual({ error: { message, type: "invalid_request_error", param: null, code } });
   for (const header of [
     /^x-request-id: req_[0-9a-f]{32}\r?$/m,
     /^content-type: application\/json; charset=utf-8\r?$/m,
     /^openai-organization: acme\r?$/m,
     /^openai-version: 2020-10-01\r?$/m,
     /^x-should-retry: false\r?$/m,
-    /^connection: close\r?$/m,
+    /^connection: close\r?$/im,
   ]) {
     expect(answer.head).toMatch(header);
   }
