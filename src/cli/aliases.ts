@@ -9,6 +9,7 @@ import type {
   ComparisonObject,
 } from "../wire/aliases.ts";
 import type { List, ListWithIds } from "../wire/list.ts";
+import { addressPart } from "./address.ts";
 import { moreNote, noneNote } from "./list-text.ts";
 import { formatPairs, formatTable, formatTime, printAnswer, type CommandContext } from "./terminal.ts";
 
@@ -204,7 +205,7 @@ function trialText({ candidate }: AliasObject): string {
   return `${model}, ${mode} of ${share} %${counts}`;
 }
 
-const pathOf = (name: string) => `/tunesmith/aliases/${encodeURIComponent(name).replaceAll("%3A", ":")}`;
+const pathOf = (name: string) => `/tunesmith/aliases/${addressPart("an alias", name)}`;
 
 function percent(text: string): number {
   const value = Number(text);

@@ -4,6 +4,7 @@ import { stat, writeFile } from "node:fs/promises";
 import { InvalidRequest, messageOf } from "../errors.ts";
 import type { JobMethod, RequestedHyperparameters } from "../wire/fine-tuning.ts";
 import { reportText } from "./check-text.ts";
+import { targetOf } from "./local-files.ts";
 import { recipeMembers, type RecipeOptions } from "./recipe-options.ts";
 import { rowPage, rowText } from "./row-text.ts";
 import { EXIT, formatCount, type Terminal } from "./terminal.ts";
@@ -94,8 +95,13 @@ async function fix(
 ): Promise<number> {
   if (await isSameFile(path, target))
     throw new InvalidRequest(`"${target}" is the file itself: name another one, so that nothing is lost.`);
+  const place = await targetOf(target);
+  if (!place.isFile)
+    throw new InvalidRequest(
+      `Cannot write "${target}": expected the name of a file, found a pipe or device. Name a file.`,
+    );
   const { mendFile } = await import("../main/check-data.ts");
-  const mended = await mendFile(path, target, { method, signal: terminal.signal });
+  const mended = await mendFile(path, place.path, { method, signal: terminal.signal });
   if (json) {
     terminal.stdout.write(
       `${JSON.stringify({

@@ -55,12 +55,8 @@ export function createClient(options: {
   apiKey: string | null;
   signal: AbortSignal;
 }): ApiClient {
-  const baseUrl = options.baseUrl.replace(/\/+$/, "");
-  if (!/^https?:\/\/./.test(baseUrl) || !URL.canParse(baseUrl)) {
-    throw new InvalidRequest(
-      `"${options.baseUrl}" is no base URL: expected one like http://127.0.0.1:8080/v1, from --base-url or TUNESMITH_BASE_URL.`,
-    );
-  }
+  const baseUrl = checkedBaseUrl(options.baseUrl);
+  const apiKey = options.apiKey === null ? null : checkedKey(options.apiKey);
 
   async function send(
     method: string,
@@ -71,7 +67,7 @@ export function createClient(options: {
     more: Record<string, string> = {},
   ): Promise<Response> {
     const headers: Record<string, string> = { ...more };
-    if (options.apiKey !== null) headers["authorization"] = `Bearer ${options.apiKey}`;
+    if (apiKey !== null) headers["authorization"] = `Bearer ${apiKey}`;
     const archive = body instanceof Readable ? body : undefined;
     if (archive !== undefined) headers["content-type"] = "application/x-tar";
     else if (body !== undefined && !(body instanceof FormData)) headers["content-type"] = "application/json";
@@ -144,6 +140,36 @@ export function createClient(options: {
       throw brokenOff(baseUrl, new Error("the stream ended without [DONE]"));
     },
   };
+}
+
+/** Without slashes at its end. Throws InvalidRequest for what `fetch` would not take, or would not send. */
+function checkedBaseUrl(given: string): string {
+  const problem = (found: string): InvalidRequest =>
+    new InvalidRequest(
+      `"${shownUrl(given)}" is no base URL: expected one like http://127.0.0.1:8080/v1, from --base-url or TUNESMITH_BASE_URL${found}.`,
+    );
+  if (!/^https?:\/\/./i.test(given) || !URL.canParse(given)) throw problem("");
+  const url = new URL(given);
+  if (url.username !== "" || url.password !== "")
+    throw problem(", without a user and a password; a key goes into --api-key or TUNESMITH_API_KEY");
+  if (url.search !== "" || url.hash !== "" || given.includes("?"))
+    throw problem(", without anything from ? or # on");
+  return (url.origin + url.pathname).replace(/\/+$/, "");
+}
+
+/** A base URL for people: what stands before an @ may be a password. */
+export function shownUrl(text: string): string {
+  return text.replace(/^([a-z]+:\/\/)?.*@/is, "$1…@");
+}
+
+/** Without blanks around it, as a file's last line end is one. Throws InvalidRequest, without the key, for what no header can carry. */
+function checkedKey(given: string): string {
+  const key = given.trim();
+  if (/^[\x21-\x7e]+$/.test(key)) return key;
+  const found = key === "" ? "nothing" : "other characters";
+  throw new InvalidRequest(
+    `Expected a key of visible ASCII characters in --api-key or TUNESMITH_API_KEY, found ${found}. See that it was copied whole and alone.`,
+  );
 }
 
 /** Our own additions lie beside OpenAI's protocol, not below it. */
@@ -223,8 +249,13 @@ function envelopeError(
   };
 }
 
-function unreachable(baseUrl: string, error: unknown): ServerUnreachable {
+function unreachable(baseUrl: string, error: unknown): TunesmithError {
   const cause = error instanceof Error && error.cause !== undefined ? error.cause : error;
+  if (messageOf(cause) === "bad port")
+    return new InvalidRequest(
+      `Port ${new URL(baseUrl).port} is one that HTTP clients refuse to speak to. Let the server listen on another, with "tunesmith serve --port".`,
+      { cause: error },
+    );
   const code = typeof cause === "object" && cause !== null && "code" in cause ? String(cause.code) : "";
   const reason = code === "ECONNREFUSED" ? "connection refused" : code || messageOf(cause);
   return new ServerUnreachable(

@@ -7,6 +7,7 @@ import { InvalidRequest, Unavailable } from "../errors.ts";
 import { unpackInto } from "../export/archive.ts";
 import { verifyExport } from "../export/verify.ts";
 import type { ExportCertificate } from "../wire/export.ts";
+import { addressPart } from "./address.ts";
 import { formatCount, formatPairs, printAnswer, printNote, type CommandContext } from "./terminal.ts";
 import { EXIT, type Terminal } from "./terminal.ts";
 
@@ -16,7 +17,8 @@ export async function exportModel(
   model: string,
   options: { format: string; precision?: string; out: string },
 ): Promise<void> {
-  const directory = resolve(options.out);
+  const directory = folderNamed(options.out);
+  const path = addressPart("a model's name", model);
   await requireFree(directory);
   printNote(
     context,
@@ -26,7 +28,6 @@ export async function exportModel(
     format: options.format,
     ...(options.precision === undefined ? {} : { precision: options.precision }),
   });
-  const path = encodeURIComponent(model).replaceAll("%3A", ":");
   const answer = await context.client.download(`/tunesmith/models/${path}/export?${query.toString()}`);
   const incoming = join(dirname(directory), `.${basename(directory)}.${process.pid}.incoming`);
   await mkdir(incoming, { recursive: true });
@@ -49,6 +50,12 @@ export async function exportModel(
   printAnswer(context, { directory, certificate }, () => `${directory}\n${summaryOf(certificate)}`);
 }
 
+/** An empty name would be the folder one is in. */
+function folderNamed(path: string): string {
+  if (path === "") throw new InvalidRequest("Expected the name of a folder, found an empty one.");
+  return resolve(path);
+}
+
 /** Throws InvalidRequest where the folder holds anything, or is none. */
 async function requireFree(directory: string): Promise<void> {
   let found: string[];
@@ -66,14 +73,15 @@ async function requireFree(directory: string): Promise<void> {
 
 /** Exit code 1 when a file is missing, too much or changed. */
 export async function verify(directory: string, terminal: Terminal, json: boolean): Promise<number> {
-  const { certificate, faults } = await verifyExport(resolve(directory), terminal.signal);
+  const folder = folderNamed(directory);
+  const { certificate, faults } = await verifyExport(folder, terminal.signal);
   const { model, format, precision } = certificate;
   const text =
     faults.length === 0
       ? `All ${certificate.files.length} files are those of the certificate.\n${summaryOf(certificate)}`
       : `Not what the certificate says:\n${faults.map((fault) => `  ${fault}\n`).join("")}`;
   const answer = {
-    directory: resolve(directory),
+    directory: folder,
     verified: faults.length === 0,
     faults,
     model,

@@ -1,6 +1,7 @@
 // Jobs and their events as text, shared by the commands that print them.
 import type { FineTuningJob, FineTuningJobEvent } from "../wire/fine-tuning.ts";
 import { recipeAdditions } from "../wire/recipe.ts";
+import { addressPart } from "./address.ts";
 import { formatCount, formatPairs, formatTime } from "./terminal.ts";
 
 /** A job's members, one a line. */
@@ -57,5 +58,5 @@ export function eventLine(event: FineTuningJobEvent): string {
 }
 
 export function jobPath(id: string): string {
-  return `/fine_tuning/jobs/${encodeURIComponent(id)}`;
+  return `/fine_tuning/jobs/${addressPart("an id", id)}`;
 }

@@ -72,7 +72,7 @@ async function postJob(context: CommandContext, options: CreateOptions): Promise
 /** An existing path wins over an id: ids begin with "file-", and hardly any path does. */
 async function fileId(context: CommandContext, idOrPath: string, uploaded: string[]): Promise<string> {
   if (!existsSync(idOrPath) && /^file-[A-Za-z0-9]+$/.test(idOrPath)) return idOrPath;
-  const file = await uploadFile(context.client, idOrPath, "fine-tune");
+  const file = await uploadFile(context, idOrPath, "fine-tune");
   uploaded.push(file.id);
   printNote(context, `Uploaded ${idOrPath} as ${file.id}`);
   return file.id;

@@ -1,6 +1,7 @@
 // `tunesmith keys` and `tunesmith projects`: who may use the server. A key's secret is printed once, when it is made.
 import type { ListWithIds } from "../wire/list.ts";
 import type { KeyDeleted, KeyObject, NewKeyObject, ProjectObject } from "../wire/keys.ts";
+import { addressPart } from "./address.ts";
 import { moreNote, noneNote } from "./list-text.ts";
 import { formatTable, formatTime, printAnswer, printNote, type CommandContext } from "./terminal.ts";
 
@@ -68,7 +69,7 @@ export async function keysList(
 }
 
 export async function keysRevoke(context: CommandContext, id: string): Promise<void> {
-  const answer = await context.client.delete<KeyDeleted>(`/tunesmith/keys/${encodeURIComponent(id)}`);
+  const answer = await context.client.delete<KeyDeleted>(`/tunesmith/keys/${addressPart("an id", id)}`);
   printAnswer(context, answer, () => `Revoked ${answer.id}\n`);
 }
 

@@ -3,7 +3,7 @@
 import { CommanderError } from "commander";
 import { loadClientConfig, loadMigrationConfig, packageVersion } from "../config.ts";
 import { InvalidRequest, messageOf, TunesmithError } from "../errors.ts";
-import { ApiError, createClient, ServerUnreachable } from "./client.ts";
+import { ApiError, createClient, ServerUnreachable, shownUrl } from "./client.ts";
 import { check } from "./check.ts";
 import { pullModel, serve } from "./local.ts";
 import { verify } from "./export.ts";
@@ -38,7 +38,7 @@ export async function run(words: readonly string[], terminal: Terminal): Promise
   const program = buildProgram({
     version: packageVersion(),
     terminal,
-    defaultBaseUrl: settings.baseUrl,
+    defaultBaseUrl: shownUrl(settings.baseUrl),
     connect: (options) => ({
       terminal,
       json: options.json ?? false,

@@ -1,5 +1,6 @@
 // `tunesmith models`: what the server can answer with, and which local base model stands behind each name.
 import type { ModelDeleted, ModelList, ModelObject } from "../wire/models.ts";
+import { addressPart } from "./address.ts";
 import { formatTable, formatTime, printAnswer, type CommandContext } from "./terminal.ts";
 
 export async function modelsList(context: CommandContext): Promise<void> {
@@ -31,8 +32,6 @@ function kindOf(model: ModelObject): "base" | "alias" | "fine-tuned" | "checkpoi
 }
 
 export async function modelsDelete(context: CommandContext, id: string): Promise<void> {
-  // A colon is legal in a path and stands in every fine-tuned model's name; the official clients send it as it is.
-  const path = encodeURIComponent(id).replaceAll("%3A", ":");
-  const answer = await context.client.delete<ModelDeleted>(`/models/${path}`);
+  const answer = await context.client.delete<ModelDeleted>(`/models/${addressPart("a model's name", id)}`);
   printAnswer(context, answer, () => `Deleted ${answer.id}\n`);
 }

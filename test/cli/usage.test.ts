@@ -58,9 +58,9 @@ test.each([
   { words: ["jobs", "create", "-m", "x", "-t", "y", "--metadata", "team"], says: "Expected key=value." },
   {
     words: ["files", "upload", "no-such.jsonl"],
-    says: 'Cannot read "no-such.jsonl": expected a file, found nothing of that name. Check the path.',
+    says: 'Cannot read "no-such.jsonl": expected a file or a pipe, found nothing of that name. Check the path.',
   },
-  { words: ["files", "upload", "/"], says: 'Cannot read "/": expected a file, found a folder.' },
+  { words: ["files", "upload", "/"], says: 'Cannot read "/": expected a file or a pipe, found a folder.' },
   { words: ["chat", "m"], says: "Expected a message as the second argument or on standard input" },
 ])("$words ends with 2 and says what is wrong", async ({ words, says }) => {
   const { code, out, err } = await tunesmith([...words, "--base-url", NOWHERE]);
@@ -77,6 +77,82 @@ test.each(["foo", "localhost:8080/v1", "ftp://127.0.0.1/v1"])("%s is no base URL
     `tunesmith: "${baseUrl}" is no base URL: expected one like http://127.0.0.1:8080/v1, from --base-url or TUNESMITH_BASE_URL.\n`,
   );
 });
+
+test.each([
+  [["--base-url", "http://user:secret@127.0.0.1:9/v1"], "without a user and a password"],
+  [["--base-url", "user:secret@host"], "is no base URL"],
+  [["--base-url", "http://127.0.0.1:9/v1?secret=1"], "without anything from ? or # on"],
+  [["--base-url", "http://127.0.0.1:6000/v1"], "Port 6000 is one that HTTP clients refuse"],
+  [["--api-key", "ключ"], "Expected a key of visible ASCII characters"],
+  [["--api-key", "first\nsecret"], "found other characters"],
+  [["--api-key", ""], "found nothing"],
+])("%j: said to be what is wrong, not that no server answers", async (words, says) => {
+  const { code, out, err } = await tunesmith(["models", "--base-url", NOWHERE, ...words]);
+  expect({ code, out }).toEqual({ code: 2, out: "" });
+  expect(err).toContain(says);
+  expect(err).not.toMatch(/No server answers|ключ|user:secret|first/);
+});
+
+test("a base URL's scheme may be in capitals, and a key may end in a line end", async () => {
+  const server = await startFakeServer({ "GET /v1/models": { object: "list", data: [] } });
+  close = server.close;
+  const baseUrl = server.baseUrl.replace("http", "HTTP");
+  const { code } = await tunesmith(["models", "--base-url", baseUrl, "--api-key", "sk-key\r\n"]);
+  expect(code).toBe(0);
+  expect(server.asked[0]?.headers.authorization).toBe("Bearer sk-key");
+});
+
+const ID_COMMANDS = [
+  ["files", "get"],
+  ["files", "content"],
+  ["files", "delete"],
+  ["jobs", "get"],
+  ["jobs", "follow"],
+  ["jobs", "events"],
+  ["jobs", "checkpoints"],
+  ["jobs", "pause"],
+  ["jobs", "resume"],
+  ["jobs", "cancel"],
+  ["keys", "revoke"],
+  ["models", "delete"],
+  ["alias", "show"],
+  ["alias", "rollback"],
+  ["alias", "end-trial"],
+  ["alias", "log"],
+  ["alias", "comparisons"],
+  ["alias", "delete"],
+];
+
+test.each([
+  ...ID_COMMANDS.map((words) => [words, [] as string[]] as const),
+  [["alias", "set"], ["m"]] as const,
+  [
+    ["alias", "canary"],
+    ["m", "--percent", "5"],
+  ] as const,
+  [["alias", "shadow"], ["m"]] as const,
+  [["export"], ["--format", "peft", "--out", "no-such-folder"]] as const,
+])("%j: no id, a dot and two are refused before anything is sent", async (words, more) => {
+  const server = await startFakeServer({});
+  close = server.close;
+  for (const id of ["", " ", ".", ".."]) {
+    const { code, out, err } = await tunesmith([...words, id, ...more, "--base-url", server.baseUrl]);
+    expect({ id, code, out }).toEqual({ id, code: 2, out: "" });
+    expect(err).toContain(`, found "${id}".`);
+  }
+  expect(server.asked).toEqual([]);
+});
+
+test.each([[["export", "ft:m", "--format", "peft", "--out", ""]], [["verify", ""]]])(
+  "%j: an empty name is no folder",
+  async (words) => {
+    const { code, err } = await tunesmith([...words, "--base-url", NOWHERE]);
+    expect({ code, err }).toEqual({
+      code: 2,
+      err: "tunesmith: Expected the name of a folder, found an empty one.\n",
+    });
+  },
+);
 
 test("a base URL that lacks /v1 is named as the likely reason", async () => {
   const server = await startFakeServer({});
