@@ -6,19 +6,19 @@ import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import OpenAI from "openai";
+import type OpenAI from "openai";
 import { createByteProgress, createProgress } from "../../src/cli/progress.ts";
 import type { Progress } from "../../src/cli/progress.ts";
 import { formatCount, formatDuration, formatTable } from "../../src/cli/terminal.ts";
 import type { Terminal } from "../../src/cli/terminal.ts";
 import { loadConfig } from "../../src/config.ts";
 import { messageOf } from "../../src/errors.ts";
-import { createServer } from "../../src/main.ts";
 import { pullBaseModel } from "../../src/main/base-models.ts";
 import type { Model, ModelStore } from "../../src/store/models.ts";
 import { DEFAULT_PROJECT } from "../../src/wire/ids.ts";
 import { answerTickets, readTickets, score } from "./evaluate.ts";
 import type { Answer, Score } from "./evaluate.ts";
+import { createOwnServer } from "./own-server.ts";
 
 const BASE_MODEL = "smollm2-135m-instruct";
 /** One pass over few examples: small batches for many steps, and a higher rate than the automatic multiplier of 2. */
@@ -56,14 +56,15 @@ try {
 }
 
 async function quickstart(): Promise<void> {
-  const config = loadConfig({ port: 0, logLevel: "error" });
+  // Wrong settings are told of before anything is downloaded.
+  loadConfig();
   await downloadBaseModel();
   started = performance.now();
-  const server = await createServer(config);
+  const { server, listen } = await createOwnServer();
   try {
-    const baseURL = `${await server.listen()}/v1`;
-    say(`Serving ${baseURL}`);
-    await run(new OpenAI({ baseURL, apiKey: "not-needed" }), server.stores.models);
+    const client = await listen();
+    say(`Serving ${client.baseURL}`);
+    await run(client, server.stores.models);
   } finally {
     await server.stop();
   }
