@@ -30,6 +30,15 @@ test("without an environment every setting has its default", () => {
   });
 });
 
+test.each(["gpt-4-0613", "gpt-3.5-turbo-1106", "gpt-3.5-turbo-0613", "babbage-002", "davinci-002"])(
+  "%s, tunable at OpenAI, stands for the local base model",
+  (name) => {
+    const { modelAliases } = loadConfig({}, {});
+    expect(modelAliases[name]).toBe(DEFAULT_BASE_MODEL);
+    expect(modelAliases["gpt-4"]).toBe("gpt-4-0613");
+  },
+);
+
 test("OpenAI's names stand for the catalogue's own default", () => {
   // config.ts may not import it, and the command line would have to load the catalogue for its help.
   expect(loadConfig({}, {}).modelAliases["gpt-4o-mini-2024-07-18"]).toBe(DEFAULT_BASE_MODEL);

@@ -43,7 +43,16 @@ const OPENAI_SNAPSHOTS = {
   "gpt-4.1-mini": "gpt-4.1-mini-2025-04-14",
   "gpt-4.1-nano": "gpt-4.1-nano-2025-04-14",
   "gpt-3.5-turbo": "gpt-3.5-turbo-0125",
+  "gpt-4": "gpt-4-0613",
 } as const;
+
+/** Tunable names beside those, which no undated one resolves to. */
+const OTHER_TUNABLE_MODELS = [
+  "gpt-3.5-turbo-1106",
+  "gpt-3.5-turbo-0613",
+  "babbage-002",
+  "davinci-002",
+] as const;
 
 export const SETTINGS = {
   host: setting({
@@ -390,6 +399,7 @@ function aliasMap(text: string): Readonly<Record<string, string>> {
   for (const [name, snapshot] of Object.entries(OPENAI_SNAPSHOTS)) {
     aliases.set(name, snapshot).set(snapshot, DEFAULT_BASE_MODEL);
   }
+  for (const name of OTHER_TUNABLE_MODELS) aliases.set(name, DEFAULT_BASE_MODEL);
   for (const name of OPENAI_EMBEDDING_MODELS) aliases.set(name, DEFAULT_EMBEDDING_MODEL);
   for (const pair of text.split(",").filter((part) => part.trim() !== "")) {
     const [, name, model] = /^\s*([^=\s]+)\s*=\s*([^=\s]+)\s*$/.exec(pair) ?? [];

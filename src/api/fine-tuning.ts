@@ -81,7 +81,7 @@ export function fineTuningRoutes(parts: {
       return { name, baseModel, adapterDirectory };
     }
     throw new InvalidRequest(
-      `Model ${model} is not available for fine-tuning or does not exist. GET /v1/models lists the models there are.`,
+      `Model ${model} is not available for fine-tuning or does not exist. GET /v1/models lists the models there are; TUNESMITH_MODEL_ALIASES gives one of them another name.`,
       { code: "model_not_available" },
     );
   }

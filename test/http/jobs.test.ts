@@ -110,7 +110,7 @@ test.each([
     { model: "gpt-9" },
     null,
     "model_not_available",
-    "Model gpt-9 is not available for fine-tuning or does not exist. GET /v1/models lists the models there are.",
+    "Model gpt-9 is not available for fine-tuning or does not exist. GET /v1/models lists the models there are; TUNESMITH_MODEL_ALIASES gives one of them another name.",
   ],
   [
     { suffix: "" },
@@ -334,7 +334,7 @@ test("a fine-tuned model and a checkpoint can be trained on; a deleted one canno
   expect((await create(server, { model, training_file })).json()).toMatchObject({
     error: {
       code: "model_not_available",
-      message: `Model ${model} is not available for fine-tuning or does not exist. GET /v1/models lists the models there are.`,
+      message: `Model ${model} is not available for fine-tuning or does not exist. GET /v1/models lists the models there are; TUNESMITH_MODEL_ALIASES gives one of them another name.`,
     },
   });
 });
