@@ -124,7 +124,9 @@ it("README names every base model of the catalogue", () => {
 it("README's names are the aliases, and what they stand for", () => {
   const rows = [...readme.matchAll(/^\| `(g[^`]+)`, `([^`]+)` \| `([^`]+)` \|$/gm)];
   // Embedding models and names without an undated one: a name alone.
-  const alone = [...readme.matchAll(/^\| `((?:text-embedding|gpt|babbage|davinci)-[^`]+)` \| `([^`]+)` \|$/gm)];
+  const alone = [
+    ...readme.matchAll(/^\| `((?:text-embedding|gpt|babbage|davinci)-[^`]+)` \| `([^`]+)` \|$/gm),
+  ];
   const shown = [
     ...rows.flatMap(([, name = "", snapshot = "", base = ""]) => [
       [name, snapshot],
