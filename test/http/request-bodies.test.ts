@@ -6,7 +6,9 @@ import { ask, form, testServer } from "./harness.ts";
 
 const json = { "content-type": "application/json" };
 
-const WITHOUT_BODY = OPERATIONS.filter(({ body, form: parts }) => body === undefined && parts === undefined);
+const WITHOUT_BODY = OPERATIONS.filter(
+  ({ body, form: parts, archive }) => body === undefined && parts === undefined && archive === undefined,
+);
 
 /** What an operation cannot do without in its address. */
 const QUERIES: Readonly<Record<string, string>> = { "/tunesmith/models/{model}/export": "?format=peft" };
