@@ -137,6 +137,19 @@ describe("examples/taco-bot", () => {
     expect(new Set([...train, ...heldOut].map((row) => row[0]?.content)).size).toBe(1);
   });
 
+  it("has no held-out row that is nearly a training row", () => {
+    const asked = (rows: Message[][]): Ticket[] =>
+      rows.map((row) => ({
+        text: row
+          .filter(({ role }) => role === "user")
+          .map(({ content }) => content)
+          .join("\n"),
+        answer: "",
+      }));
+    const { score, pair } = closest(asked(heldOut), asked(train));
+    expect(score, pair.join(" | ")).toBeLessThan(0.5);
+  });
+
   it("answers in few words and repeats no conversation", () => {
     const answers = [...train, ...heldOut].flat().filter((m) => m.role === "assistant");
     expect(answers.filter((m) => m.content.split(/\s+/).length > 35)).toEqual([]);

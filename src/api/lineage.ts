@@ -66,7 +66,7 @@ export function lineageRoutes(parts: {
         method: job?.method ?? null,
         seed: job?.seed ?? null,
         hyperparameters: job === null ? null : { ...job.hyperparameters },
-        recipe: job?.recipe == null ? null : withoutPaths(job.recipe),
+        recipe: job === null || job.recipe === null ? null : withoutPaths(job.recipe),
         trained_tokens: job?.trainedTokens ?? null,
         training_file: await fileOf(job, job?.trainingFileId ?? null, "trainingData"),
         validation_file: await fileOf(job, job?.validationFileId ?? null, "validationData"),
@@ -149,7 +149,7 @@ function againOn(
         ? { type: "dpo", dpo: { hyperparameters } }
         : { type: "supervised", supervised: { hyperparameters } },
     metadata: { ...Object.fromEntries(pairs), [REBASED_FROM]: to.from },
-  } as CreateJobRequest;
+  };
 }
 
 /** Where files lie on the server is nobody else's business. */

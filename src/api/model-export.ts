@@ -45,7 +45,7 @@ export function exportRoutes(parts: {
   exported: ModelExportStore;
   stopping: AbortSignal;
 }) {
-  const { models, jobs, files, blobs, directory } = parts;
+  const { jobs, files, blobs } = parts;
   let running = 0;
 
   async function promptFiles(model: Model): Promise<ExportJob["promptFiles"]> {

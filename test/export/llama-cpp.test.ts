@@ -2,7 +2,6 @@
 // writes here. Skipped where scripts/llama-env.sh has not put llama.cpp into .llama-cpp, and for the real model where it was not fetched.
 import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
-import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, it } from "vitest";
