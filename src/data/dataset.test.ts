@@ -1,4 +1,5 @@
 // Files as they come: good ones in every dress, bad ones with every line named, and laws over made-up files.
+import { gzipSync } from "node:zlib";
 import { mkdtemp, open, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -152,6 +153,8 @@ describe("bad files", () => {
     expect((await fault(broken)).message).toContain("Example 2 is not valid UTF-8; save the file as UTF-8.");
     const utf16 = Buffer.from(`\ufeff${line("a")}`, "utf16le");
     expect((await fault(utf16)).message).toContain("Example 1 is UTF-16; save the file as UTF-8.");
+    const packed = gzipSync(line("a"));
+    expect((await fault(packed)).message).toContain("Example 1 begins as a gzip file does; unpack it first.");
   });
 
   it("names the first lines and counts the rest", async () => {

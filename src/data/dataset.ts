@@ -7,6 +7,7 @@ import { MAX_KEPT_FAULTS } from "./fault.ts";
 import type { Fault } from "./fault.ts";
 import { fileLines } from "./file-lines.ts";
 import { parseJsonInSteps } from "./json-text.ts";
+import type { JsonFault } from "./json-text.ts";
 import { foreignToPreference, readPreferenceExample } from "./preference-example.ts";
 import type { PreferenceExample } from "./preference-example.ts";
 import { foreignFormat, readTrainingExample } from "./training-example.ts";
@@ -185,9 +186,8 @@ export async function checkLines<E>(
     const parsed = text === null ? null : step.value;
     formats.add(parsed?.ok ? format.foreign(parsed.value) : null);
     if (bytes === null) addBad(number, [TOO_LONG]);
-    else if (parsed === null) addBad(number, [number === 1 && isUtf16(bytes) ? UTF_16 : NOT_UTF_8]);
-    else if (!parsed.ok)
-      addBad(number, [contentFault(parsed.fault, `a line that ${parsed.fault}`, ONE_OBJECT, WRITE_JSON)]);
+    else if (parsed === null) addBad(number, [encodingFault(number, bytes)]);
+    else if (!parsed.ok) addBad(number, [jsonFault(parsed)]);
     else {
       const { example, faults } = format.read(parsed.value);
       if (example === null) addBad(number, faults);
@@ -310,6 +310,10 @@ function adviceOn({ text, fix, expected }: Fault): string[] {
   return [`${fix.charAt(0).toUpperCase()}${fix.slice(1)}.`];
 }
 
+function jsonFault({ fault, expected = ONE_OBJECT, fix = WRITE_JSON }: JsonFault): Fault {
+  return contentFault(fault, `a line that ${fault}`, expected, fix);
+}
+
 function contentFault(text: string, found: string, expected: string, fix: string): Fault {
   return { kind: "content", message: null, text, found, expected, fix };
 }
@@ -335,6 +339,19 @@ const NOT_UTF_8 = contentFault(
   "save the file as UTF-8",
 );
 const UTF_16 = contentFault("is UTF-16; save the file as UTF-8", "UTF-16", "UTF-8", "save the file as UTF-8");
+
+const GZIP = contentFault(
+  "begins as a gzip file does; unpack it first",
+  "a gzip file",
+  "a JSONL file",
+  "unpack it first",
+);
+
+/** Why bytes are no UTF-8: the first of a file show some formats. */
+function encodingFault(line: number, bytes: Buffer): Fault {
+  if (line === 1 && isUtf16(bytes)) return UTF_16;
+  return line === 1 && bytes[0] === 0x1f && bytes[1] === 0x8b ? GZIP : NOT_UTF_8;
+}
 
 function decodeUtf8(bytes: Buffer): string | null {
   return isUtf8(bytes) ? bytes.toString("utf8") : null;

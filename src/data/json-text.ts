@@ -2,7 +2,15 @@
 // here both are faults. It knows no message format.
 import { messageOf } from "../errors.ts";
 
-export type ParsedJson = { ok: true; value: unknown } | { ok: false; fault: string };
+export type ParsedJson = { ok: true; value: unknown } | ({ ok: false } & JsonFault);
+
+export interface JsonFault {
+  /** In a clause. */
+  fault: string;
+  /** What it should have been, and what to do: where it is JSON that every writer of JSON may write. Left out: no JSON at all. */
+  expected?: string;
+  fix?: string;
+}
 
 /** Levels of arrays and objects; far more than any tool schema has, and safely below where recursive code overflows. */
 export const MAX_JSON_DEPTH = 128;
@@ -25,7 +33,7 @@ export function* parseJsonInSteps(text: string): Generator<void, ParsedJson, voi
     return { ok: false, fault: `is not valid JSON: ${messageOf(error)}` };
   }
   const fault = yield* findHiddenFault(text);
-  return fault === null ? { ok: true, value } : { ok: false, fault };
+  return fault === null ? { ok: true, value } : { ok: false, ...fault };
 }
 
 interface Level {
@@ -66,7 +74,18 @@ const NUMBER_CHARACTERS = "0123456789.eE+-";
 /** Tokens looked at between two steps: about a millisecond. */
 const STEP_TOKENS = 4_096;
 
-function* findHiddenFault(text: string): Generator<void, string | null, void> {
+const TOO_DEEP: JsonFault = {
+  fault: `nests deeper than ${MAX_JSON_DEPTH} levels`,
+  expected: `at most ${MAX_JSON_DEPTH} levels of arrays and objects`,
+  fix: "write it flatter",
+};
+const ONCE = { expected: "each key once in an object", fix: "keep one of the two" };
+const EXACT_NUMBER = {
+  expected: "a number that 64-bit floating point holds exactly",
+  fix: "write it as a text, in quotation marks, or with fewer digits",
+};
+
+function* findHiddenFault(text: string): Generator<void, JsonFault | null, void> {
   const stack: Level[] = [];
   let isKeyNext = false;
   let seen = 0;
@@ -76,7 +95,7 @@ function* findHiddenFault(text: string): Generator<void, string | null, void> {
     switch (token[0]) {
       case "{":
       case "[":
-        if (stack.length === MAX_JSON_DEPTH) return `nests deeper than ${MAX_JSON_DEPTH} levels`;
+        if (stack.length === MAX_JSON_DEPTH) return TOO_DEEP;
         stack.push(token === "{" ? { keys: new Set(), at: "" } : { keys: null, at: 0 });
         isKeyNext = token === "{";
         break;
@@ -93,14 +112,17 @@ function* findHiddenFault(text: string): Generator<void, string | null, void> {
         if (isKeyNext && level?.keys) {
           const key = JSON.parse(token) as string;
           level.at = key;
-          if (level.keys.has(key)) return `has the key ${place(stack)} twice`;
+          if (level.keys.has(key)) return { fault: `has the key ${place(stack)} twice`, ...ONCE };
           level.keys.add(key);
         }
         isKeyNext = false;
         break;
       default:
         if (!isExact(token)) {
-          return `holds a number that cannot be kept exactly: ${shown(token)} at ${place(stack)}`;
+          return {
+            fault: `holds a number that cannot be kept exactly: ${shown(token)} at ${place(stack)}`,
+            ...EXACT_NUMBER,
+          };
         }
     }
   }

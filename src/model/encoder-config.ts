@@ -2,7 +2,7 @@
 // compute something else than this project's encoder is refused by the name of the field that says so. Reads no files.
 import { z } from "zod";
 import type { UnsupportedModel } from "../errors.ts";
-import { unsupportedField } from "./model-config.ts";
+import { unsupportedField, wantedBy } from "./model-config.ts";
 
 export interface EncoderConfig {
   /** V. */
@@ -57,7 +57,7 @@ export function encoderConfigFromHuggingFace(json: unknown, source = "config.jso
   if (!parsed.success) {
     const [issue] = parsed.error.issues;
     const field = issue?.path.join(".") ?? "";
-    throw refused(source, field, issue?.input, issue?.message ?? "a BERT model's config");
+    throw refused(source, field, issue?.input, wantedBy(issue));
   }
   const raw = parsed.data;
   for (const { field, supported } of REQUIRED_VALUES) {

@@ -246,7 +246,7 @@ describe("refused by the name of the field", () => {
       "more than low_freq_factor, which is 1",
     ],
     ["rope_scaling.low_freq_factor", llama3({ low_freq_factor: undefined }), "missing", "a number, because"],
-    ["vocab_size", { vocab_size: undefined }, "missing", "expected number"],
+    ["vocab_size", { vocab_size: undefined }, "missing", "supported: a number."],
     ["hidden_size", { hidden_size: 1.5 }, "1.5", "a whole number from 1 to 65536"],
     ["num_hidden_layers", { num_hidden_layers: 1e9 }, "1000000000", "a whole number from 1 to 1024"],
     ["num_attention_heads", { num_attention_heads: 0, head_dim: 8 }, "0", "a whole number from 1 to 1024"],
@@ -258,6 +258,8 @@ describe("refused by the name of the field", () => {
     ],
     ["head_dim", { head_dim: 7 }, "7", "an even whole number from 1 to 1024"],
     ["rms_norm_eps", { rms_norm_eps: -1 }, "-1", ">0"],
+    ["rope_theta", { rope_theta: "x" }, '"x"', "supported: a number."],
+    ["eos_token_id", { eos_token_id: "x" }, '"x"', "supported: a token id or a list of them."],
     [
       "eos_token_id or bos_token_id",
       { eos_token_id: [2, 97] },

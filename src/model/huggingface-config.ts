@@ -7,6 +7,7 @@ import {
   familyTraits,
   MODEL_FAMILIES,
   unsupportedField,
+  wantedBy,
   type ModelConfig,
   type ModelFamily,
   type RopeScaling,
@@ -121,7 +122,7 @@ export function modelConfigFromHuggingFace(json: unknown, source = "config.json"
   if (!parsed.success) {
     const issue = parsed.error.issues[0];
     const path = issue?.path.map(String) ?? [];
-    throw unsupportedField(source, path.join("."), valueAt(json, path), issue?.message ?? "a JSON object");
+    throw unsupportedField(source, path.join("."), valueAt(json, path), wantedBy(issue));
   }
   const raw = parsed.data;
   const family = familyOf(raw, source);

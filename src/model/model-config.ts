@@ -111,6 +111,16 @@ export function isSliding({ sliding }: ModelConfig, layer: number): boolean {
 }
 
 /** The one wording for every refused field: where, what was found, what is supported. */
+/** What a schema wanted where it refused a field. */
+export function wantedBy(issue: { code?: string; expected?: unknown; message: string } | undefined): string {
+  if (issue?.code === "invalid_union") return "a token id or a list of them";
+  if (issue?.code === "invalid_type" && typeof issue.expected === "string") {
+    const kind = issue.expected === "int" ? "integer" : issue.expected;
+    return `${/^[aeiou]/.test(kind) ? "an" : "a"} ${kind}`;
+  }
+  return issue?.message.replace(/^.*expected /, "") ?? "a JSON object";
+}
+
 export function unsupportedField(
   source: string,
   field: string,

@@ -16,8 +16,14 @@ const indexSchema = z.looseObject({ weight_map: z.record(z.string(), z.string())
 
 /** The names of the weights files in a folder, sorted; from the index when there is one. */
 export function weightFileNames(folder: string): string[] {
-  if (existsSync(join(folder, SINGLE_FILE))) return [SINGLE_FILE];
-  return [...new Set(Object.values(readIndex(folder)))].sort();
+  const names = existsSync(join(folder, SINGLE_FILE))
+    ? [SINGLE_FILE]
+    : [...new Set(Object.values(readIndex(folder)))].sort();
+  const other = names.find(
+    (name) => existsSync(join(folder, name)) && !statSync(join(folder, name)).isFile(),
+  );
+  if (other !== undefined) throw folderError(folder, `its ${other} is no file`, "Get the folder again");
+  return names;
 }
 
 /** Every file that decides what the model computes or how text becomes tokens, sorted; all exist. */

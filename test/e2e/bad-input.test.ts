@@ -96,7 +96,7 @@ test.each<[string, () => Buffer, RegExp]>([
   [
     "a duplicate key",
     () => withLine('{"messages": [], "messages": []}'),
-    /Example 13 has the key "messages" twice\. Write the line with a JSON writer\.$/,
+    /Example 13 has the key "messages" twice\. Keep one of the two\.$/,
   ],
   [
     "a wrong role",
