@@ -2,7 +2,7 @@
 // documentation-schemas.ts knows.
 import type { JsonSchema, OpenApiDocument, OpenApiOperation, OpenApiParameter } from "../wire/openapi.ts";
 import { membersTable, typeText } from "./documentation-schemas.ts";
-import { escaped, formatted } from "./html-text.ts";
+import { escaped, formatted } from "../wire/html-text.ts";
 
 /** Stands in examples for the address that the page was asked at. */
 export const ORIGIN = "{origin}";

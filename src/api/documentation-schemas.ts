@@ -1,7 +1,7 @@
 // A JSON schema as people read it: its type and limits in a few words, its members in a table. Pure; it reads what zod writes,
 // and no more of JSON Schema.
 import type { JsonSchema } from "../wire/openapi.ts";
-import { escaped, formatted } from "./html-text.ts";
+import { escaped, formatted } from "../wire/html-text.ts";
 
 /** Type and limits, such as "list of text, 1 to 4 elements, or null". */
 export function typeText(schema: JsonSchema): string {

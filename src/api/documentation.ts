@@ -4,7 +4,7 @@ import type { FastifyReply, FastifyRequest } from "fastify";
 import { openApiDocument } from "../wire/openapi.ts";
 import type { OpenApiDocument } from "../wire/openapi.ts";
 import { documentationPage, ORIGIN, STYLE } from "./documentation-page.ts";
-import { escaped } from "./html-text.ts";
+import { escaped } from "../wire/html-text.ts";
 import { mayCreate } from "./idempotency.ts";
 import { scopeOf } from "./scopes.ts";
 

@@ -1,7 +1,7 @@
 // A comparison of old and new for people: as text, and as a page that needs nothing from elsewhere and runs nothing. Prompts and answers
 // may hold anything, so all of it is escaped.
 import type { Comparison, Difference } from "../migrate/compare.ts";
-import { escaped } from "./html-text.ts";
+import { escaped } from "../wire/html-text.ts";
 import { plain } from "./migrate-text.ts";
 import { formatTable } from "./terminal.ts";
 

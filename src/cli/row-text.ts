@@ -1,7 +1,7 @@
 // One row as the model sees it, each token marked by whether it carries loss: for a terminal in colours, for a pipe in
 // brackets, as a page in HTML.
 import type { ShownRowObject } from "../wire/preflight.ts";
-import { escaped } from "./html-text.ts";
+import { escaped } from "../wire/html-text.ts";
 import { formatCount, type Terminal } from "./terminal.ts";
 
 /** Two shades each, so that neighbouring tokens can be told apart. */
