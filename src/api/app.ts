@@ -1,10 +1,7 @@
-// The HTTP application: the route table, and what holds for every request: ids, authentication, headers and errors. Handlers
-// parse with wire, call a room, print with wire; nothing else.
-import type { Socket } from "node:net";
+// The HTTP application: the route table. Handlers parse with wire, call a room, print with wire; nothing else. What holds for every
+// request stands in every-request.ts.
 import multipart from "@fastify/multipart";
-import fastify from "fastify";
 import type { FastifyBaseLogger, FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import { InvalidRequest, Unavailable } from "../errors.ts";
 import type { EmbeddingEngine } from "../serving/embedding-engine.ts";
 import type { ChatEngine } from "../serving/engine.ts";
 import type { AliasComparisonStore } from "../store/alias-comparisons.ts";
@@ -24,24 +21,19 @@ import type { UploadStore } from "../store/uploads.ts";
 import type { ResponseStore } from "../store/responses.ts";
 import type { WebhookStore } from "../store/webhooks.ts";
 import { BATCH_ENDPOINTS } from "../wire/batches.ts";
-import { DEFAULT_PROJECT, newId } from "../wire/ids.ts";
-import { noQuery } from "../wire/list.ts";
+import { DEFAULT_PROJECT } from "../wire/ids.ts";
 import { operationAt } from "../wire/operations.ts";
-import { parseRequest } from "../wire/validation.ts";
 import { aliasRoutes } from "./aliases.ts";
-import { createAuthentication, isOpen } from "./authentication.ts";
-import type { Authenticate } from "./authentication.ts";
+import { createAuthentication } from "./authentication.ts";
 import { BackgroundResponses } from "./background-responses.ts";
 import { batchRoutes } from "./batches.ts";
 import { chatRoutes } from "./chat.ts";
 import { completionRoutes } from "./completions.ts";
-import { checkContentEncoding } from "./content-encoding.ts";
 import { allowOrigins } from "./cross-origin.ts";
 import { documentationRoutes } from "./documentation.ts";
+import { addErrors, addHooks, addRateLimits, createFastify, send } from "./every-request.ts";
 import { embeddingRoutes } from "./embeddings.ts";
-import { answerConnectionError, answerRefusals } from "./connection-errors.ts";
-import { errorAnswer, unknownUrl, wrongMethod } from "./error-answers.ts";
-import type { ErrorAnswer } from "./error-answers.ts";
+import { wrongMethod } from "./error-answers.ts";
 import { checkpointPermissionRoutes } from "./checkpoint-permissions.ts";
 import { fileRoutes } from "./files.ts";
 import { fineTuningRoutes } from "./fine-tuning.ts";
@@ -59,13 +51,12 @@ import { importRoutes, type ModelImporter } from "./model-import.ts";
 import { modelRoutes } from "./models.ts";
 import { addNotOffered } from "./not-offered.ts";
 import type { OwnRequests } from "./own-requests.ts";
-import { isArchive, readBodies, refuseUnusedBody } from "./request-bodies.ts";
+import { isArchive } from "./request-bodies.ts";
 import { ShadowCopies } from "./shadow-copies.ts";
 import { uploadRoutes } from "./uploads.ts";
 import { storedCompletionRoutes } from "./stored-completions.ts";
 import { responseRoutes } from "./responses.ts";
 import { webhookRoutes } from "./webhooks.ts";
-import { BATCH_RESERVE, RateLimits } from "./rate-limits.ts";
 import { scopeOf } from "./scopes.ts";
 
 export interface AppParts {
@@ -239,156 +230,6 @@ export async function createApp(parts: AppParts, settings: AppSettings): Promise
     Object.keys(methods).map((method) => ({ method, url })),
   );
   return app.decorate("routesWithHandlers", routesWithHandlers);
-}
-
-/** Of the protocol, as OpenAI's answers say it. */
-const OPENAI_VERSION = "2020-10-01";
-
-/** The longest path parameter: a model name with the longest suffix, slug and checkpoint, percent-encoded, and some. */
-const MAX_PARAM_LENGTH = 1000;
-
-function createFastify(
-  logger: FastifyBaseLogger,
-  { maxBodyBytes, organization }: Pick<AppSettings, "maxBodyBytes" | "organization">,
-): FastifyInstance {
-  const headers = { "openai-version": OPENAI_VERSION, "openai-organization": organization };
-  const app = fastify({
-    loggerInstance: logger,
-    // Node's own refusal has neither envelope nor id; requireHost refuses in its place.
-    http: { requireHostHeader: false },
-    bodyLimit: maxBodyBytes,
-    // It bounds closing, too, and would end the grace that background responses get; that one is bounded by its own setting.
-    pluginTimeout: 0,
-    genReqId: () => newId("request"),
-    // Only the ids made here count: a client's own comes in X-Client-Request-Id and is logged beside it.
-    requestIdHeader: false,
-    routerOptions: {
-      ignoreTrailingSlash: true,
-      ignoreDuplicateSlashes: true,
-      maxParamLength: MAX_PARAM_LENGTH,
-    },
-    // Requests that come while the server stops are refused in the envelope, by the hook below.
-    return503OnClosing: false,
-    frameworkErrors: (error, request, reply) => {
-      addCommonHeaders(request, reply);
-      send(reply, errorAnswer(error, request.id));
-    },
-    clientErrorHandler: (error, socket) => answerConnectionError(error, socket, { logger, headers }),
-  });
-  answerRefusals(app.server, { logger, headers });
-  readBodies(app);
-  return app;
-}
-
-/** As HTTP/1.1 has it (RFC 9112, section 3.2). */
-function requireHost({ raw }: FastifyRequest): void {
-  if (raw.httpVersion === "1.1" && raw.headers.host === undefined)
-    throw new InvalidRequest("HTTP/1.1 requests must have the header 'Host', found none. Send it.");
-}
-
-function addHooks(
-  app: FastifyInstance,
-  settings: AppSettings,
-  authenticate: Authenticate,
-  { ownRequests, keys }: Pick<AppParts, "ownRequests" | "keys">,
-): void {
-  let isClosing = false;
-  const connections = new Set<Socket>();
-  app.server.on("connection", (socket) => {
-    connections.add(socket);
-    socket.once("close", () => connections.delete(socket));
-  });
-  app.addHook("preClose", async () => {
-    isClosing = true;
-    // Browsers and Node's fetch open connections in advance. Node counts one that never asked anything as busy, and would
-    // wait for it until the grace is over.
-    for (const socket of connections) if (socket.bytesRead === 0) socket.destroy();
-  });
-  app.addHook("onRequest", async (request, reply) => {
-    addCommonHeaders(request, reply);
-    void reply.header("openai-organization", settings.organization);
-    if (isClosing) {
-      void reply.header("connection", "close");
-      throw new Unavailable("The server is stopping. Send the request again in a moment.");
-    }
-    requireHost(request);
-    const own = ownRequests.originOf(request);
-    if (own !== null) {
-      request.project = own.project;
-      const key = own.keyId === null ? null : await keys.get(own.keyId);
-      if (key !== null) request.caller = { key, scopes: [], isBatch: true };
-    } else if (!isOpen(request)) {
-      await authenticate(request);
-      void reply.header("openai-project", request.project);
-    }
-    checkClientRequestId(request);
-    checkContentEncoding(request, reply);
-  });
-  // Operations with a query or a body check it themselves.
-  app.addHook("preValidation", async (request) => {
-    const operation = request.routeOptions.config.operation ?? null;
-    if (operation !== null && operation.query === undefined) parseRequest(noQuery, request.query);
-    refuseUnusedBody(request);
-  });
-  app.addHook("onResponse", async ({ raw: { socket } }) => {
-    // A client would keep it for its next request, and the server would wait for that.
-    if (isClosing && connections.has(socket)) socket.end();
-  });
-  app.addHook("onSend", async (_request, reply) => {
-    if (isClosing) void reply.header("connection", "close");
-    void reply.header("openai-processing-ms", Math.round(reply.elapsedTime));
-  });
-}
-
-/** After authentication: only a key has limits. */
-function addRateLimits(app: FastifyInstance, now: () => number): void {
-  const limits = new RateLimits(now);
-  app.decorateRequest("spendTokens", function (this: FastifyRequest, count: number) {
-    const key = this.caller?.key ?? null;
-    if (key !== null) limits.spendTokens(key, count);
-  });
-  app.addHook("onRequest", async ({ caller }) => {
-    const key = caller?.key ?? null;
-    if (key !== null) limits.admit(key, caller?.isBatch === true ? BATCH_RESERVE : 0);
-  });
-  app.addHook("onSend", async ({ caller }, reply) => {
-    const key = caller?.key ?? null;
-    if (key !== null) void reply.headers(limits.headers(key));
-  });
-}
-
-function addCommonHeaders(request: FastifyRequest, reply: FastifyReply): void {
-  void reply.header("x-request-id", request.id).header("openai-version", OPENAI_VERSION);
-}
-
-/** Clients may name their requests, to find them in logs. */
-function checkClientRequestId(request: FastifyRequest): void {
-  const id = request.headers["x-client-request-id"];
-  if (id === undefined) return;
-  if (typeof id !== "string" || id.length > 512 || !/^[\x20-\x7e]*$/.test(id)) {
-    throw new InvalidRequest("Invalid 'X-Client-Request-Id': expected at most 512 ASCII characters.", {
-      code: "invalid_value",
-    });
-  }
-  request.log.info({ clientRequestId: id }, "Named by the client");
-}
-
-function addErrors(app: FastifyInstance): void {
-  app.setErrorHandler((error, request, reply) => {
-    const answer = errorAnswer(error, request.id);
-    if (answer.isBug) request.log.error({ err: error }, "A request failed by a fault of the server");
-    send(reply, answer);
-  });
-  app.setNotFoundHandler((request, reply) => send(reply, unknownUrl(request.method, request.url)));
-}
-
-function send(reply: FastifyReply, answer: ErrorAnswer): void {
-  if (answer.retryAfterSeconds !== undefined) void reply.header("retry-after", answer.retryAfterSeconds);
-  void reply
-    .code(answer.status)
-    .header("x-should-retry", String(answer.retry))
-    .type("application/json; charset=utf-8")
-    .send(answer.body);
 }
 
 /** A route that receives a form or an archive calls `once` itself, when it knows what has arrived. */
