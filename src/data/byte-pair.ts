@@ -1,8 +1,6 @@
 // Byte-pair merging by ids in n log n, in steps between which a caller may do something else: one word may be a whole request.
 // Semantics of huggingface/tokenizers models/bpe; it knows neither how symbols are spelled nor what a word is.
-
-/** Gives way now and then, and returns what was computed. */
-export type Steps<T> = Generator<void, T, void>;
+import type { Steps } from "../steps.ts";
 
 /** Merges, or symbols read, between two steps: a millisecond or two. */
 export const STEP_LENGTH = 4_096;
@@ -14,14 +12,6 @@ export interface Merges {
   width: number;
   /** By rank. */
   results: Int32Array;
-}
-
-/** Runs all steps at once. */
-export function finish<T>(steps: Steps<T>): T {
-  for (;;) {
-    const { done, value } = steps.next();
-    if (done === true) return value;
-  }
 }
 
 /** Merges of a tokenizer.json, or the rank of the first one that is not two tokens which make up a third. */

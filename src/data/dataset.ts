@@ -3,6 +3,7 @@
 import { isUtf8 } from "node:buffer";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { Cancelled, DatasetError } from "../errors.ts";
+import { finishInTurns } from "../steps.ts";
 import { MAX_KEPT_FAULTS } from "./fault.ts";
 import type { Fault } from "./fault.ts";
 import { fileLines } from "./file-lines.ts";
@@ -180,10 +181,7 @@ export async function checkLines<E>(
     if (blankFrom !== null) addBad(blankFrom, [BLANK_LINE], number - 1);
     blankFrom = null;
 
-    const parsing = parseJsonInSteps(text ?? "");
-    let step = parsing.next();
-    for (; step.done !== true; step = parsing.next()) await giveWay();
-    const parsed = text === null ? null : step.value;
+    const parsed = text === null ? null : await finishInTurns(parseJsonInSteps(text), giveWay);
     formats.add(parsed?.ok ? format.foreign(parsed.value) : null);
     if (bytes === null) addBad(number, [TOO_LONG]);
     else if (parsed === null) addBad(number, [encodingFault(number, bytes)]);

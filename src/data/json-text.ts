@@ -1,5 +1,7 @@
 // JSON parsing that hides nothing: JSON.parse keeps the last of two equal keys and rounds long numbers without a word;
 // here both are faults. It knows no message format.
+import { finish } from "../steps.ts";
+import type { Steps } from "../steps.ts";
 import { messageOf } from "../errors.ts";
 
 export type ParsedJson = { ok: true; value: unknown } | ({ ok: false } & JsonFault);
@@ -17,15 +19,11 @@ export const MAX_JSON_DEPTH = 128;
 
 /** Parses one JSON text, or says in a clause what is wrong with it. */
 export function parseJson(text: string): ParsedJson {
-  const steps = parseJsonInSteps(text);
-  for (;;) {
-    const { done, value } = steps.next();
-    if (done === true) return value;
-  }
+  return finish(parseJsonInSteps(text));
 }
 
 /** As parseJson, giving way now and then: a text of megabytes takes seconds. */
-export function* parseJsonInSteps(text: string): Generator<void, ParsedJson, void> {
+export function* parseJsonInSteps(text: string): Steps<ParsedJson> {
   let value: unknown;
   try {
     value = JSON.parse(text);
@@ -85,7 +83,7 @@ const EXACT_NUMBER = {
   fix: "write it as a text, in quotation marks, or with fewer digits",
 };
 
-function* findHiddenFault(text: string): Generator<void, JsonFault | null, void> {
+function* findHiddenFault(text: string): Steps<JsonFault | null> {
   const stack: Level[] = [];
   let isKeyNext = false;
   let seen = 0;

@@ -2,8 +2,10 @@
 // becomes its bytes' tokens. The library's own merging knows no such bytes and rescans its words, which here are whole texts.
 // Semantics of huggingface/tokenizers models/bpe (byte_fallback); it knows no special tokens.
 import { UnsupportedModel } from "../errors.ts";
-import { finish, mergeAll, readMerges, STEP_LENGTH } from "./byte-pair.ts";
-import type { Merges, Steps } from "./byte-pair.ts";
+import { finish } from "../steps.ts";
+import type { Steps } from "../steps.ts";
+import { mergeAll, readMerges, STEP_LENGTH } from "./byte-pair.ts";
+import type { Merges } from "./byte-pair.ts";
 
 /** Texts without added tokens to ids, and what ids stand for. */
 export interface SentencePieceModel {

@@ -1,8 +1,9 @@
 // Byte-level BPE with a memory for words. The library cuts a text into words by regular expressions, spells their bytes and looks
 // each up again, for every occurrence: ten times the work of remembering what a word with the space before it became. Its merging
 // of one long word, such as a megabyte of spaces, takes seconds in one go, so long words are merged here, in steps.
+import type { Steps } from "../steps.ts";
 import { mergeAll, readMerges, STEP_LENGTH } from "./byte-pair.ts";
-import type { Merges, Steps } from "./byte-pair.ts";
+import type { Merges } from "./byte-pair.ts";
 
 /** The used part of the library's Tokenizer, whose own type files TypeScript cannot resolve (imports without extension). */
 export interface LibraryTokenizer {

@@ -14,8 +14,9 @@ import {
   readAdapter,
   type LoraAdapter,
 } from "../model/adapter.ts";
-import { writeDirectoryAtomically, writeFileAtomically } from "../model/atomic-write.ts";
-import { openBaseModel, sha256OfFile, sha256OfModel, type BaseModel } from "../model/base-model.ts";
+import { flushFile, writeDirectoryAtomically, writeFileAtomically } from "../model/atomic-write.ts";
+import { openBaseModel, sha256OfModel, type BaseModel } from "../model/base-model.ts";
+import { sha256OfFile } from "../model/file-hash.ts";
 import { catalogueEntry } from "../model/catalogue.ts";
 import type { TensorReader } from "../model/decoder-weights.ts";
 import { GgufFile } from "../model/gguf.ts";
@@ -45,7 +46,7 @@ import { readOrigin, type Origin } from "./import-record.ts";
 import { modelCard } from "./model-card.ts";
 import { modelfile } from "./modelfile.ts";
 import { COMPARED_CONVERSATION, comparedPrompts, MAX_PROMPT_TOKENS, type PromptFile } from "./prompts.ts";
-import { flush, writeJson, writeTokenizerFiles } from "./tokenizer-files.ts";
+import { writeJson, writeTokenizerFiles } from "./tokenizer-files.ts";
 
 export interface ExportOptions {
   /** Where the files shall be; a folder already there is replaced. */
@@ -198,7 +199,7 @@ async function writeFiles(directory: string, parts: Parts): Promise<void> {
     case "peft":
       for (const name of [ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE]) {
         await copyFile(join(options.adapterDirectory, name), join(directory, name));
-        await flush(join(directory, name));
+        await flushFile(join(directory, name));
       }
       return writeTokenizerFiles(base, directory);
     case "merged":

@@ -4,9 +4,10 @@ import { readFileSync } from "node:fs";
 import { copyFile, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, readAdapterConfig } from "../model/adapter.ts";
+import { flushFile } from "../model/atomic-write.ts";
 import { CERTIFICATE_FILE, type ExportCertificate } from "../wire/export.ts";
 import type { ImportFormat } from "../wire/import.ts";
-import { flush, writeJson } from "./tokenizer-files.ts";
+import { writeJson } from "./tokenizer-files.ts";
 import { readCertificate } from "./verify.ts";
 
 const RECORD_FILE = "import.json";
@@ -37,7 +38,7 @@ export async function keepAdapter(
   const names = [ADAPTER_CONFIG_FILE, ADAPTER_WEIGHTS_FILE, ...(hasCertificate ? [CERTIFICATE_FILE] : [])];
   for (const name of names) {
     await copyFile(join(source, name), join(folder, name));
-    await flush(join(folder, name));
+    await flushFile(join(folder, name));
   }
   await writeJson(join(folder, RECORD_FILE), record);
 }

@@ -1,9 +1,9 @@
 // The files of a folder that turn text into tokens: copied from a base model's folder, or made of what a GGUF file says.
 import { existsSync } from "node:fs";
-import { copyFile, open } from "node:fs/promises";
+import { copyFile } from "node:fs/promises";
 import { statSync } from "node:fs";
 import { join } from "node:path";
-import { writeFileAtomically } from "../model/atomic-write.ts";
+import { flushFile, writeFileAtomically } from "../model/atomic-write.ts";
 import type { BaseModel } from "../model/base-model.ts";
 
 /** What transformers may look for beside tokenizer.json; a base model's folder has some of them. */
@@ -27,7 +27,7 @@ export async function writeTokenizerFiles(base: BaseModel, directory: string): P
     for (const name of COPIED_FILES) {
       if (!existsSync(join(base.path, name))) continue;
       await copyFile(join(base.path, name), join(directory, name));
-      await flush(join(directory, name));
+      await flushFile(join(directory, name));
     }
   } else {
     // What is null here is what the file does not say.
@@ -43,14 +43,4 @@ export async function writeTokenizerFiles(base: BaseModel, directory: string): P
 /** Writes a value as JSON that people can read. */
 export async function writeJson(path: string, value: unknown): Promise<void> {
   await writeFileAtomically(path, [`${JSON.stringify(value, null, 2)}\n`]);
-}
-
-/** Copied bytes reach the disk. */
-export async function flush(path: string): Promise<void> {
-  const handle = await open(path, "r+");
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }

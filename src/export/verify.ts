@@ -1,10 +1,9 @@
 // Whether a folder is the export that its certificate describes: every file there, none beside them, not a bit changed. Needs no
 // server and no model.
-import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
 import { readdir, readFile, lstat } from "node:fs/promises";
 import { join } from "node:path";
 import { InvalidRequest, messageOf } from "../errors.ts";
+import { sha256OfFile } from "../model/file-hash.ts";
 import { CERTIFICATE_FILE, exportCertificate, type ExportCertificate } from "../wire/export.ts";
 
 export interface Verification {
@@ -34,7 +33,7 @@ export async function verifyExport(directory: string, signal?: AbortSignal): Pro
     else if (found.size !== bytes)
       faults.push(`${name}: ${found.size} bytes, the certificate says ${bytes}.`);
     else {
-      const actual = await sha256Of(path, signal);
+      const actual = await sha256OfFile(path, signal);
       if (actual !== sha256) faults.push(`${name}: sha256 ${actual}, the certificate says ${sha256}.`);
     }
   }
@@ -68,11 +67,4 @@ export async function readCertificate(directory: string): Promise<ExportCertific
   if (parsed.success) return parsed.data;
   const issue = parsed.error.issues[0];
   throw refuse(`one whose "${issue?.path.map(String).join(".") ?? ""}" is wrong (${issue?.message ?? ""})`);
-}
-
-async function sha256Of(path: string, signal: AbortSignal | undefined): Promise<string> {
-  const hash = createHash("sha256");
-  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20, ...(signal && { signal }) }))
-    hash.update(chunk as Buffer);
-  return hash.digest("hex");
 }

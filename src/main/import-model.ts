@@ -2,13 +2,18 @@
 // to a reader is done to no server. This file is both ends: what starts the process, and, run as a program, the process itself.
 import { randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
-import { cp, mkdir, open, readdir, rename, rm } from "node:fs/promises";
+import { cp, mkdir, readdir, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { ImportFolder, ModelImporter } from "../api/model-import.ts";
 import { Conflict } from "../errors.ts";
 import { checkAdapter, checkModel, type CheckedAdapter } from "../export/import-check.ts";
 import { contentsOf, type ImportContents } from "../export/import-contents.ts";
-import { flushDirectory, removeTemporarySiblings, writeDirectoryAtomically } from "../model/atomic-write.ts";
+import {
+  flushDirectory,
+  flushFile,
+  removeTemporarySiblings,
+  writeDirectoryAtomically,
+} from "../model/atomic-write.ts";
 import { modelDirectory } from "../model/resolve-base-model.ts";
 import { answerQuestion, askProgram } from "../package-program.ts";
 import type { ModelStore } from "../store/models.ts";
@@ -93,15 +98,6 @@ async function moveFolder(from: string, to: string): Promise<void> {
     });
   }
   await flushDirectory(dirname(to));
-}
-
-async function flushFile(path: string): Promise<void> {
-  const handle = await open(path, "r+");
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
-  }
 }
 
 /** Removes what a killed server had received, and adapters that no model names: their row was never written, or is deleted. */

@@ -5,7 +5,7 @@ import { open, rename, stat, type FileHandle } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { Cancelled, messageOf, Unavailable } from "../errors.ts";
 import { asSpaceError, flushDirectory, writeFileAtomically } from "../model/atomic-write.ts";
-import { sha256Of } from "./manifest.ts";
+import { sha256OfFile } from "../model/file-hash.ts";
 import { addressPart, OpenAiError, type OpenAiClient } from "./openai-client.ts";
 
 /** Bytes between two flushes. What lies below the last whole multiple was flushed before more was written, and survives a power cut. */
@@ -58,7 +58,7 @@ export async function downloadFile(
   } finally {
     await file.close();
   }
-  const sha256 = await sha256Of(partial);
+  const sha256 = await sha256OfFile(partial);
   const { size: bytes } = await stat(partial);
   await rename(partial, target);
   await flushDirectory(dirname(target));

@@ -1,13 +1,14 @@
 // `pull --from`: the folder of a pull made of files that a person saved, without a key. A data file is NAME.jsonl; a job is NAME.job.json,
 // either as OpenAI shows it or the few members that a retraining needs.
 import { createHash } from "node:crypto";
-import { copyFile, lstat, open, readdir, readFile, rename, rm } from "node:fs/promises";
+import { copyFile, lstat, readdir, readFile, rename, rm } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { z } from "zod";
 import { InvalidRequest, messageOf } from "../errors.ts";
-import { flushDirectory, temporarySibling, writeFileAtomically } from "../model/atomic-write.ts";
+import { flushDirectory, flushFile, temporarySibling, writeFileAtomically } from "../model/atomic-write.ts";
+import { sha256OfFile } from "../model/file-hash.ts";
 import { withFolder } from "./folder-lock.ts";
-import { sha256Of, type Item } from "./manifest.ts";
+import type { Item } from "./manifest.ts";
 import { isEnded, openAiJob, type OpenAiJob } from "./openai-objects.ts";
 import { preparePullFolder, PullFolder } from "./pull-folder.ts";
 import { summaryOf, type PullSummary } from "./pull.ts";
@@ -96,7 +97,7 @@ async function namesIn(from: string): Promise<string[]> {
 async function describe(path: string): Promise<Omit<Saved, "name">> {
   const found = await lstat(path);
   if (!found.isFile()) throw new InvalidRequest(`${path} is no plain file. Copy the file itself there.`);
-  const sha256 = await sha256Of(path);
+  const sha256 = await sha256OfFile(path);
   return { id: `file-${sha256.slice(0, 24)}`, bytes: found.size, sha256 };
 }
 
@@ -170,9 +171,8 @@ async function store(folder: PullFolder, from: string, file: Saved): Promise<voi
   const temporary = temporarySibling(target);
   try {
     await copyFile(from, temporary);
-    const handle = await open(temporary, "r+");
-    await handle.sync().finally(() => handle.close());
-    if ((await sha256Of(temporary)) !== file.sha256)
+    await flushFile(temporary);
+    if ((await sha256OfFile(temporary)) !== file.sha256)
       throw new InvalidRequest(`${from} changed while it was copied. Run the command again.`);
     await rename(temporary, target);
     await flushDirectory(join(folder.directory, "files"));

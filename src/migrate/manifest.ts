@@ -1,11 +1,11 @@
 // The folder of a pull: where each object lies in it, and manifest.json, which says what of it is whole. Ids come from elsewhere and the
 // file may have been edited, so a path is always made here and never taken from either.
 import { createHash } from "node:crypto";
-import { createReadStream } from "node:fs";
 import { lstat, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { z } from "zod";
 import { InvalidRequest, messageOf } from "../errors.ts";
+import { sha256OfFile } from "../model/file-hash.ts";
 import { writeFileAtomically } from "../model/atomic-write.ts";
 import { SECTIONS } from "./survey.ts";
 
@@ -144,12 +144,6 @@ export async function faultOf(directory: string, { path, bytes, sha256 }: Item):
   // A link may lead to a file that is right today.
   if (!found.isFile()) return `${path} is no plain file`;
   if (found.size !== bytes) return `${path} has ${found.size} bytes, the manifest says ${String(bytes)}`;
-  const actual = await sha256Of(full);
+  const actual = await sha256OfFile(full);
   return actual === sha256 ? null : `${path} has the sha256 ${actual}, the manifest says ${String(sha256)}`;
-}
-
-export async function sha256Of(path: string): Promise<string> {
-  const hash = createHash("sha256");
-  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20 })) hash.update(chunk as Buffer);
-  return hash.digest("hex");
 }

@@ -85,6 +85,16 @@ async function writeAndFlush(path: string, chunks: Iterable<Uint8Array | string>
   }
 }
 
+/** Makes bytes that something else wrote, a copy as a rule, survive a power cut. */
+export async function flushFile(path: string): Promise<void> {
+  const handle = await open(path, "r+");
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
 /** Makes a rename in this folder survive a power cut. */
 export async function flushDirectory(path: string): Promise<void> {
   // Windows cannot open folders; its renames are journaled.

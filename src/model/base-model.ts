@@ -1,9 +1,10 @@
 // A base model on disk, opened: its config, its tensors by Hugging Face's names and its tokenizer, whether it is a
 // Hugging Face folder or a GGUF file. Knows nothing of graphs, adapters or where models come from.
 import { createHash } from "node:crypto";
-import { createReadStream, existsSync, statSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { UnsupportedModel } from "../errors.ts";
+import { sha256OfFile } from "./file-hash.ts";
 import { GgufFile } from "./gguf.ts";
 import { huggingFaceName, modelConfigFromGguf, ROPE_FACTORS_TENSOR, unpermuteRows } from "./gguf-config.ts";
 import { tokenizerFromGguf } from "./gguf-tokenizer.ts";
@@ -133,13 +134,5 @@ export async function sha256OfModel(path: string, signal?: AbortSignal): Promise
   const hash = createHash("sha256");
   for (const name of modelFileNames(path))
     hash.update(`${await sha256OfFile(join(path, name), signal)}  ${name}\n`);
-  return hash.digest("hex");
-}
-
-/** The sha256 of one file, streamed. */
-export async function sha256OfFile(path: string, signal?: AbortSignal): Promise<string> {
-  const hash = createHash("sha256");
-  for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20, ...(signal && { signal }) }))
-    hash.update(chunk as Buffer);
   return hash.digest("hex");
 }

@@ -1,5 +1,7 @@
 // A base model's weights as host tensors, grouped the way graphs are fed: embedding, one record per layer, final norm, head.
 // One copy in memory serves every session of a process.
+import { finish } from "../steps.ts";
+import type { Steps } from "../steps.ts";
 import { UnsupportedModel } from "../errors.ts";
 import { float32 } from "../runtime/tensor.ts";
 import type { HostTensor } from "../runtime/tensor.ts";
@@ -37,15 +39,11 @@ export interface DecoderWeights {
  * root of the head width. Throws UnsupportedModel for a weight that is no finite number.
  */
 export function loadDecoderWeights(reader: TensorReader, positions: number): DecoderWeights {
-  const steps = loadInSteps(reader, positions);
-  for (;;) {
-    const { done, value } = steps.next();
-    if (done === true) return value;
-  }
+  return finish(loadInSteps(reader, positions));
 }
 
 /** As loadDecoderWeights, giving way before each tensor: a server answers others in between. */
-export function* loadInSteps(reader: TensorReader, positions: number): Generator<void, DecoderWeights, void> {
+export function* loadInSteps(reader: TensorReader, positions: number): Steps<DecoderWeights> {
   const { config } = reader;
   const { sliding, headWidth, normsAroundOne, scoreScalar } = config;
   const queryScale = Math.sqrt(headWidth / scoreScalar);

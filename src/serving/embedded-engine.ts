@@ -8,7 +8,7 @@ import { createTokenizer } from "../data/tokenizer.ts";
 import { InvalidRequest, TunesmithError, UnsupportedModel } from "../errors.ts";
 import { openBaseModel } from "../model/base-model.ts";
 import { loadInSteps } from "../model/decoder-weights.ts";
-import type { DecoderWeights, TensorReader } from "../model/decoder-weights.ts";
+import { finishInTurns } from "../steps.ts";
 import { AdapterPool } from "./adapter-pool.ts";
 import { createAnswer } from "./answer.ts";
 import type { AnswerParts } from "./answer.ts";
@@ -319,16 +319,6 @@ async function release({ loading }: BaseModelSlot): Promise<void> {
   await base?.generator.release();
 }
 
-/** Reading 135M parameters takes seconds, for which the server would answer nobody; so others have their turn after each tensor. */
-async function loadWeights(model: TensorReader, positions: number): Promise<DecoderWeights> {
-  const steps = loadInSteps(model, positions);
-  for (;;) {
-    const { done, value } = steps.next();
-    if (done === true) return value;
-    await nextTurn();
-  }
-}
-
 async function load(path: string, threads: number): Promise<LoadedBaseModel> {
   const model = await openBaseModel(path);
   try {
@@ -338,7 +328,9 @@ async function load(path: string, threads: number): Promise<LoadedBaseModel> {
     await nextTurn();
     const encoding = { tokenizer, template: createChatTemplate(model.tokenizer) };
     const context = Math.min(config.maxPositions, MAX_CONTEXT_TOKENS);
-    const generator = new Generator({ config, weights: await loadWeights(model, context), threads });
+    // Reading 135M parameters takes seconds, for which the server would answer nobody; so others have their turn after each tensor.
+    const weights = await finishInTurns(loadInSteps(model, context));
+    const generator = new Generator({ config, weights, threads });
     const stopIds = new Set([...stopTokenIds(encoding), ...config.eosTokenIds]);
     const { vocabSize } = config;
     return {

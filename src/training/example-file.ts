@@ -7,7 +7,7 @@ import { addBadLine, readExamples, unusableLines } from "../data/dataset.ts";
 import type { BadLines, DatasetParam, Line } from "../data/dataset.ts";
 import type { EncodeOptions } from "../data/supervised-example.ts";
 import { DatasetError } from "../errors.ts";
-import { sha256OfFile } from "../model/base-model.ts";
+import { sha256OfFile } from "../model/file-hash.ts";
 import { allPlaces } from "./examples.ts";
 import type { Examples } from "./examples.ts";
 import type { JobRecipe } from "./job-directory.ts";

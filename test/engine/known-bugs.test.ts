@@ -15,6 +15,7 @@ import { encodeExample } from "../../src/data/supervised-example.ts";
 import { createTokenizer } from "../../src/data/tokenizer.ts";
 import type { Tokenizer } from "../../src/data/tokenizer.ts";
 import { openBaseModel } from "../../src/model/base-model.ts";
+import { sha256OfFile } from "../../src/model/file-hash.ts";
 import { loadDecoderWeights } from "../../src/model/decoder-weights.ts";
 import { LORA_TARGETS } from "../../src/model/lora-targets.ts";
 import { createRandom } from "../../src/random.ts";
@@ -30,7 +31,6 @@ import { LoraParameters } from "../../src/training/lora-parameters.ts";
 import { SUPERVISED_LOSS } from "../../src/training/loss.ts";
 import { AdamW } from "../../src/training/optimizer.ts";
 import { lossAndGradients, trainStep } from "../../src/training/train-step.ts";
-import { sha256OfFile } from "../../src/model/base-model.ts";
 import { relativeError } from "./goldens.ts";
 
 let folder: string;

@@ -7,24 +7,25 @@ import { isCheckout, projectFiles, readProjectFile, sourceFiles } from "./source
 const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   errors: [],
   random: [],
+  steps: [],
   "package-program": [],
   config: [],
   grammar: [],
   wire: ["grammar"],
   graph: [],
   runtime: [],
-  model: ["graph", "runtime/tensor.ts"],
-  data: ["wire", "random"],
+  model: ["graph", "runtime/tensor.ts", "steps"],
+  data: ["wire", "random", "steps"],
   store: ["wire"],
   training: ["model", "graph", "runtime", "data", "random", "package-program"],
-  serving: ["model", "graph", "runtime", "data", "grammar", "random"],
+  serving: ["model", "graph", "runtime", "data", "grammar", "random", "steps"],
   // Judges and embeddings are passed in, so that any model can be measured.
   evals: ["data", "model", "wire", "random"],
   jobs: ["store", "data", "training", "wire", "package-program"],
   // How models are run is passed in, so that an export can be measured without knowing any engine.
   export: ["data", "model", "wire"],
   // The servers it moves from and to are reached over HTTP; the one to move to is passed in.
-  migrate: ["wire", "random", "evals/intervals.ts", "data/file-lines.ts", "model/atomic-write.ts"],
+  migrate: ["wire", "random", "evals/intervals.ts", "data/file-lines.ts", "model/atomic-write.ts", "model/file-hash.ts"],
   api: ["wire", "store", "serving", "evals", "export/archive.ts", "data:types"],
   // The command line reads the settings (it is an entry of the process, as main is) and starts the server. An export's folder is
   // unpacked and checked where there is no server.
