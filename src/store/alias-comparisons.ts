@@ -3,7 +3,8 @@ import type { Selectable } from "kysely";
 import { sql } from "kysely";
 import { newId } from "../wire/ids.ts";
 import { removeAllBut } from "./alias-rows.ts";
-import type { AliasComparisonsTable, Database } from "./database.ts";
+import type { Database } from "./database.ts";
+import type { AliasComparisonsTable } from "./tables.ts";
 import { pageOf, placeOf } from "./page.ts";
 import type { Page, PageRequest } from "./page.ts";
 

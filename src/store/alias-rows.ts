@@ -1,7 +1,8 @@
 // The rows of aliases and of their log as what they mean. Who may change them, aliases.ts says.
 import type { Selectable } from "kysely";
 import type { AliasAction, CandidateMode } from "../wire/aliases.ts";
-import type { AliasesTable, AliasMovesTable, Database, DatabaseTransaction } from "./database.ts";
+import type { Database, DatabaseTransaction } from "./database.ts";
+import type { AliasesTable, AliasMovesTable } from "./tables.ts";
 
 /** A second model that an alias tries out. */
 export interface Candidate {

@@ -5,7 +5,8 @@ import type { Selectable } from "kysely";
 import { Conflict } from "../errors.ts";
 import { newId } from "../wire/ids.ts";
 import type { Scope } from "../wire/keys.ts";
-import type { ApiKeysTable, Database, DatabaseTransaction } from "./database.ts";
+import type { Database, DatabaseTransaction } from "./database.ts";
+import type { ApiKeysTable } from "./tables.ts";
 import { pageOf, placeOf } from "./page.ts";
 import type { Page, PageRequest } from "./page.ts";
 

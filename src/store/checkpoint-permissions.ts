@@ -1,7 +1,8 @@
 // Permissions: which projects may use a fine-tuned model beside the one it belongs to. What using means, models.ts says.
 import type { Selectable } from "kysely";
 import { newId } from "../wire/ids.ts";
-import type { CheckpointPermissionsTable, Database } from "./database.ts";
+import type { Database } from "./database.ts";
+import type { CheckpointPermissionsTable } from "./tables.ts";
 import { pageOf, placeOf } from "./page.ts";
 import type { Page, PageRequest } from "./page.ts";
 

@@ -3,7 +3,8 @@
 import { sql } from "kysely";
 import type { Expression, Selectable, SqlBool } from "kysely";
 import type { FilePurpose } from "../wire/files.ts";
-import type { Database, FilesTable } from "./database.ts";
+import type { Database } from "./database.ts";
+import type { FilesTable } from "./tables.ts";
 import { pageOf, placeOf } from "./page.ts";
 import type { Page, PageRequest } from "./page.ts";
 

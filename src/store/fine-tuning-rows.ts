@@ -9,12 +9,8 @@ import type {
   RequestedHyperparameters,
 } from "../wire/fine-tuning.ts";
 import { newId } from "../wire/ids.ts";
-import type {
-  DatabaseTransaction,
-  FineTuningCheckpointsTable,
-  FineTuningEventsTable,
-  FineTuningJobsTable,
-} from "./database.ts";
+import type { DatabaseTransaction } from "./database.ts";
+import type { FineTuningCheckpointsTable, FineTuningEventsTable, FineTuningJobsTable } from "./tables.ts";
 import type { NewFile } from "./files.ts";
 import type { NewModel } from "./models.ts";
 

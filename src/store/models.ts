@@ -3,7 +3,8 @@
 import { isAbsolute, relative, resolve } from "node:path";
 import type { Selectable } from "kysely";
 import { Conflict } from "../errors.ts";
-import type { Database, DatabaseTransaction, ModelsTable } from "./database.ts";
+import type { Database, DatabaseTransaction } from "./database.ts";
+import type { ModelsTable } from "./tables.ts";
 import { aliasOf, usableBy } from "./usable-models.ts";
 
 export interface NewModel {

@@ -2,7 +2,8 @@
 import type { Selectable } from "kysely";
 import { Conflict } from "../errors.ts";
 import { newId } from "../wire/ids.ts";
-import type { Database, ProjectsTable } from "./database.ts";
+import type { Database } from "./database.ts";
+import type { ProjectsTable } from "./tables.ts";
 import { pageOf, placeOf } from "./page.ts";
 import type { Page, PageRequest } from "./page.ts";
 

@@ -8,7 +8,8 @@ import { newId } from "../wire/ids.ts";
 import { MAX_PART_BYTES, MAX_PARTS, UPLOAD_TTL_SECONDS } from "../wire/uploads.ts";
 import type { UploadStatus } from "../wire/uploads.ts";
 import type { WrittenBlob } from "./blobs.ts";
-import type { Database, DatabaseTransaction, UploadPartsTable, UploadsTable } from "./database.ts";
+import type { Database, DatabaseTransaction } from "./database.ts";
+import type { UploadPartsTable, UploadsTable } from "./tables.ts";
 import { insertFile } from "./files.ts";
 import type { StoredFile } from "./files.ts";
 

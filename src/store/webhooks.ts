@@ -7,7 +7,8 @@ import type { Selectable } from "kysely";
 import { InvalidRequest } from "../errors.ts";
 import { newId } from "../wire/ids.ts";
 import type { WebhookEvent, WebhookEventType } from "../wire/webhooks.ts";
-import type { Database, DatabaseTransaction, WebhooksTable } from "./database.ts";
+import type { Database, DatabaseTransaction } from "./database.ts";
+import type { WebhooksTable } from "./tables.ts";
 
 export interface Webhook {
   id: string;
