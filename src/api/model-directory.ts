@@ -202,13 +202,15 @@ export class ModelDirectory {
     const model = await this.#store.usable(projectId, name);
     if (model !== null) return listedFineTuned(model);
     const alias = await this.#projectAliases.get(projectId, name);
-    return alias === null ? null : this.#listedAlias(alias);
+    if (alias === null) return null;
+    const leadsTo = this.resolveBase(alias.model) ?? (await this.#store.usable(projectId, alias.model));
+    return listedAlias(alias, leadsTo);
   }
 
   /** Aliases of the project first, then its models, newest first, the settings' names, base models and embedding models. */
   async list(projectId: string): Promise<ListedModel[]> {
-    const aliases = (await this.#projectAliases.list(projectId)).map((alias) => this.#listedAlias(alias));
-    const fineTuned = await this.#store.list(projectId);
+    const aliases = await this.#projectAliases.list(projectId);
+    const fineTuned = (await this.#store.list(projectId)).map(listedFineTuned);
     const catalogue = [...this.#catalogue.list(), ...this.#embeddings.list()];
     // No name is in both, and to ask the catalogue for each name would read its folder as often.
     const known = new Set(catalogue.map(({ id }) => id));
@@ -217,14 +219,9 @@ export class ModelDirectory {
       const base = this.#follow(name, (id) => known.has(id));
       return base === null ? [] : [listedBase(name, base, catalogue)];
     });
-    return [...(await Promise.all(aliases)), ...fineTuned.map(listedFineTuned), ...bases];
-  }
-
-  async #listedAlias({ projectId, name, model, createdAt }: Alias): Promise<ListedModel> {
-    const base = this.resolveBase(model) ?? (await this.#store.usable(projectId, model));
-    // Of a model that may not be used any more, its name still says what it was made from.
-    const baseModel = base?.baseModel ?? model;
-    return { id: name, created: createdAt, ownedBy: "tunesmith", baseModel, aliasOf: model };
+    const versions = new Map([...fineTuned, ...bases].map((model) => [model.id, model]));
+    const named = aliases.map((alias) => listedAlias(alias, versions.get(alias.model) ?? null));
+    return [...named, ...fineTuned, ...bases];
   }
 
   async #locate(baseModel: string, signal: AbortSignal): Promise<{ id: string; path: string }> {
@@ -258,6 +255,15 @@ function listedBase(
 ): ListedModel {
   const created = catalogue.find(({ id }) => id === base.baseModel)?.created ?? 0;
   return { id: name, created, ownedBy: "tunesmith", baseModel: base.baseModel };
+}
+
+/** Of a model that may not be used any more, its name still says what it was made from. */
+function listedAlias(
+  { name, model, createdAt }: Alias,
+  leadsTo: Pick<ListedModel, "baseModel"> | null,
+): ListedModel {
+  const baseModel = leadsTo?.baseModel ?? model;
+  return { id: name, created: createdAt, ownedBy: "tunesmith", baseModel, aliasOf: model };
 }
 
 function listedFineTuned(model: ModelSummary): ListedModel {
