@@ -10,15 +10,12 @@ import type {
 } from "../wire/aliases.ts";
 import type { List, ListWithIds } from "../wire/list.ts";
 import { addressPart } from "./address.ts";
+import { withPage } from "./command-parts.ts";
+import type { ClientCommand } from "./command-parts.ts";
 import { moreNote, noneNote } from "./list-text.ts";
 import { formatPairs, formatTable, formatTime, printAnswer, type CommandContext } from "./terminal.ts";
 
-type Client = <Arguments extends unknown[]>(
-  run: (context: CommandContext, ...values: Arguments) => Promise<number | void>,
-) => (...given: unknown[]) => Promise<void>;
-
-/** `withPage` gives a list its options. */
-export function addAliases(program: Command, client: Client, withPage: (command: Command) => Command): void {
+export function addAliases(program: Command, client: ClientCommand): void {
   const alias = program
     .command("alias")
     .description("names that clients use, and the model version each leads to");

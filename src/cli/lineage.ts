@@ -1,10 +1,12 @@
 // `tunesmith models show`: where a model comes from and what became of it, as Markdown.
 import type { LineageObject } from "../wire/lineage.ts";
+import { addressPart } from "./address.ts";
 import { formatTime, printAnswer, type CommandContext } from "./terminal.ts";
 
 export async function modelsShow(context: CommandContext, id: string): Promise<void> {
-  const path = encodeURIComponent(id).replaceAll("%3A", ":");
-  const lineage = await context.client.get<LineageObject>(`/tunesmith/models/${path}`);
+  const lineage = await context.client.get<LineageObject>(
+    `/tunesmith/models/${addressPart("a model's name", id)}`,
+  );
   printAnswer(context, lineage, () => markdownOf(lineage));
 }
 

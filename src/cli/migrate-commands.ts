@@ -1,6 +1,6 @@
 // The tree of `tunesmith migrate openai`. What a command does is in files of its own, which are loaded when it runs.
 import { Option, type Command } from "commander";
-import { decimal, integer } from "./option-values.ts";
+import { decimal, integer, repeated } from "./option-values.ts";
 import type { CompareCommandOptions, RecordCommandOptions } from "./migrate-compare.ts";
 import type { MigrationContext } from "./migrate-context.ts";
 import type { PullCommandOptions } from "./migrate-pull.ts";
@@ -53,7 +53,7 @@ export function addMigrate(program: Command, parts: MigrationParts): void {
       .description("train the jobs of a pull here, and let the old names answer with the new models")
       .argument("<folder>", "folder of a pull"),
   )
-    .option("--job <id>", "only this job; may be repeated", (id: string, ids: string[] = []) => [...ids, id])
+    .option("--job <id>", "only this job; may be repeated", repeated)
     .action(
       action(training, (module, context, folder: string, options: RetrainCommandOptions) =>
         module.retrain(context, folder, options),
@@ -108,7 +108,7 @@ export function addMigrate(program: Command, parts: MigrationParts): void {
     .option("--old <file or model>", "which recording, where there are several")
     .addOption(
       new Option("--grader <file>", "a grader as JSON, run on both answers; may be repeated").argParser(
-        (path: string, paths: string[] = []) => [...paths, path],
+        repeated,
       ),
     )
     .option("--embedding-model <model>", "measures how alike answers are", "text-embedding-3-small")

@@ -35,6 +35,11 @@ export function list(text: string): string[] {
     .filter((part) => part !== "");
 }
 
+/** Of an option that may be given again and again. */
+export function repeated(text: string, earlier: string[] = []): string[] {
+  return [...earlier, text];
+}
+
 export function keyValue(text: string, earlier: Record<string, string> = {}): Record<string, string> {
   const equals = text.indexOf("=");
   if (equals < 1) throw new InvalidArgumentError("Expected key=value.");

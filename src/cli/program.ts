@@ -3,6 +3,8 @@ import { Command, Option } from "commander";
 import type { CheckOptions } from "./check.ts";
 import { addAliases } from "./aliases.ts";
 import { chat, type ChatOptions } from "./chat.ts";
+import { withPage } from "./command-parts.ts";
+import type { ClientCommand } from "./command-parts.ts";
 import { exportModel } from "./export.ts";
 import { filesContent, filesDelete, filesGet, filesList, filesUpload } from "./files.ts";
 import { followJob } from "./follow.ts";
@@ -30,7 +32,7 @@ import { addMigrate, type MigrationParts } from "./migrate-commands.ts";
 import { modelsShow } from "./lineage.ts";
 import { modelsDelete, modelsList } from "./models.ts";
 import type { RebaseCommandOptions } from "./rebase.ts";
-import { decimal, decimalOrAuto, integer, integerOrAuto, keyValue, list } from "./option-values.ts";
+import { decimal, decimalOrAuto, integer, integerOrAuto, keyValue, list, repeated } from "./option-values.ts";
 import { LORA_TARGETS_HELP } from "./recipe-options.ts";
 import { ALL_PRECISIONS, EXPORT_FORMATS } from "../wire/export.ts";
 import { JOB_METHODS } from "../wire/fine-tuning.ts";
@@ -139,7 +141,7 @@ export function buildProgram(parts: ProgramParts): Command {
   addFiles(program, client);
   addJobs(program, client);
   addModels(program, client, parts);
-  addAliases(program, client, withPage);
+  addAliases(program, client);
   addRebase(program, client);
   addExports(program, client, parts);
   addMigrate(program, parts);
@@ -164,11 +166,7 @@ export function buildProgram(parts: ProgramParts): Command {
   return program;
 }
 
-type Client = <Arguments extends unknown[]>(
-  run: (context: CommandContext, ...values: Arguments) => Promise<number | void>,
-) => (...given: unknown[]) => Promise<void>;
-
-function addFiles(program: Command, client: Client): void {
+function addFiles(program: Command, client: ClientCommand): void {
   const files = program.command("files").description("training data and results on the server");
   files
     .command("upload")
@@ -189,7 +187,7 @@ function addFiles(program: Command, client: Client): void {
   files.command("delete").description("delete a file").argument("<id>").action(client(filesDelete));
 }
 
-function addJobs(program: Command, client: Client): void {
+function addJobs(program: Command, client: ClientCommand): void {
   const jobs = program.command("jobs").description("fine-tuning jobs");
   jobs
     .command("create")
@@ -259,7 +257,7 @@ function addJobs(program: Command, client: Client): void {
   jobs.command("cancel").description("cancel a job").argument("<id>").action(client(jobsCancel));
 }
 
-function addModels(program: Command, client: Client, parts: ProgramParts): void {
+function addModels(program: Command, client: ClientCommand, parts: ProgramParts): void {
   const models = program.command("models").description("models, and which local model stands behind each");
   models
     .command("list", { isDefault: true })
@@ -297,7 +295,7 @@ function addModels(program: Command, client: Client, parts: ProgramParts): void 
     .action(client(modelsDelete));
 }
 
-function addRebase(program: Command, client: Client): void {
+function addRebase(program: Command, client: ClientCommand): void {
   program
     .command("rebase")
     .description(
@@ -306,10 +304,7 @@ function addRebase(program: Command, client: Client): void {
     .argument("<model>", "fine-tuned model, checkpoint or alias")
     .requiredOption("--base <model>", "base model to train on")
     .option("--held-out <file>", "JSONL of chats to score on; left out: the job's validation file")
-    .option("--grader <file>", "JSON of a grader; may be repeated", (path: string, paths: string[] = []) => [
-      ...paths,
-      path,
-    ])
+    .option("--grader <file>", "JSON of a grader; may be repeated", repeated)
     .option("--alias <alias>", "alias to move to the new model if the gate is passed")
     .option("--margin <share>", "what the new model may be worse by, with 95 % certainty", decimal, 0.05)
     .option("--seed <number>", "of the intervals' resampling", integer(0), 0)
@@ -320,7 +315,7 @@ function addRebase(program: Command, client: Client): void {
     );
 }
 
-function addExports(program: Command, client: Client, parts: ProgramParts): void {
+function addExports(program: Command, client: ClientCommand, parts: ProgramParts): void {
   program
     .command("export")
     .description("write a fine-tuned model's files into a folder, checked against the model that was trained")
@@ -347,7 +342,7 @@ function addExports(program: Command, client: Client, parts: ProgramParts): void
     });
 }
 
-function addKeys(program: Command, client: Client): void {
+function addKeys(program: Command, client: ClientCommand): void {
   const keys = program.command("keys").description("API keys; needs an admin key, or a server without keys");
   keys
     .command("create")
@@ -374,10 +369,4 @@ function addKeys(program: Command, client: Client): void {
     .option("--id <id>", "take over an id that clients already send")
     .action(client(projectsCreate));
   withPage(projects.command("list").description("list projects, newest first")).action(client(projectsList));
-}
-
-function withPage(command: Command): Command {
-  return command
-    .option("--limit <number>", "most rows to show", integer(1))
-    .option("--after <id>", "go on after this one");
 }

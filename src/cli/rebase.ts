@@ -4,6 +4,7 @@ import { InvalidRequest, messageOf } from "../errors.ts";
 import { gradersOf } from "../migrate/pair-grading.ts";
 import { heldOutRows, rebase as rebaseModel, type HeldOutRow, type RebaseReport } from "../migrate/rebase.ts";
 import type { LineageObject } from "../wire/lineage.ts";
+import { addressPart } from "./address.ts";
 import { followJob } from "./follow.ts";
 import { plain } from "./migrate-text.ts";
 import { createCountProgress } from "./progress.ts";
@@ -27,6 +28,11 @@ export async function rebase(
   const { client, terminal } = context;
   if (options.margin < 0 || options.margin >= 1)
     throw new InvalidRequest("--margin: expected a share from 0 to below 1.");
+  for (const [what, given] of [
+    ["a model's name", model],
+    ["an alias", options.alias],
+  ] as const)
+    if (given !== undefined) addressPart(what, given);
   const graders = await gradersOf(client, options.grader ?? [], (path) => readFile(path, "utf8"));
   const bar = context.json ? null : await createCountProgress(terminal, "answers");
   try {

@@ -3,6 +3,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { messageOf } from "../errors.ts";
 import { answerText } from "./differences.ts";
 import type { AnswerMessage } from "./recording.ts";
+import { someAtATime } from "./some-at-a-time.ts";
 import { statusOf, type TunesmithClient } from "./tunesmith-client.ts";
 
 /** Requests that the server answers side by side. */
@@ -25,25 +26,17 @@ export async function askAll(
   onProgress: (done: number, total: number) => void,
 ): Promise<GivenAnswer[]> {
   const answers: GivenAnswer[] = [];
-  let next = 0;
   let done = 0;
-  const worker = async (): Promise<void> => {
-    for (let i = next++; i < requests.length; i = next++) {
-      try {
-        answers[i] = { text: answerText(await ask(client, model, requests[i] ?? {})), fault: null };
-      } catch (error) {
-        const status = statusOf(error);
-        if (status === null || status === 401 || status === 403 || status === 404) {
-          next = requests.length;
-          throw error;
-        }
-        answers[i] = { text: null, fault: messageOf(error) };
-      }
-      onProgress(++done, requests.length);
+  await someAtATime(requests, ANSWERS_AT_A_TIME, async (request, index) => {
+    try {
+      answers[index] = { text: answerText(await ask(client, model, request)), fault: null };
+    } catch (error) {
+      const status = statusOf(error);
+      if (status === null || status === 401 || status === 403 || status === 404) throw error;
+      answers[index] = { text: null, fault: messageOf(error) };
     }
-  };
-  for (const outcome of await Promise.allSettled(Array.from({ length: ANSWERS_AT_A_TIME }, worker)))
-    if (outcome.status === "rejected") throw outcome.reason;
+    onProgress(++done, requests.length);
+  });
   return answers;
 }
 

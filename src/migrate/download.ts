@@ -3,10 +3,11 @@
 import { createHash } from "node:crypto";
 import { open, rename, stat, type FileHandle } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
+import { inAddress } from "../wire/model-names.ts";
 import { Cancelled, messageOf, Unavailable } from "../errors.ts";
 import { asSpaceError, flushDirectory, writeFileAtomically } from "../model/atomic-write.ts";
 import { sha256OfFile } from "../model/file-hash.ts";
-import { addressPart, OpenAiError, type OpenAiClient } from "./openai-client.ts";
+import { OpenAiError, type OpenAiClient } from "./openai-client.ts";
 
 /** Bytes between two flushes. What lies below the last whole multiple was flushed before more was written, and survives a power cut. */
 const FLUSHED_BYTES = 8 * 1024 * 1024;
@@ -89,7 +90,7 @@ async function receive(
   let response: Response;
   try {
     response = await client.open(
-      `/files/${addressPart(id)}/content`,
+      `/files/${inAddress(id)}/content`,
       from === 0 ? {} : { range: `bytes=${from}-` },
     );
   } catch (error) {
@@ -142,7 +143,7 @@ async function beforeStall<T>(read: Promise<T>, signal: AbortSignal): Promise<T>
 /** A job's metrics: OpenAI sends them base64-encoded, and the CSV they stand for is what is kept. */
 export async function downloadResult(client: OpenAiClient, id: string, target: string): Promise<Downloaded> {
   for (let breaks = 1; ; breaks++) {
-    const response = await client.open(`/files/${addressPart(id)}/content`);
+    const response = await client.open(`/files/${inAddress(id)}/content`);
     try {
       const csv = decodedResult(await bodyOf(response), id);
       await writeFileAtomically(target, [csv]);

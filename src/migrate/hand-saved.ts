@@ -5,7 +5,7 @@ import { copyFile, lstat, readdir, readFile, rename, rm } from "node:fs/promises
 import { basename, join } from "node:path";
 import { z } from "zod";
 import { InvalidRequest, messageOf } from "../errors.ts";
-import { flushDirectory, flushFile, temporarySibling, writeFileAtomically } from "../model/atomic-write.ts";
+import { flushDirectory, flushFile, temporarySibling } from "../model/atomic-write.ts";
 import { sha256OfFile } from "../model/file-hash.ts";
 import { withFolder } from "./folder-lock.ts";
 import type { Item } from "./manifest.ts";
@@ -68,8 +68,7 @@ export async function pullFromHand(from: string, directory: string): Promise<Pul
         ? [{ id: model, base: baseOf(model), job: id, stops_on: shutDownOf(model, null).date }]
         : [],
     );
-    const known = new Map([...folder.models, ...models].map((model) => [model.id, model]));
-    folder.describe([...known.values()], []);
+    folder.describe(models, []);
     await folder.save();
     return summaryOf(folder, []);
   });
@@ -190,11 +189,6 @@ async function storeJob(folder: PullFolder, job: OpenAiJob): Promise<void> {
     final: isEnded(job.status),
   });
   // A description that was corrected since has another id or another content: what is there is written anew.
-  const text = Buffer.from(
-    `${JSON.stringify({ object: "tunesmith.pulled_job", job, events: [], all_events: false, checkpoints: [] }, null, 1)}\n`,
-  );
-  const sha256 = createHash("sha256").update(text).digest("hex");
-  if (item.state === "done" && item.sha256 === sha256) return;
-  await writeFileAtomically(folder.place(item), [text]);
-  await folder.done(item, { bytes: text.length, sha256 });
+  const content = { object: "tunesmith.pulled_job", job, events: [], all_events: false, checkpoints: [] };
+  await folder.write(item, content);
 }

@@ -311,8 +311,3 @@ function queryText(query: Query): string {
   for (const [name, value] of Object.entries(query)) parameters.set(name, String(value));
   return parameters.size === 0 ? "" : `?${parameters.toString()}`;
 }
-
-/** An id in an address. OpenAI's model names carry colons, which its own clients send as they are. */
-export function addressPart(id: string): string {
-  return encodeURIComponent(id).replaceAll("%3A", ":");
-}

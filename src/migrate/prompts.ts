@@ -73,11 +73,14 @@ export interface Prompt {
   reference: string | null;
 }
 
+/** What a line that says nothing of it gets. */
+export interface PromptDefaults {
+  maxTokens: number;
+  temperature: number;
+}
+
 /** Throws InvalidRequest that names file, line and member. */
-export async function readPrompts(
-  path: string,
-  defaults: { maxTokens: number; temperature: number },
-): Promise<Prompt[]> {
+export async function readPrompts(path: string, defaults: PromptDefaults): Promise<Prompt[]> {
   const found = await lstat(path).catch(() => null);
   if (found === null || found.isDirectory())
     throw new InvalidRequest(
@@ -91,33 +94,42 @@ export async function readPrompts(
   for await (const { number, bytes } of fileLines(path, { maxLineBytes: MAX_PROMPT_BYTES })) {
     const refuse = (what: string) => new InvalidRequest(`${path}, line ${number}: ${what}`);
     if (bytes === null) throw refuse(`it is longer than ${MAX_PROMPT_BYTES} bytes.`);
-    if (bytes.toString().trim() === "") continue;
+    const text = bytes.toString();
+    if (text.trim() === "") continue;
     if (prompts.length === MAX_PROMPTS)
       throw refuse(`there are more than ${MAX_PROMPTS} prompts. Split the file.`);
-    let json: unknown;
-    try {
-      json = JSON.parse(bytes.toString());
-    } catch {
-      throw refuse("it is no JSON.");
-    }
-    const parsed = line.safeParse(json);
-    if (!parsed.success) {
-      const issue = parsed.error.issues[0];
-      const place = issue?.path.map(String).join(".") ?? "";
-      throw refuse(
-        `${place === "" ? "" : `"${place}": `}${issue?.message ?? ""}. See docs/migrate.md for what a prompt may hold.`,
-      );
-    }
-    prompts.push(promptOf(number, parsed.data, defaults));
+    prompts.push(readPrompt(number, text, defaults, refuse));
   }
   if (prompts.length === 0) throw new InvalidRequest(`${path} has no prompts.`);
   return prompts;
 }
 
+/** One line's prompt; `refuse` makes the error that names file and line. */
+export function readPrompt(
+  number: number,
+  text: string,
+  defaults: PromptDefaults,
+  refuse: (what: string) => InvalidRequest,
+): Prompt {
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch {
+    throw refuse("it is no JSON.");
+  }
+  const parsed = line.safeParse(json);
+  if (parsed.success) return promptOf(number, parsed.data, defaults);
+  const issue = parsed.error.issues[0];
+  const place = issue?.path.map(String).join(".") ?? "";
+  throw refuse(
+    `${place === "" ? "" : `"${place}": `}${issue?.message ?? ""}. See docs/migrate.md for what a prompt may hold.`,
+  );
+}
+
 function promptOf(
   number: number,
   { messages, prompt, max_tokens, max_completion_tokens, temperature, ...settings }: z.infer<typeof line>,
-  defaults: { maxTokens: number; temperature: number },
+  defaults: PromptDefaults,
 ): Prompt {
   const given: PromptMessage[] = messages ?? [{ role: "user", content: prompt ?? "" }];
   const last = given.at(-1);

@@ -1,9 +1,10 @@
 // The folder while a pull writes it: its items by kind and id, and the manifest, which follows them at most a second behind. What a killed
 // pull had written and not yet noted is fetched again.
+import { createHash } from "node:crypto";
 import { mkdir, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { InvalidRequest } from "../errors.ts";
-import { removeTemporarySiblings } from "../model/atomic-write.ts";
+import { removeTemporarySiblings, writeFileAtomically } from "../model/atomic-write.ts";
 import {
   faultOf,
   FOLDERS,
@@ -118,13 +119,20 @@ export class PullFolder {
     await this.#note();
   }
 
-  describe(models: Manifest["models"], problems: Manifest["problems"]): void {
-    this.#manifest.models = models;
-    this.#manifest.problems = problems;
+  /** Writes an item's content as JSON, unless it is there already. */
+  async write(item: Item, content: object): Promise<void> {
+    const text = Buffer.from(`${JSON.stringify(content, null, 1)}\n`);
+    const sha256 = createHash("sha256").update(text).digest("hex");
+    if (item.state === "done" && item.sha256 === sha256) return;
+    await writeFileAtomically(this.place(item), [text]);
+    await this.done(item, { bytes: text.length, sha256 });
   }
 
-  get models(): Manifest["models"] {
-    return this.#manifest.models;
+  /** Adds to the models that earlier pulls knew: one that was deleted since is still one whose name code may hold. */
+  describe(models: Manifest["models"], problems: Manifest["problems"]): void {
+    const known = new Map([...this.#manifest.models, ...models].map((model) => [model.id, model]));
+    this.#manifest.models = [...known.values()];
+    this.#manifest.problems = problems;
   }
 
   count(kind: ItemKind, state: Item["state"]): number {

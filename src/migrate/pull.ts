@@ -1,16 +1,16 @@
 // `pull`: everything of the user's that OpenAI gives out, into a folder. Object after object, each whole or not at all; what fails is noted
 // with its reason and the rest goes on.
-import { createHash } from "node:crypto";
+import { inAddress } from "../wire/model-names.ts";
 import { messageOf } from "../errors.ts";
-import { writeFileAtomically } from "../model/atomic-write.ts";
 import { downloadFile, downloadResult } from "./download.ts";
 import { withFolder } from "./folder-lock.ts";
-import type { Item, Manifest } from "./manifest.ts";
-import { addressPart, type OpenAiClient } from "./openai-client.ts";
+import type { Item } from "./manifest.ts";
+import { type OpenAiClient } from "./openai-client.ts";
 import { isEnded, openAiObject, openAiStoredMessage, type OpenAiJob } from "./openai-objects.ts";
 import { isPassingFault } from "./passing-faults.ts";
 import { filesOf, PULLED_PURPOSES } from "./plan.ts";
 import { preparePullFolder, PullFolder } from "./pull-folder.ts";
+import { someAtATime } from "./some-at-a-time.ts";
 import { surveyOpenAi, type SectionProblem } from "./survey.ts";
 
 /** Objects fetched side by side: enough to hide the network's delay, few enough for OpenAI's limits. */
@@ -109,7 +109,10 @@ class Pull {
       each,
       item: this.#folder.want({ kind: "eval", id: each.id, name: each.name ?? null }),
     }));
-    this.#describe(survey.models.map(({ id, base, job, date }) => ({ id, base, job, stops_on: date })));
+    this.#folder.describe(
+      survey.models.map(({ id, base, job, date }) => ({ id, base, job, stops_on: date })),
+      this.#problems,
+    );
     await this.#folder.save();
     await this.#each(
       jobs,
@@ -125,8 +128,8 @@ class Pull {
       evals,
       ({ item }) => item,
       async ({ each, item }) => {
-        const runs = await this.#all(`/evals/${addressPart(each.id)}/runs`, MAX_PARTS);
-        await this.#write(item, {
+        const runs = await this.#all(`/evals/${inAddress(each.id)}/runs`, MAX_PARTS);
+        await this.#folder.write(item, {
           object: "tunesmith.pulled_eval",
           eval: each,
           runs: runs.objects,
@@ -144,12 +147,6 @@ class Pull {
     );
   }
 
-  #describe(models: Manifest["models"]): void {
-    // A model that has been deleted since is still one whose name code may hold.
-    const known = new Map([...this.#folder.models, ...models].map((model) => [model.id, model]));
-    this.#folder.describe([...known.values()], this.#problems);
-  }
-
   /** Runs the work of every item that is not there yet, some at a time; one that fails is noted. */
   async #each<T>(
     things: readonly T[],
@@ -157,30 +154,23 @@ class Pull {
     work: (thing: T) => Promise<void>,
   ): Promise<void> {
     const waiting = things.filter((thing) => itemOf(thing).state === "pending");
-    let next = 0;
-    const worker = async (): Promise<void> => {
-      for (let thing = waiting[next++]; thing !== undefined; thing = waiting[next++]) {
-        try {
-          await work(thing);
-        } catch (error) {
-          if (!isPassingFault(error)) {
-            // The others would fail of the same.
-            next = waiting.length;
-            throw error;
-          }
-          await this.#folder.failed(itemOf(thing), messageOf(error));
-        }
-        this.#report();
+    await someAtATime(waiting, PULLS_AT_A_TIME, async (thing) => {
+      try {
+        await work(thing);
+      } catch (error) {
+        // The others would fail of the same.
+        if (!isPassingFault(error)) throw error;
+        await this.#folder.failed(itemOf(thing), messageOf(error));
       }
-    };
-    await allSettledThenThrow(Array.from({ length: PULLS_AT_A_TIME }, worker));
+      this.#report();
+    });
   }
 
   async #pullJob(job: OpenAiJob, item: Item): Promise<void> {
-    const path = `/fine_tuning/jobs/${addressPart(job.id)}`;
+    const path = `/fine_tuning/jobs/${inAddress(job.id)}`;
     const events = await this.#all(`${path}/events`, MAX_EVENTS);
     const checkpoints = await this.#all(`${path}/checkpoints`, MAX_PARTS);
-    await this.#write(item, {
+    await this.#folder.write(item, {
       object: "tunesmith.pulled_job",
       job,
       // Oldest first, as they happened; OpenAI lists the newest first.
@@ -233,17 +223,17 @@ class Pull {
 
   async #pullCompletion(completion: { id: string }, item: Item): Promise<void> {
     const messages: unknown[] = [];
-    const path = `/chat/completions/${addressPart(completion.id)}/messages`;
+    const path = `/chat/completions/${inAddress(completion.id)}/messages`;
     for await (const message of this.#client.list(path, openAiStoredMessage, { limit: 100 })) {
       if (messages.length === MAX_PARTS) break;
       messages.push(message);
     }
-    await this.#write(item, { object: "tunesmith.pulled_completion", completion, messages });
+    await this.#folder.write(item, { object: "tunesmith.pulled_completion", completion, messages });
   }
 
   /** Asked for by its id: OpenAI says why it cannot be had, or has it after all. */
   async #pullUnlisted(item: Item): Promise<void> {
-    const id = addressPart(item.id);
+    const id = inAddress(item.id);
     switch (item.kind) {
       case "file":
       case "result":
@@ -267,15 +257,6 @@ class Pull {
       objects.push(object);
     }
     return { objects, complete: true };
-  }
-
-  async #write(item: Item, content: object): Promise<void> {
-    const text = Buffer.from(`${JSON.stringify(content, null, 1)}\n`);
-    await writeFileAtomically(this.#folder.place(item), [text]);
-    await this.#folder.done(item, {
-      bytes: text.length,
-      sha256: createHash("sha256").update(text).digest("hex"),
-    });
   }
 
   #report(): void {
@@ -314,10 +295,4 @@ export function summaryOf(folder: PullFolder, problems: SectionProblem[]): PullS
       .map(({ kind, id, reason }) => ({ kind, id, reason: reason ?? "" })),
     problems,
   };
-}
-
-/** All have ended before the first failure is passed on: none writes into a folder that is no longer locked. */
-export async function allSettledThenThrow(work: readonly Promise<void>[]): Promise<void> {
-  for (const outcome of await Promise.allSettled(work))
-    if (outcome.status === "rejected") throw outcome.reason;
 }

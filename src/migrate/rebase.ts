@@ -1,23 +1,20 @@
 // `rebase`: a model's data and recipe once more on another base, both models scored on the same held-out rows, and the gate that an alias
 // passes only with evidence. The job is the server's; scores and gate are made here, by whoever asks.
+import { inAddress } from "../wire/model-names.ts";
 import { InvalidRequest } from "../errors.ts";
 import { meanInterval, type MeanInterval } from "../evals/intervals.ts";
 import type { FineTuningJob } from "../wire/fine-tuning.ts";
 import { REBASED_FROM, type LineageObject } from "../wire/lineage.ts";
 import type { List } from "../wire/list.ts";
 import { askAll, type GivenAnswer } from "./answers.ts";
-import { measure } from "./differences.ts";
+import { measure, type PairMeasures } from "./differences.ts";
 import { gradePair, type Grader } from "./pair-grading.ts";
 import type { ModelObject } from "../wire/models.ts";
-import { addressPart } from "./openai-client.ts";
+import { readPrompt, type Prompt } from "./prompts.ts";
 import { findOrNull, type TunesmithClient } from "./tunesmith-client.ts";
 
 /** A row with a right answer. */
-export interface HeldOutRow {
-  line: number;
-  messages: object[];
-  reference: string;
-}
+export type HeldOutRow = Pick<Prompt, "line" | "request"> & { reference: string };
 
 /** Held-out rows that both models answer; more hardly narrow the intervals and take minutes. */
 export const MAX_HELD_OUT_ROWS = 1_000;
@@ -28,6 +25,8 @@ const MAX_EARLIER = 100;
 /** Answers may be half as long again as the longest right one, counted as if each character were a token. */
 const ANSWER_SLACK = 1.5;
 const MAX_ANSWER_TOKENS = 1_024;
+/** Both models answer the same way each time they are asked. */
+const GREEDY = { temperature: 0, maxTokens: MAX_ANSWER_TOKENS };
 
 export interface Measure {
   name: string;
@@ -80,7 +79,7 @@ export interface RebaseOptions {
 }
 
 export async function rebase(client: TunesmithClient, options: RebaseOptions): Promise<RebaseReport> {
-  const lineage = await client.get<LineageObject>(`/tunesmith/models/${addressPart(options.model)}`);
+  const lineage = await client.get<LineageObject>(`/tunesmith/models/${inAddress(options.model)}`);
   if (lineage.base_model === options.base)
     throw new InvalidRequest(`${lineage.id} is on ${options.base} already. Name another base.`);
   const rows = await options.rows(lineage);
@@ -92,23 +91,30 @@ export async function rebase(client: TunesmithClient, options: RebaseOptions): P
   const job = await trained(client, lineage, options);
   const newModel = job.fine_tuned_model;
   if (newModel === null) throw new InvalidRequest(`The job ${job.id} is ${job.status} and left no model.`);
-  const added = await client.get<LineageObject>(`/tunesmith/models/${addressPart(newModel)}`);
+  const added = await client.get<LineageObject>(`/tunesmith/models/${inAddress(newModel)}`);
 
   const maxTokens = Math.min(
     MAX_ANSWER_TOKENS,
     Math.ceil(ANSWER_SLACK * Math.max(16, ...rows.map(({ reference }) => reference.length))),
   );
-  const requests = rows.map(({ messages }) => ({ messages, temperature: 0, max_tokens: maxTokens }));
+  const requests = rows.map(({ request }) => ({
+    ...request,
+    max_completion_tokens: Math.min(request.max_completion_tokens, maxTokens),
+  }));
   const total = 2 * rows.length;
   const before = await askAll(client, lineage.id, requests, (done) => options.onProgress(done, total));
   const after = await askAll(client, newModel, requests, (done) =>
     options.onProgress(rows.length + done, total),
   );
-  const measures = await measured(client, rows, before, after, options);
+  const scored = rows.map(({ reference }, i) => ({
+    old: measure(reference, before[i]?.text ?? ""),
+    new: measure(reference, after[i]?.text ?? ""),
+  }));
+  const measures = await measured(client, rows, { before, after, scored }, options);
   const passes = measures.every((one) => one.passes);
   const moved = options.alias !== null && passes;
   if (options.alias !== null && passes) {
-    await client.post(`/tunesmith/aliases/${addressPart(options.alias)}`, {
+    await client.post(`/tunesmith/aliases/${inAddress(options.alias)}`, {
       model: newModel,
       reason: `rebased from ${lineage.id} to ${options.base}; gate passed on ${rows.length} rows`,
     });
@@ -122,7 +128,7 @@ export async function rebase(client: TunesmithClient, options: RebaseOptions): P
       new_base: added.base_model,
     },
     ...{ job: job.id, rows: rows.length, margin: options.margin, seed: options.seed, measures, passes },
-    ...changedRows(rows, before, after),
+    ...changedRows(rows, { before, after, scored }),
     alias: options.alias === null ? null : { id: options.alias, moved },
   };
 }
@@ -137,34 +143,40 @@ async function trained(
     [`metadata[${REBASED_FROM}]`]: lineage.id,
     limit: MAX_EARLIER,
   });
-  const named = await findOrNull<ModelObject>(client, `/models/${addressPart(base)}`);
+  const named = await findOrNull<ModelObject>(client, `/models/${inAddress(base)}`);
   const names = new Set([base, named?.tunesmith?.base_model]);
   let job: FineTuningJob | undefined;
   for (const one of earlier.data) {
     if (!names.has(one.model) || one.status === "failed" || one.status === "cancelled") continue;
     const model = one.fine_tuned_model;
-    if (model !== null && (await findOrNull(client, `/models/${addressPart(model)}`)) === null) continue;
+    if (model !== null && (await findOrNull(client, `/models/${inAddress(model)}`)) === null) continue;
     job = one;
     break;
   }
   if (job === undefined) {
-    job = await client.post<FineTuningJob>(`/tunesmith/models/${addressPart(lineage.id)}/rebase`, { base });
+    job = await client.post<FineTuningJob>(`/tunesmith/models/${inAddress(lineage.id)}/rebase`, { base });
     note(`Training ${base} with the data and recipe of ${lineage.id} (${job.id}).`);
   } else {
     note(`${lineage.id} was trained on ${base} already, as ${job.id} (${job.status}).`);
   }
   await follow(job.id);
-  const ended = await client.get<FineTuningJob>(`/fine_tuning/jobs/${addressPart(job.id)}`);
+  const ended = await client.get<FineTuningJob>(`/fine_tuning/jobs/${inAddress(job.id)}`);
   if (ended.status === "succeeded") return ended;
   const said = ended.error !== null && "message" in ended.error ? ` ${ended.error.message}` : "";
   throw new InvalidRequest(`The job ${ended.id} is ${ended.status}.${said}`);
 }
 
+/** What both models said, row by row, and how it compares with the right answers. */
+interface Answered {
+  before: readonly GivenAnswer[];
+  after: readonly GivenAnswer[];
+  scored: readonly { old: PairMeasures; new: PairMeasures }[];
+}
+
 async function measured(
   client: TunesmithClient,
   rows: readonly HeldOutRow[],
-  before: readonly GivenAnswer[],
-  after: readonly GivenAnswer[],
+  { before, after, scored }: Answered,
   { graders, margin, seed }: RebaseOptions,
 ): Promise<Measure[]> {
   const measures: Measure[] = [];
@@ -175,10 +187,6 @@ async function measured(
     if (old === null || fresh === null || difference === null) return;
     measures.push({ name, old, new: fresh, difference, passes: difference.low > -margin });
   };
-  const scored = rows.map(({ reference }, i) => ({
-    old: measure(reference, before[i]?.text ?? ""),
-    new: measure(reference, after[i]?.text ?? ""),
-  }));
   add(
     "exact match",
     scored.map((pair) => ({ old: Number(pair.old.exact), new: Number(pair.new.exact) })),
@@ -191,9 +199,9 @@ async function measured(
   );
   for (const grader of graders) {
     const scores: { old: number; new: number }[] = [];
-    for (const [i, { messages, reference }] of rows.entries()) {
+    for (const [i, { request, reference }] of rows.entries()) {
       const answers = { old: before[i]?.text ?? "", new: after[i]?.text ?? null };
-      scores.push(await gradePair(client, grader, answers, { messages, reference }));
+      scores.push(await gradePair(client, grader, answers, { messages: request.messages, reference }));
     }
     add(grader.name, scores);
   }
@@ -202,16 +210,13 @@ async function measured(
 
 function changedRows(
   rows: readonly HeldOutRow[],
-  before: readonly GivenAnswer[],
-  after: readonly GivenAnswer[],
+  { before, after, scored }: Answered,
 ): Pick<RebaseReport, "gains" | "regressions"> {
-  const isRight = (answer: GivenAnswer | undefined, { reference }: HeldOutRow): boolean =>
-    measure(reference, answer?.text ?? "").exact;
   const changed = (isGain: boolean): RebaseReport["gains"] => {
     const found = rows.flatMap((row, i): ChangedRow[] => {
-      const [old, fresh] = [isRight(before[i], row), isRight(after[i], row)];
-      if (old === fresh || fresh !== isGain) return [];
-      const question = row.messages.at(-1) ?? null;
+      const pair = scored[i];
+      if (pair === undefined || pair.old.exact === pair.new.exact || pair.new.exact !== isGain) return [];
+      const question = row.request.messages.at(-1) ?? null;
       const { line, reference } = row;
       return [{ line, question, reference, old: before[i]?.text ?? null, new: after[i]?.text ?? null }];
     });
@@ -226,23 +231,13 @@ export function heldOutRows(text: string, source: string): HeldOutRow[] {
   for (const [i, line] of text.split("\n").entries()) {
     if (line.trim() === "") continue;
     if (rows.length === MAX_HELD_OUT_ROWS) break;
-    const expected = `${source}, line ${i + 1}: expected a chat, as a training file has them, whose last message is an assistant's text`;
-    let parsed: unknown;
-    try {
-      parsed = JSON.parse(line);
-    } catch {
-      throw new InvalidRequest(`${expected}; found no JSON. Mend the line.`);
-    }
-    const messages = (parsed as { messages?: unknown } | null)?.messages;
-    const last = Array.isArray(messages) ? (messages.at(-1) as { role?: unknown; content?: unknown }) : null;
-    if (!Array.isArray(messages) || last?.role !== "assistant" || typeof last.content !== "string")
-      throw new InvalidRequest(`${expected}. Mend the line, or take it out.`);
-    // Weights are training's; the endpoint knows no such member.
-    const asked = messages.slice(0, -1).map((message: object) => {
-      const { weight: _weight, ...rest } = message as { weight?: unknown };
-      return rest;
-    });
-    rows.push({ line: i + 1, messages: asked, reference: last.content });
+    const refuse = (what: string) =>
+      new InvalidRequest(
+        `${source}, line ${i + 1}: expected a chat, as a training file has them, whose last message is an assistant's text; ${what} Mend the line, or take it out.`,
+      );
+    const { request, reference } = readPrompt(i + 1, line, GREEDY, refuse);
+    if (reference === null) throw refuse("it ends otherwise.");
+    rows.push({ line: i + 1, request, reference });
   }
   return rows;
 }

@@ -7,6 +7,7 @@ import { Budget, costOf, likelyCost, worstCost, type Price } from "./budget.ts";
 import { withFolder } from "./folder-lock.ts";
 import type { Attempt, OpenAiClient, OpenAiError } from "./openai-client.ts";
 import type { Prompt } from "./prompts.ts";
+import { someAtATime } from "./some-at-a-time.ts";
 import { readRecording, RecordingWriter, recordingPath } from "./recording.ts";
 
 /** A long answer takes minutes; fetch itself gives up after five. */
@@ -152,7 +153,7 @@ class Run {
   readonly #writer: RecordingWriter;
   readonly #budget: Budget;
   readonly #options: RecordOptions;
-  readonly #report: { answered(): void; failed(failure: { line: number; message: string }): void };
+  readonly #report: RunReport;
   /** Those who wait for money that requests in flight hold. */
   #waiting: (() => void)[] = [];
   #isStopped = false;
@@ -174,22 +175,17 @@ class Run {
 
   /** Returns whether the cap ended it. Throws what concerns all prompts, when those in flight have ended. */
   async all(prompts: readonly Prompt[]): Promise<boolean> {
-    let next = 0;
-    const worker = async (): Promise<void> => {
-      for (let prompt = prompts[next++]; prompt !== undefined && !this.#isStopped; prompt = prompts[next++]) {
-        try {
-          await this.#ask(prompt);
-        } catch (error) {
-          this.#isStopped = true;
-          throw error;
-        } finally {
-          this.#wake();
-        }
+    await someAtATime(prompts, this.#options.atATime, async (prompt) => {
+      if (this.#isStopped) return;
+      try {
+        await this.#ask(prompt);
+      } catch (error) {
+        this.#isStopped = true;
+        throw error;
+      } finally {
+        this.#wake();
       }
-    };
-    const workers = Array.from({ length: this.#options.atATime }, worker);
-    for (const outcome of await Promise.allSettled(workers))
-      if (outcome.status === "rejected") throw outcome.reason;
+    });
     return this.#capReached;
   }
 

@@ -1,11 +1,11 @@
 // One job on the server: data uploaded, judged, trained, followed, and the old name pointed at the new model. A second run finds the job by
 // the hash of its recipe and goes on with it, whatever became of the first.
 import { createHash } from "node:crypto";
+import { inAddress } from "../wire/model-names.ts";
 import { messageOf } from "../errors.ts";
 import type { CreateJobRequest, FineTuningJob } from "../wire/fine-tuning.ts";
 import type { List } from "../wire/list.ts";
 import type { PreflightObject } from "../wire/preflight.ts";
-import { addressPart } from "./openai-client.ts";
 import { RECIPE_KEY } from "./recipe.ts";
 import {
   findOrNull,
@@ -78,7 +78,7 @@ export async function judge(
   for (const job of earlier.data) {
     if (job.status === "failed" || job.status === "cancelled") continue;
     const model = job.fine_tuned_model;
-    if (model === null || (await findOrNull(client, `/models/${addressPart(model)}`)) !== null)
+    if (model === null || (await findOrNull(client, `/models/${inAddress(model)}`)) !== null)
       return { kind: "there", job };
   }
   hooks.note(`Uploading the data of ${training.origin}.`);
@@ -163,7 +163,7 @@ async function setAlias(
 ): Promise<AliasOutcome> {
   if (alias === null) return { state: "unwanted", reason: null };
   try {
-    await client.post(`/tunesmith/aliases/${addressPart(alias)}`, {
+    await client.post(`/tunesmith/aliases/${inAddress(alias)}`, {
       model,
       reason: `trained again from ${origin}`,
     });

@@ -36,6 +36,11 @@ export function formatModelName(name: FineTunedModelName): string {
   return `ft:${name.base}:${name.organization}:${name.suffix}:${name.unique}${end}`;
 }
 
+/** A name or an id as a part of an address. A colon is legal there and stands in every fine-tuned model's name; OpenAI's own clients send it as it is. */
+export function inAddress(name: string): string {
+  return encodeURIComponent(name).replaceAll("%3A", ":");
+}
+
 /** Null when the text is not the name of a fine-tuned model. */
 export function parseModelName(text: string): FineTunedModelName | null {
   const match = NAME.exec(text);

@@ -115,6 +115,7 @@ const ID_COMMANDS = [
   ["jobs", "cancel"],
   ["keys", "revoke"],
   ["models", "delete"],
+  ["models", "show"],
   ["alias", "show"],
   ["alias", "rollback"],
   ["alias", "end-trial"],

@@ -91,20 +91,14 @@ async function pulledFolder(world = customer()): Promise<string> {
   return folder;
 }
 
+/** The command as a user types it. */
+const words = (folder: string, baseUrl: string, ...more: string[]) => [
+  ...["migrate", "openai", "retrain", folder, "--base", "tiny", "--base-url", baseUrl],
+  ...more,
+];
+
 async function retrain(folder: string, baseUrl: string, ...more: string[]) {
-  const words = [
-    "migrate",
-    "openai",
-    "retrain",
-    folder,
-    "--base",
-    "tiny",
-    "--base-url",
-    baseUrl,
-    "--json",
-    ...more,
-  ];
-  const { code, out, err } = await tunesmith(words);
+  const { code, out, err } = await tunesmith(words(folder, baseUrl, "--json", ...more));
   const parsed = JSON.parse(out) as { jobs: TrainedHere[]; error?: { message: string } };
   if (parsed.error !== undefined) throw new Error(parsed.error.message);
   return {
@@ -235,19 +229,8 @@ describe("what is refused", () => {
     // Every judgement comes before the first job.
     const posts = here.asked.filter(({ method }) => method === "POST").map(({ path }) => path);
     expect(posts.lastIndexOf("/tunesmith/preflight")).toBeLessThan(posts.indexOf("/v1/fine_tuning/jobs"));
-    const words = [
-      "migrate",
-      "openai",
-      "retrain",
-      folder,
-      "--base",
-      "tiny",
-      "--base-url",
-      here.baseUrl,
-      "--job",
-      "ftjob-dpo",
-    ];
-    expect((await tunesmith(words)).err).toContain("line 3: no messages Add them.");
+    const given = words(folder, here.baseUrl, "--job", "ftjob-dpo");
+    expect((await tunesmith(given)).err).toContain("line 3: no messages Add them.");
   });
 
   test("an unknown base is what the server says of it", async () => {
