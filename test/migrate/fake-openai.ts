@@ -205,10 +205,13 @@ export function sendError(
 export const tooFast = (seconds: number): Fault =>
   sendError(429, "Rate limit reached.", "rate_limit_exceeded", null, { "retry-after": String(seconds) });
 
+/** Between what is sent and the break, in milliseconds: a stream that breaks drops what nobody has read yet, so that how much came is chance. */
+const READ_TIME_MS = 150;
+
 /** Promises the whole and closes the connection after some of it. */
 export function cutAfter(body: Buffer, bytes: number): Fault {
   return (response) => {
     response.writeHead(200, { "content-type": "application/octet-stream", "content-length": body.length });
-    response.write(body.subarray(0, bytes), () => response.destroy());
+    response.write(body.subarray(0, bytes), () => setTimeout(() => response.destroy(), READ_TIME_MS));
   };
 }
