@@ -25,7 +25,14 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   // How models are run is passed in, so that an export can be measured without knowing any engine.
   export: ["data", "model", "wire"],
   // The servers it moves from and to are reached over HTTP; the one to move to is passed in.
-  migrate: ["wire", "random", "evals/intervals.ts", "data/file-lines.ts", "model/atomic-write.ts", "model/file-hash.ts"],
+  migrate: [
+    "wire",
+    "random",
+    "evals/intervals.ts",
+    "data/file-lines.ts",
+    "model/atomic-write.ts",
+    "model/file-hash.ts",
+  ],
   api: ["wire", "store", "serving", "evals", "export/archive.ts", "data:types"],
   // The command line reads the settings (it is an entry of the process, as main is) and starts the server. An export's folder is
   // unpacked and checked where there is no server.
