@@ -191,6 +191,13 @@ export const SETTINGS = {
     default: "info",
     parse: oneOf(LOG_LEVELS),
   }),
+  queueTimeoutMs: setting({
+    variable: "TUNESMITH_QUEUE_TIMEOUT_MS",
+    help: "How long a request may wait before anything of its prompt is read. Then it is answered with 429 and the code queue_timeout, as an event where its stream has begun.",
+    unit: "milliseconds",
+    default: "120000",
+    parse: wholeNumber(1, 3_600_000),
+  }),
   shutdownGraceMs: setting({
     variable: "TUNESMITH_SHUTDOWN_GRACE_MS",
     help: "Time that requests in flight get to finish when the server is asked to stop.",

@@ -64,6 +64,11 @@ export class Unavailable extends TunesmithError {
   override readonly name = "Unavailable";
 }
 
+/** More is asked than there is room for at the moment. The caller waits a little and sends the same again. */
+export class Overloaded extends TunesmithError {
+  override readonly name = "Overloaded";
+}
+
 /** The work was stopped on request. */
 export class Cancelled extends TunesmithError {
   override readonly name = "Cancelled";
@@ -91,7 +96,16 @@ export function toPlain(error: unknown): PlainError {
 }
 
 /** What a caller can do something about. */
-const KNOWN = { InvalidRequest, NotFound, Conflict, UnsupportedModel, DatasetError, OutOfSpace, Unavailable };
+const KNOWN = {
+  InvalidRequest,
+  NotFound,
+  Conflict,
+  UnsupportedModel,
+  DatasetError,
+  OutOfSpace,
+  Unavailable,
+  Overloaded,
+};
 
 /** The error again; one that is none of the above is a bug there as well. */
 export function fromPlain({ name, message, ...details }: PlainError): Error {

@@ -186,7 +186,7 @@ async function wireServer(
   await rm(exportsDirectory(config.homeDirectory), { recursive: true, force: true });
   await sweepImports(config.homeDirectory, stores.models);
   const catalogue = overrides.catalogue ?? baseModelCatalogue(config);
-  const engine = overrides.engine ?? new EmbeddedEngine({ threads });
+  const engine = overrides.engine ?? new EmbeddedEngine({ threads, queueTimeoutMs: config.queueTimeoutMs });
   const embeddingEngine = overrides.embeddingEngine ?? new EncoderEngine({ threads });
   const workerOf = overrides.createWorker === undefined ? createJobWorker : overrides.createWorker;
   const worker = workerOf?.({ ...stores, config, threads, logger }) ?? null;

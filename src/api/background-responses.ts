@@ -1,6 +1,6 @@
 // Responses that go on after their request was answered: at most so many at a time, each ended by its answer, by a client that
 // cancels it, or by the end of the server.
-import { Unavailable } from "../errors.ts";
+import { Overloaded, Unavailable } from "../errors.ts";
 
 /** Half of what waits at serving's door: those who wait for an answer find room beside them. */
 const MAX_BACKGROUND_RESPONSES = 128;
@@ -16,7 +16,7 @@ export class BackgroundResponses {
   }
 
   /**
-   * Resolves when `prepare` has; `work`, which never rejects, then goes on by itself. Throws Unavailable when no more may run,
+   * Resolves when `prepare` has; `work`, which never rejects, then goes on by itself. Throws Unavailable when the server stops, Overloaded when no more may run,
    * and what `prepare` throws.
    */
   async start(
@@ -25,7 +25,7 @@ export class BackgroundResponses {
   ): Promise<void> {
     if (this.#isClosed) throw new Unavailable("The server is stopping. Send the request again in a moment.");
     if (this.#running.size >= MAX_BACKGROUND_RESPONSES) {
-      throw new Unavailable(
+      throw new Overloaded(
         `There are ${MAX_BACKGROUND_RESPONSES} responses in the background already, the most that run at a time. Send the request again in a moment.`,
         { code: "server_is_overloaded" },
       );

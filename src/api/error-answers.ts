@@ -7,6 +7,7 @@ import {
   InvalidRequest,
   NotFound,
   OutOfSpace,
+  Overloaded,
   TunesmithError,
   Unavailable,
   UnsupportedModel,
@@ -128,6 +129,9 @@ export function wrongMethod(method: string, allowed: readonly string[]): ErrorAn
 /** OpenAI's clients wait no longer for a retry-after: beyond it they would come back within seconds, in vain. */
 const MAX_AWAITED_SECONDS = 60;
 
+/** When to try again where a queue is full: answers take seconds, and clients that come back together would only queue again. */
+const OVERLOADED_RETRY_SECONDS = 2;
+
 function ofTunesmith(error: TunesmithError): ErrorAnswer {
   const details = { message: error.message, code: error.code, param: error.param };
   const refused = (status: number) => answer(status, "invalid_request_error", details);
@@ -137,6 +141,9 @@ function ofTunesmith(error: TunesmithError): ErrorAnswer {
     const retryAfterSeconds = Math.max(1, Math.ceil(error.retryAfterMs / 1000));
     const retry = retryAfterSeconds <= MAX_AWAITED_SECONDS;
     return { ...answer(429, error.kind, details), retry, retryAfterSeconds };
+  }
+  if (error instanceof Overloaded) {
+    return { ...answer(429, "requests", details), retry: true, retryAfterSeconds: OVERLOADED_RETRY_SECONDS };
   }
   if (error instanceof Busy) return { ...refused(409), retry: true, retryAfterSeconds: 1 };
   if (error instanceof TooManyIdempotencyKeys) return answer(429, "requests", details);

@@ -27,8 +27,8 @@ import { GrammarPool } from "./grammar.ts";
 import type { AnswerForm } from "./answer-form.ts";
 import { countChat, encodeChat, encodeText, leastMessageTokens } from "./prompt-encoding.ts";
 import type { PromptParam } from "./prompt-encoding.ts";
-import { Scheduler } from "./scheduler.ts";
-import type { Answer } from "./scheduler.ts";
+import { DEFAULT_LIMITS, Scheduler } from "./scheduler.ts";
+import type { Answer, SchedulerLimits } from "./scheduler.ts";
 import { createPromptScores } from "./token-reports.ts";
 import { offerTools, toolForm } from "./tools.ts";
 
@@ -85,17 +85,21 @@ interface BaseModelSlot {
 
 export interface EmbeddedEngineOptions {
   threads: number;
+  /** Milliseconds that a prompt may wait in the queue; left out: the scheduler's own limit. */
+  queueTimeoutMs?: number;
 }
 
 export class EmbeddedEngine implements ChatEngine {
   readonly #threads: number;
+  readonly #limits: SchedulerLimits;
   /** By path, the least recently used first. */
   readonly #baseModels = new Map<string, BaseModelSlot>();
   /** Folders of the adapters that were served, by model id. */
   readonly #folders = new Map<string, { basePath: string; folder: string }>();
 
-  constructor({ threads }: EmbeddedEngineOptions) {
+  constructor({ threads, queueTimeoutMs = DEFAULT_LIMITS.maxWaitMs }: EmbeddedEngineOptions) {
     this.#threads = threads;
+    this.#limits = { ...DEFAULT_LIMITS, maxWaitMs: queueTimeoutMs };
   }
 
   async *complete(request: CompletionRequest): AsyncIterable<CompletionEvent> {
@@ -285,7 +289,7 @@ export class EmbeddedEngine implements ChatEngine {
   #baseModel(path: string): BaseModelSlot {
     let slot = this.#baseModels.get(path);
     if (slot === undefined) {
-      const made: BaseModelSlot = { loading: load(path, this.#threads), users: 0 };
+      const made: BaseModelSlot = { loading: load(path, this.#threads, this.#limits), users: 0 };
       // A model that could not be loaded may be mended on disk: the next request tries again.
       made.loading.catch(() => {
         if (this.#baseModels.get(path) === made) this.#baseModels.delete(path);
@@ -319,7 +323,7 @@ async function release({ loading }: BaseModelSlot): Promise<void> {
   await base?.generator.release();
 }
 
-async function load(path: string, threads: number): Promise<LoadedBaseModel> {
+async function load(path: string, threads: number, limits: SchedulerLimits): Promise<LoadedBaseModel> {
   const model = await openBaseModel(path);
   try {
     const { config } = model;
@@ -340,7 +344,7 @@ async function load(path: string, threads: number): Promise<LoadedBaseModel> {
       stopIds,
       context,
       generator,
-      scheduler: new Scheduler(generator),
+      scheduler: new Scheduler(generator, limits),
       adapters: new AdapterPool(config),
       grammars: new GrammarPool({ tokenizer: encoding.tokenizer, vocabSize, stopIds }),
     };

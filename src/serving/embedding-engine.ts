@@ -4,7 +4,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import { splitByLength } from "../data/batches.ts";
 import { createWordPieceTokenizer } from "../data/word-piece.ts";
 import type { WordPieceTokenizer } from "../data/word-piece.ts";
-import { Cancelled, InvalidRequest, Unavailable } from "../errors.ts";
+import { Cancelled, InvalidRequest, Overloaded } from "../errors.ts";
 import { openEncoder } from "../model/encoder-model.ts";
 import { EncoderRunner } from "./encoder-runner.ts";
 import type { Window } from "./encoder-runner.ts";
@@ -77,7 +77,7 @@ export class EncoderEngine implements EmbeddingEngine {
 
   async embed(request: EmbeddingRequest): Promise<EmbeddingAnswer> {
     if (this.#running >= MAX_REQUESTS) {
-      throw new Unavailable(
+      throw new Overloaded(
         `${this.#running} embedding requests are worked on already, which is the limit. Try again in a moment.`,
         { code: "server_is_overloaded" },
       );

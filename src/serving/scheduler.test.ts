@@ -1,6 +1,6 @@
 // The scheduler over a model that needs no weights: the next token is the number of tokens so far, so that an answer's
 // tokens tell which rows of the cache they were computed from.
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, onTestFinished, vi } from "vitest";
 import { Unavailable } from "../errors.ts";
 import { NO_ADAPTER } from "./generator.ts";
 import type { Generator } from "./generator.ts";
@@ -121,6 +121,7 @@ function setUp(limits: Partial<SchedulerLimits> = {}) {
     maxRows: 4,
     maxCachePlaces: 1000,
     maxWaiting: 8,
+    maxWaitMs: 60_000,
     ...limits,
   });
   /** One answer for each count, of so many tokens, to a prompt of `length`; as promises of their tokens. */
@@ -348,6 +349,19 @@ describe("Scheduler", () => {
     const accepted = [ask(3, 3), ask(3, 3), ask(3, 3)];
     await expect(ask(3, 3)).rejects.toThrow(/2 requests are waiting already, the limit is 2/);
     await Promise.all(accepted);
+  });
+
+  it("tells a prompt that has waited too long, and lets one that was begun go on", async () => {
+    let now = 0;
+    const clock = vi.spyOn(performance, "now").mockImplementation(() => now);
+    onTestFinished(() => clock.mockRestore());
+    const { ask, generator } = setUp({ maxRows: 1, maxWaitMs: 1000 });
+    const running = ask(3, 50);
+    const waiting = ask(3, 3);
+    while (generator.steps.length < 2) await Promise.resolve();
+    now = 1001;
+    await expect(waiting).rejects.toMatchObject({ name: "Overloaded", code: "queue_timeout" });
+    expect(await running).toEqual(counting(3, 50));
   });
 
   it("fails what waits and runs when it is closed", async () => {

@@ -1,7 +1,7 @@
 // Continuous batching: answers join and leave between decode steps. Short prompts are read several in a pass, long ones in
 // pieces, and between two passes every running answer moves on by a token. Answers of one adapter share a cache and a step;
 // adapters take turns.
-import { Unavailable } from "../errors.ts";
+import { Overloaded, Unavailable } from "../errors.ts";
 import { isRead } from "./generator.ts";
 import type { Generator, LoadedAdapter, OnPromptLogits, PromptReading } from "./generator.ts";
 import type { KeyValueCache } from "./key-value-cache.ts";
@@ -21,9 +21,16 @@ export interface SchedulerLimits {
   maxCachePlaces: number;
   /** Prompts waiting for a row; more are turned away at once rather than kept until their client gives up. */
   maxWaiting: number;
+  /** Milliseconds that a prompt waits before anything of it is read; then its client is told, rather than left to guess. */
+  maxWaitMs: number;
 }
 
-export const DEFAULT_LIMITS: SchedulerLimits = { maxRows: 32, maxCachePlaces: 32_768, maxWaiting: 256 };
+export const DEFAULT_LIMITS: SchedulerLimits = {
+  maxRows: 32,
+  maxCachePlaces: 32_768,
+  maxWaiting: 256,
+  maxWaitMs: 120_000,
+};
 
 /** One answer being written. The scheduler calls back; `token` says whether to go on. */
 export interface Answer {
@@ -52,6 +59,8 @@ interface Waiting {
   answers: Answer[];
   /** The prompt as far as it was read: a part of a long one, or all of it for answers that found no room at once. */
   reading: PromptReading | null;
+  /** When it has waited too long, in milliseconds of the process's clock; Infinity once it was begun. */
+  overdueAtMs: number;
 }
 
 interface Row {
@@ -86,16 +95,17 @@ export class Scheduler {
     this.#limits = limits;
   }
 
-  /** Queues a prompt. Throws Unavailable when too many wait, or when the scheduler is closed. */
+  /** Queues a prompt. Throws Overloaded when too many wait, Unavailable when the scheduler is closed. */
   submit(request: PromptRequest): void {
     if (this.#closed) throw new Unavailable("The server is shutting down. Try again in a moment.");
     if (this.#waiting.length >= this.#limits.maxWaiting) {
-      throw new Unavailable(
+      throw new Overloaded(
         `${this.#waiting.length} requests are waiting already, the limit is ${this.#limits.maxWaiting}. Try again in a moment.`,
         { code: "server_is_overloaded" },
       );
     }
-    this.#waiting.push({ request, answers: [...request.answers], reading: null });
+    const overdueAtMs = performance.now() + this.#limits.maxWaitMs;
+    this.#waiting.push({ request, answers: [...request.answers], reading: null, overdueAtMs });
     this.#running ??= this.#run();
   }
 
@@ -125,6 +135,7 @@ export class Scheduler {
   /** One more pass reads prompts, and every running answer moves on by a token. */
   async #turn(): Promise<void> {
     this.#dropAborted();
+    this.#failOverdue();
     await this.#admit();
     for (const [key, group] of this.#groups) {
       await this.#step(key, group);
@@ -143,12 +154,28 @@ export class Scheduler {
     }
   }
 
+  #failOverdue(): void {
+    const now = performance.now();
+    const overdue = this.#waiting.filter(({ overdueAtMs }) => overdueAtMs <= now);
+    for (const waiting of overdue) {
+      this.#waiting.splice(this.#waiting.indexOf(waiting), 1);
+      const error = new Overloaded(
+        `Your request waited ${this.#limits.maxWaitMs / 1000} seconds, the longest it may, and nothing of it was read: the server has too much to do. Try again in a moment, or send fewer requests at a time.`,
+        { code: "queue_timeout" },
+      );
+      fail(waiting, error);
+    }
+  }
+
   /** Reads the prompts of the next pass and gives rows to the answers of those that are read. What is left waits on. */
   async #admit(): Promise<void> {
     const pass = this.#nextPass();
     const [first] = pass;
     if (first === undefined) return;
-    for (const waiting of pass) this.#waiting.splice(this.#waiting.indexOf(waiting), 1);
+    for (const waiting of pass) {
+      this.#waiting.splice(this.#waiting.indexOf(waiting), 1);
+      waiting.overdueAtMs = Infinity;
+    }
     try {
       const readings = pass.map(
         (waiting) =>
@@ -341,7 +368,7 @@ export class Scheduler {
     this.#remove(key, group, index);
     const { answer, signal, tokens } = row;
     const request = { tokens, adapterKey: key, adapter: group.adapter, answers: [answer], signal };
-    this.#waiting.unshift({ request, answers: [answer], reading: null });
+    this.#waiting.unshift({ request, answers: [answer], reading: null, overdueAtMs: Infinity });
   }
 
   #remove(key: string, group: Group, row: number): void {

@@ -161,7 +161,8 @@ test("no more than its limit run at a time", async () => {
   const answers = await Promise.all(Array.from({ length: 129 }, () => begin(server)));
   const refused = answers.filter(({ statusCode }) => statusCode !== 200);
   expect(refused).toHaveLength(1);
-  expect(refused[0]?.statusCode).toBe(503);
+  expect(refused[0]?.statusCode).toBe(429);
+  expect(refused[0]?.headers["retry-after"]).toBe("2");
   expect(refused[0]?.json()).toMatchObject({ error: { code: "server_is_overloaded" } });
   const { id } = answers.find(({ statusCode }) => statusCode === 200)?.json<Answer>() ?? { id: "" };
   await cancel(server, id);
