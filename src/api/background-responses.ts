@@ -16,8 +16,8 @@ export class BackgroundResponses {
   }
 
   /**
-   * Resolves when `prepare` has; `work`, which never rejects, then goes on by itself. Throws Unavailable when the server stops, Overloaded when no more may run,
-   * and what `prepare` throws.
+   * Resolves when `prepare` has; `work`, which never rejects, then goes on by itself. Throws Unavailable when the server stops,
+   * Overloaded when no more may run, and what `prepare` throws.
    */
   async start(
     id: string,

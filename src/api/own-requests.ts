@@ -47,7 +47,7 @@ export class OwnRequests {
       ...(body === undefined ? {} : { payload: body }),
       signal,
     });
-    // Of the answers with status 429, only those of a key's limits say when to come again.
+    // A limit of the key, or a full queue: both say when to come again.
     const isLimit = answer.statusCode === 429 && answer.headers["retry-after"] !== undefined;
     return {
       statusCode: answer.statusCode,

@@ -2,7 +2,7 @@
 // inputs count whole, limits are kept.
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
-import { InvalidRequest, Unavailable } from "../errors.ts";
+import { InvalidRequest, Overloaded } from "../errors.ts";
 import { createEmbedTexts, EncoderEngine, unitVector } from "./embedding-engine.ts";
 import type { EmbeddingRequest } from "./embedding-engine.ts";
 
@@ -114,7 +114,7 @@ describe("refused are", () => {
     const answers = await Promise.allSettled(Array.from({ length: 65 }, () => embed(["fox"])));
     const failed = answers.filter((answer) => answer.status === "rejected");
     expect(failed).toHaveLength(1);
-    expect(failed[0]?.reason).toBeInstanceOf(Unavailable);
+    expect(failed[0]?.reason).toBeInstanceOf(Overloaded);
     expect((failed[0]?.reason as Error).message).toBe(
       "64 embedding requests are worked on already, which is the limit. Try again in a moment.",
     );
