@@ -48,12 +48,12 @@ export class OwnRequests {
       signal,
     });
     // A limit of the key, or a full queue: both say when to come again.
-    const isLimit = answer.statusCode === 429 && answer.headers["retry-after"] !== undefined;
+    const isFull = answer.statusCode === 429 && answer.headers["retry-after"] !== undefined;
     return {
       statusCode: answer.statusCode,
       requestId: String(answer.headers["x-request-id"]),
       body: answer.json<unknown>(),
-      ...(isLimit ? { retryAfterMs: Number(answer.headers["retry-after"]) * 1000 } : {}),
+      ...(isFull ? { retryAfterMs: Number(answer.headers["retry-after"]) * 1000 } : {}),
     };
   }
 }

@@ -17,7 +17,10 @@ import type { Clock } from "./worker.ts";
 /** How often the counts that clients see are written while lines run. */
 const PROGRESS_INTERVAL_MS = 1_000;
 
-/** A line that is turned away for the moment (429, 503) is tried so often: about two minutes with the pauses below. */
+/**
+ * A line that is turned away without word of when to come again (as a rule 503) is tried so often: about two minutes with the
+ * pauses below.
+ */
 const MAX_LINE_ATTEMPTS = 10;
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 30_000;

@@ -18,6 +18,6 @@ export type Dispatch = (request: {
   statusCode: number;
   requestId: string;
   body: unknown;
-  /** When a limit of the key has room again; left out: it was not such a limit that turned the request away. */
+  /** When to come again, where a limit of the key or a full queue turned the request away; left out: neither did. */
   retryAfterMs?: number;
 }>;

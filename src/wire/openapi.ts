@@ -225,9 +225,9 @@ const STATUSES: Readonly<Record<number, string>> = {
   409: "The object is in another state than this needs, or the same request is being carried out.",
   413: "The body is too large.",
   415: "Another content type than the operation's, or a compressed body.",
-  429: "A limit of the key is used up, or too many requests wait.",
+  429: "A limit of the key is used up, too many requests wait, or this one has waited too long.",
   500: "A fault of the server. The message holds the request's id.",
-  503: "The server is stopping or overloaded, or a download failed. Trying again helps.",
+  503: "The server is stopping, or a download failed. Trying again helps.",
   507: "The disk is full.",
 };
 
