@@ -4,6 +4,16 @@ import { readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { InvalidRequest } from "./errors.ts";
+import {
+  apiKeyList,
+  Expected,
+  filledText,
+  httpUrl,
+  matching,
+  oneOf,
+  originList,
+  wholeNumber,
+} from "./setting-values.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -335,69 +345,8 @@ export function checkExposure(config: Pick<Config, "host" | "apiKeys">, hasKeys:
   );
 }
 
-/** What a parser wanted instead. */
-class Expected extends Error {}
-
 function setting<T>(entry: Omit<Setting<T>, "unit"> & { unit?: string }): Setting<T> {
   return { ...entry, unit: entry.unit ?? null };
-}
-
-function filledText(text: string): string {
-  if (text.trim() === "") throw new Expected("a value");
-  return text.trim();
-}
-
-function wholeNumber(min: number, max: number) {
-  return (text: string): number => {
-    const value = /^[0-9]{1,16}$/.test(text.trim()) ? Number(text) : NaN;
-    if (!(value >= min && value <= max)) throw new Expected(`a whole number from ${min} to ${max}`);
-    return value;
-  };
-}
-
-function matching(pattern: RegExp, words: string) {
-  return (text: string): string => {
-    if (!pattern.test(text)) throw new Expected(words);
-    return text;
-  };
-}
-
-function oneOf<const T extends readonly string[]>(choices: T) {
-  return (text: string): T[number] => {
-    const choice = choices.find((each) => each === text);
-    if (choice === undefined) throw new Expected(`one of ${choices.join(", ")}`);
-    return choice;
-  };
-}
-
-function httpUrl(text: string): string {
-  if (!URL.canParse(text) || !["http:", "https:"].includes(new URL(text).protocol)) {
-    throw new Expected("an http or https address");
-  }
-  return text.replace(/\/+$/, "");
-}
-
-/** As browsers send them, so that they can be compared as texts. */
-function originList(text: string): readonly string[] {
-  const origins = text
-    .split(",")
-    .map((origin) => origin.trim())
-    .filter((origin) => origin !== "");
-  const isOrigin = (text: string) => URL.canParse(text) && new URL(text).origin === text;
-  if (!origins.every((origin) => origin === "*" || isOrigin(origin))) {
-    throw new Expected("origins such as https://app.example.com, without a path, separated by commas, or *");
-  }
-  return origins;
-}
-
-/** Short keys can be guessed; a header cannot carry spaces or control characters. */
-function apiKeyList(text: string): readonly string[] {
-  const keys = text.split(",").map((key) => key.trim());
-  const given = keys.filter((key) => key !== "");
-  if (given.some((key) => !/^[\x21-\x7e]{8,}$/.test(key))) {
-    throw new Expected("keys of at least 8 visible ASCII characters, separated by commas");
-  }
-  return given;
 }
 
 /** Every alias and what it stands for: another alias or a base model. No chain runs in a circle. */
